@@ -1,0 +1,208 @@
+"""Show armledger at work in a throwaway home: nothing outside it is read or written.
+
+    python3 .make/demo.py
+
+Exit 0 when every step showed what it should, else 1.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from datetime import datetime, timedelta, timezone
+
+from files import UserError, run_main
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUDGETS = """\
+budgets:
+  - arm: acme
+    path: ~/clients/acme
+    monthly_usd_cap: 50.00
+    action_on_breach: hard_stop
+  - arm: beta
+    path: ~/clients/beta
+    monthly_usd_cap: 40.00
+    action_on_breach: warn
+"""
+# One call at list price: Opus 5.5 $1.00 (0.02 input + 0.32 cache write + 0.02 cache read + 0.64 output), Sonnet 5.5 half.
+USAGE = {
+    'input_tokens': 5000, 'cache_creation_input_tokens': 40000, 'cache_read_input_tokens': 100000, 'output_tokens': 32000,
+    'cache_creation': {'ephemeral_1h_input_tokens': 40000, 'ephemeral_5m_input_tokens': 0},
+    'server_tool_use': {'web_search_requests': 0, 'web_fetch_requests': 0},
+    'service_tier': 'standard', 'inference_geo': 'not_available', 'iterations': [], 'speed': 'standard',
+}
+# arm: (session, model, calls). acme: $57.00 of $50, over its 110 %; beta: $41.00 of $40, over 100 %.
+WORK = {
+    'acme': ('5e000000-0000-4000-8000-00000000ac3e', 'claude-opus-5-5', 57),
+    'beta': ('5e000000-0000-4000-8000-00000000be7a', 'claude-sonnet-5-5', 82),
+}
+SUB_AGENT = 'a0000000000000001'
+
+
+# --- the throwaway home
+
+def clean_environment(home):
+    """Only what programs need to run; every place that armledger looks at is inside `home`."""
+    return {
+        'PATH': os.environ.get('PATH', os.defpath), 'LANG': os.environ.get('LANG', 'C.UTF-8'), 'TZ': 'UTC', 'HOME': home,
+        'CLAUDE_CONFIG_DIR': os.path.join(home, '.claude'), 'CODEX_HOME': os.path.join(home, '.codex'),
+        'HOOKS_DIR': os.path.join(home, '.claude', 'hooks'), 'XDG_STATE_HOME': os.path.join(home, '.local', 'state'),
+        'XDG_CONFIG_HOME': os.path.join(home, '.config'), 'TMPDIR': home, 'PYTHONIOENCODING': 'utf-8',
+    }
+
+
+def write(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'w', encoding='utf-8') as f:
+        f.write(text)
+
+
+def transcript(home, arm):
+    session = WORK[arm][0]
+    folder = ''.join(c if c.isascii() and c.isalnum() else '-' for c in os.path.join(home, 'clients', arm))
+    return os.path.join(home, '.claude', 'projects', folder, session + '.jsonl')
+
+
+def write_logs(home, now):
+    for arm, (session, model, calls) in WORK.items():
+        cwd = os.path.join(home, 'clients', arm)
+        os.makedirs(cwd)
+        lines = [call_line(arm, n, session, cwd, model, when) for n, when in enumerate(times_this_month(now, calls))]
+        main, side = lines[::2], lines[1::2]
+        path = transcript(home, arm)
+        write(path, ''.join(json.dumps(line) + '\n' for line in main))
+        aside = [dict(line, isSidechain=True, agentId=SUB_AGENT) for line in side]
+        write(os.path.join(path[:-len('.jsonl')], 'subagents', f'agent-{SUB_AGENT}.jsonl'),
+              ''.join(json.dumps(line) + '\n' for line in aside))
+
+
+def times_this_month(now, count):
+    """`count` times of the last six hours, none before the month began: the caps are monthly."""
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    start = max(month, now - timedelta(hours=6))
+    return [start + (now - start) * n / count for n in range(count)]
+
+
+def call_line(arm, n, session, cwd, model, when):
+    """A billed call, as Claude Code 2.1 writes it."""
+    tool = {'type': 'tool_use', 'id': f'toolu_{arm}_{n}', 'name': 'Bash', 'input': {'command': 'make'}}
+    message = {'id': f'msg_{arm}_{n}', 'type': 'message', 'role': 'assistant', 'model': model, 'content': [tool],
+               'stop_reason': 'tool_use', 'stop_sequence': None, 'usage': USAGE}
+    return {'parentUuid': None, 'isSidechain': False, 'message': message, 'requestId': f'req_{arm}_{n}', 'type': 'assistant',
+            'uuid': f'00000000-0000-4000-8000-{n:08d}{arm.encode().hex()[:4]}', 'timestamp': when.strftime('%Y-%m-%dT%H:%M:%S.%f')[:-3] + 'Z',
+            'userType': 'external', 'entrypoint': 'cli', 'cwd': cwd, 'sessionId': session, 'version': '2.1.330', 'gitBranch': 'main'}
+
+
+# --- what is shown
+
+class Demo:
+    def __init__(self, home):
+        self.home = home
+        self.environ = clean_environment(home)
+        self.hooks = self.environ['HOOKS_DIR']
+        self.wrong = 0
+
+    def say(self, text):
+        print(f'\n# {text}', flush=True)
+
+    def expect(self, what, holds):
+        if not holds:
+            self.wrong += 1
+            print(f'!! this should have shown: {what}', flush=True)
+
+    def run(self, shown, command, given=''):
+        """Run a program, show its output under the command line that a person would type; (exit code, stdout)."""
+        print(f'$ {shown}', flush=True)
+        done = subprocess.run(command, input=given, env=self.environ, cwd=self.home, timeout=60,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8')
+        print(self.tidy(done.stdout + done.stderr), end='', flush=True)
+        return done.returncode, done.stdout
+
+    def tidy(self, text):
+        return text.replace(self.home, '~').replace(sys.executable, 'python3')
+
+    def script(self, name, *arguments):
+        return self.run(' '.join(['python3', f'~/.claude/hooks/{name}', *arguments]),
+                        [sys.executable, os.path.join(self.hooks, name), *arguments])
+
+    def ask_gate(self, arm, tool, tool_input):
+        """What the agent gets, and the user sees, when `arm`'s session wants to use a tool: the parsed answer, {} for silence."""
+        print(f'$ {tool} in ~/clients/{arm}', flush=True)
+        payload = {'session_id': WORK[arm][0], 'transcript_path': transcript(self.home, arm), 'cwd': os.path.join(self.home, 'clients', arm),
+                   'permission_mode': 'default', 'hook_event_name': 'PreToolUse', 'tool_name': tool, 'tool_input': tool_input,
+                   'tool_use_id': f'toolu_{arm}_{WORK[arm][2] - 1}'}
+        done = subprocess.run(['sh', '-c', self.wired_command()], input=json.dumps(payload), env=self.environ,
+                              cwd=payload['cwd'], timeout=60, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8')
+        self.expect('exit 0 and nothing on stderr', done.returncode == 0 and not done.stderr)
+        print(self.tidy(done.stderr), end='')
+        answer = json.loads(done.stdout or '{}')
+        self.show_answer(answer)
+        return answer
+
+    def wired_command(self):
+        with open(os.path.join(self.environ['CLAUDE_CONFIG_DIR'], 'settings.json'), encoding='utf-8') as f:
+            return json.load(f)['hooks']['PreToolUse'][0]['hooks'][0]['command']
+
+    def show_answer(self, answer):
+        decision = answer.get('hookSpecificOutput', {})
+        if decision.get('permissionDecision') == 'deny':
+            print(self.tidy('REFUSED. The model is told: ' + decision['permissionDecisionReason']))
+        if answer.get('systemMessage'):
+            print(self.tidy('You are told: ' + answer['systemMessage']))
+        if not answer:
+            print('(silence: the tool runs)')
+
+
+def show(home):
+    demo = Demo(home)
+    write_logs(home, datetime.now(timezone.utc))
+    write(os.path.join(demo.hooks, 'budgets.yaml'), BUDGETS)
+
+    demo.say('Two clients, one cap each (budgets.yaml)')
+    print(BUDGETS, end='')
+    demo.say("Install: the scripts beside it, the gate wired into the agent's settings")
+    installer = [sys.executable, os.path.join(ROOT, '.make', 'install.py'), 'install', '--python', sys.executable, '--no-report']
+    code, _ = demo.run('make install', installer)
+    if code != 0:
+        raise UserError("the demo can't go on: the installation failed")
+
+    demo.say("What the agents' own logs cost this month, by client")
+    code, out = demo.script('cost-report.py')
+    demo.expect('acme 57.00 and beta 41.00', code == 0 and '57.00' in out and '41.00' in out)
+    demo.say('Where the caps stand (exit 2: a hard stop)')
+    code, out = demo.script('budget-check.py')
+    demo.expect('acme at hard_stop, beta at warn, exit 2', code == 2 and 'hard_stop' in out and 'warn' in out)
+    demo.say('beta is over its cap but only warned: the tool runs, and you hear of it')
+    answer = demo.ask_gate('beta', 'Bash', {'command': 'make test'})
+    demo.expect('a message to the user, no refusal', bool(answer.get('systemMessage')) and not refused(answer))
+    demo.say("acme's agent wants a sub-agent: refused, through the very command line that is wired")
+    sub_agent = {'description': 'audit the code', 'prompt': 'Read every file.', 'subagent_type': 'general-purpose'}
+    demo.expect('a refusal', refused(demo.ask_gate('acme', 'Agent', sub_agent)))
+    demo.say('There is no --force. You lift a stop in budgets.yaml')
+    write(os.path.join(demo.hooks, 'budgets.yaml'), BUDGETS.replace('50.00', '100.00'))
+    print('-    monthly_usd_cap: 50.00\n+    monthly_usd_cap: 100.00')
+    demo.expect('silence', demo.ask_gate('acme', 'Agent', sub_agent) == {})
+    return demo.wrong
+
+
+def refused(answer):
+    return answer.get('hookSpecificOutput', {}).get('permissionDecision') == 'deny'
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder goes then, too
+    home = os.path.realpath(tempfile.mkdtemp(prefix='armledger-demo-'))
+    try:
+        wrong = show(home)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    print(f"\n{wrong} steps didn't show what they should." if wrong else '\nThat was all in a throwaway home; it is gone again. Yours: make install')
+    return 1 if wrong else 0
+
+
+if __name__ == '__main__':
+    run_main(main)

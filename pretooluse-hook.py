@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Hook for coding agents: refuses an expensive tool where an arm's budget is burned through.
+
+Wire it in front of every tool and prompt (`make install` does):
+
+    python3 -IS ~/.claude/hooks/pretooluse-hook.py      the agent's payload on stdin
+
+budget-check.py, which lies beside it, decides. Silence and exit 0 let the agent go on; a refusal is
+an answer on stdout, or exit 2 with the reason on stderr. It never exits 1 and never shows a traceback:
+where budget-check.py itself can't be used, tools that cost little pass with a message and expensive
+ones are refused, if a cap is set at all.
+"""
+import os
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+
+# The same as in budget-check.py, for the day when that can't be loaded.
+EXPENSIVE_TOOLS = (
+    'Agent', 'Task', 'Workflow', 'SendMessage', '*spawn_agent', 'WebSearch', 'WebFetch',
+    'mcp__*playwright*', 'mcp__*puppeteer*', 'mcp__*chrome*', 'mcp__*browser*', 'mcp__computer-use*',
+    'CronCreate', 'ScheduleWakeup', 'RemoteTrigger')
+
+
+def main():
+    text = b''
+    try:
+        text = read_payload()
+        if sys.version_info < (3, 9):
+            raise RuntimeError('armledger needs Python 3.9 or later, and python3 is %d.%d here; put a newer one '
+                               'first on PATH' % sys.version_info[:2])
+        gate = load(os.path.join(HERE, 'budget-check.py'))
+        code, out, err = gate.gate(text, os.environ, HERE)
+    except BaseException as error:
+        code, out, err = decide_alone(text, error)
+    finish(code, out, err)
+
+
+def read_payload():
+    try:
+        return sys.stdin.buffer.read()
+    except (AttributeError, OSError, ValueError):          # stdin is closed
+        return b''
+
+
+def load(path):
+    """budget-check.py as a module; its bytecode is cached beside it."""
+    from importlib.machinery import SourceFileLoader
+    module = type(sys)('budget_check')
+    module.__file__ = path
+    sys.modules['budget_check'] = module
+    exec(SourceFileLoader('budget_check', path).get_code('budget_check'), module.__dict__)
+    return module
+
+
+def decide_alone(text, error):
+    """The rule for errors, as (exit code, stdout, stderr), with nothing but this file."""
+    import fnmatch
+    import json
+    if not caps_may_be_set():
+        return 0, '', ''
+    try:
+        payload = json.loads(text.decode('utf-8'))
+        event, tool = payload.get('hook_event_name'), payload.get('tool_name')
+    except (AttributeError, ValueError, RuntimeError):
+        event, tool = 'PreToolUse', None
+    why = 'armledger cannot tell what this arm has spent: %s: %s' % (type(error).__name__, error)
+    why = ''.join(c if c.isprintable() else '?' for c in why)[:600]
+    if event == 'PreToolUse' and (
+            not isinstance(tool, str) or any(fnmatch.fnmatchcase(tool, one) for one in EXPENSIVE_TOOLS)):
+        return 2, '', why + '. Expensive tools are refused until that is mended; the user can reinstall armledger.'
+    if event not in ('PreToolUse', 'UserPromptSubmit'):
+        return 0, '', ''
+    return 0, json.dumps({'systemMessage': why + '. This one passes, expensive tools are refused.'}), ''
+
+
+def caps_may_be_set():
+    """Whether a budgets file sets a cap, told without a reader: any line that isn't a comment names one."""
+    home = os.path.expanduser('~')
+    for path in (os.environ.get('ARMLEDGER_BUDGETS'), os.path.join(HERE, 'budgets.yaml'),
+                 os.path.join(home, '.claude', 'budgets.yaml')):
+        if not path or not os.path.lexists(path):
+            continue
+        try:
+            with open(path, 'rb') as stream:
+                text = stream.read(1 << 20)
+            return any(b'_usd_cap' in line.split(b'#')[0] for line in text.split(b'\n'))
+        except (IOError, OSError):
+            return True                                    # it can't be read: it may
+    return bool(os.environ.get('ARMLEDGER_BUDGETS'))
+
+
+def finish(code, out, err):
+    """Say it and end at once: tearing an interpreter down costs more than the answer."""
+    try:
+        if out:
+            sys.stdout.write(out + '\n')
+            sys.stdout.flush()
+    except (AttributeError, IOError, OSError, ValueError):
+        # A refusal that stdout can't carry still refuses.
+        code, err = (2, err or 'armledger refused this and could not say why') if '"deny"' in out or \
+            '"block"' in out else (code, err)
+    try:
+        if err:
+            sys.stderr.write(err + '\n')
+            sys.stderr.flush()
+    except (AttributeError, IOError, OSError, ValueError):
+        pass
+    os._exit(code)
+
+
+if __name__ == '__main__':
+    main()
