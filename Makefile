@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 300
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):  *## \(.*\)/  make \1  @\2/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 
-install:  ## put the gate into ~/.claude (HOOKS_DIR=, CLAUDE_CONFIG_DIR=, CODEX_HOME=, PYTHON=) and show this month's spend
+install:  ## put the gate in place (HOOKS_DIR=, CLAUDE_CONFIG_DIR=, CODEX_HOME=, PYTHON=), show the spend
 	@$(PYTHON) .make/install.py install --python "$(PYTHON)"
 
 uninstall:  ## take back exactly what install did

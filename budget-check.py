@@ -28,8 +28,10 @@ import os
 import re
 import time
 from collections import namedtuple
+from functools import lru_cache
 
 # --- BEGIN shared block: the same in budget-check.py and cost-report.py; edit it here, then `make sync`
+
 PICO = 10 ** 12                  # money is kept in whole pico-dollars: sums are exact
 CHUNK = 1 << 20                  # bytes read at once
 LONGEST_LINE = 32 << 20          # a longer line is passed over and counted
@@ -111,8 +113,10 @@ def count(value):
 
 def text_of(value, longest=200):
     """A log's text as it may be kept; None if it isn't text, or empty, endless or not encodable."""
+    if type(value) is not str or not 0 < len(value) <= longest:
+        return None
     try:
-        return value if type(value) is str and 0 < len(value.encode()) <= longest else None
+        return value if value.isascii() or value.encode() else None
     except UnicodeEncodeError:
         return None
 
@@ -204,13 +208,17 @@ class Source:
         return None
 
 
+SCAN = json.JSONDecoder().scan_once                # json.loads without its preparations: half the time
+
+
 def parse_line(line):
     """The JSON object on a line, None if it isn't one."""
+    text = line.decode('utf-8', 'replace')
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record, end = SCAN(text, 0)
+    except (StopIteration, ValueError, RecursionError):
         return None
-    return record if type(record) is dict else None
+    return record if type(record) is dict and not text[end:].strip() else None
 
 
 class Batch:
@@ -260,6 +268,12 @@ class Batch:
 # Top-level scalars up to a type that no bill depends on: such a line need not be looked at.
 CLAUDE_SKIP = re.compile(rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
                          rb'(?!assistant"|cost-state"|progress")').match
+# A call stands on a line for each of its content blocks. Where its message's id and its usage are told
+# in the same words as on the line before, there is nothing new in it.
+SCALARS = rb'(?:"[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*'
+CLAUDE_HEAD = re.compile(rb'\{' + SCALARS + rb'"message":\{' + SCALARS + rb'?"id":"[^"\\]*"').match
+CLAUDE_USAGE = re.compile(rb'"usage":\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}').match
+CLAUDE_TAGS = {'batch': 'batch', 'fast': 'fast', 'us': 'us'}
 EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
 
 
@@ -279,7 +293,13 @@ def read_claude(source, state, batch):
         if began is not None:
             state['began'] = began
             batch.session(source.name[:-6], began)
+    last = None
     for line in source.lines(CLAUDE_SKIP, b'okens"'):
+        head, usage = CLAUDE_HEAD(line), CLAUDE_USAGE(line, max(0, line.rfind(b'"usage":{')))
+        told = head and usage and (line[line.find(b'"message":{'):head.end()], usage.group())
+        if told and told == last:
+            continue
+        last = told
         record = parse_line(line)
         if record is None:
             batch.skip()
@@ -345,18 +365,21 @@ def claude_call(source, record, state, batch):
 
 
 def claude_tokens(usage):
-    split = usage.get('cache_creation') or {}
-    short, long = count(split.get('ephemeral_5m_input_tokens')), count(split.get('ephemeral_1h_input_tokens'))
-    short += max(0, count(usage.get('cache_creation_input_tokens')) - short - long)
-    return (count(usage.get('input_tokens')), count(usage.get('output_tokens')), short, long,
-            count(usage.get('cache_read_input_tokens')),
-            count((usage.get('server_tool_use') or {}).get('web_search_requests')))
+    get = usage.get
+    split, short, long = get('cache_creation'), 0, 0
+    if split:
+        short, long = count(split.get('ephemeral_5m_input_tokens')), count(split.get('ephemeral_1h_input_tokens'))
+    written = count(get('cache_creation_input_tokens'))
+    if written > short + long:
+        short = written - long
+    server = get('server_tool_use')
+    return (count(get('input_tokens')), count(get('output_tokens')), short, long,
+            count(get('cache_read_input_tokens')), count(server.get('web_search_requests')) if server else 0)
 
 
 def claude_variant(usage):
-    tags = ('batch' if usage.get('service_tier') == 'batch' else '',
-            'fast' if usage.get('speed') == 'fast' else '',
-            'us' if usage.get('inference_geo') == 'us' else '')
+    tags = CLAUDE_TAGS.get(usage.get('service_tier')), CLAUDE_TAGS.get(usage.get('speed')), \
+        CLAUDE_TAGS.get(usage.get('inference_geo'))
     return ' '.join(filter(None, tags)) if any(tags) else ''
 
 
@@ -385,7 +408,6 @@ def claude_mark(source, record, state, batch):
 
 # ---- prices --------------------------------------------------------------------------------
 
-from functools import lru_cache   # goes to the imports; free, as re has it loaded
 
 MILLION = 10 ** 6                # amounts in prices.json are read in millionths
 BEFORE, AFTER = -10 ** 9, 10 ** 9                   # days: an open `from`, an open `until`

@@ -28,9 +28,10 @@ budgets:
     monthly_usd_cap: 40.00
     action_on_breach: warn
 """
-# One call at list price: Opus 5.5 $1.00 (0.02 input + 0.32 cache write + 0.02 cache read + 0.64 output), Sonnet 5.5 half.
+# One call at list price: Opus 5.5 $1.00 (input 0.02, cache write 0.32, cache read 0.02, output 0.64), Sonnet 5.5 half.
 USAGE = {
-    'input_tokens': 5000, 'cache_creation_input_tokens': 40000, 'cache_read_input_tokens': 100000, 'output_tokens': 32000,
+    'input_tokens': 5000, 'cache_creation_input_tokens': 40000, 'cache_read_input_tokens': 100000,
+    'output_tokens': 32000,
     'cache_creation': {'ephemeral_1h_input_tokens': 40000, 'ephemeral_5m_input_tokens': 0},
     'server_tool_use': {'web_search_requests': 0, 'web_fetch_requests': 0},
     'service_tier': 'standard', 'inference_geo': 'not_available', 'iterations': [], 'speed': 'standard',
@@ -48,10 +49,11 @@ SUB_AGENT = 'a0000000000000001'
 def clean_environment(home):
     """Only what programs need to run; every place that armledger looks at is inside `home`."""
     return {
-        'PATH': os.environ.get('PATH', os.defpath), 'LANG': os.environ.get('LANG', 'C.UTF-8'), 'TZ': 'UTC', 'HOME': home,
+        'PATH': os.environ.get('PATH', os.defpath), 'LANG': os.environ.get('LANG', 'C.UTF-8'), 'TZ': 'UTC',
+        'HOME': home, 'TMPDIR': home, 'PYTHONIOENCODING': 'utf-8',
         'CLAUDE_CONFIG_DIR': os.path.join(home, '.claude'), 'CODEX_HOME': os.path.join(home, '.codex'),
         'HOOKS_DIR': os.path.join(home, '.claude', 'hooks'), 'XDG_STATE_HOME': os.path.join(home, '.local', 'state'),
-        'XDG_CONFIG_HOME': os.path.join(home, '.config'), 'TMPDIR': home, 'PYTHONIOENCODING': 'utf-8',
+        'XDG_CONFIG_HOME': os.path.join(home, '.config'),
     }
 
 
@@ -92,9 +94,10 @@ def call_line(arm, n, session, cwd, model, when):
     tool = {'type': 'tool_use', 'id': f'toolu_{arm}_{n}', 'name': 'Bash', 'input': {'command': 'make'}}
     message = {'id': f'msg_{arm}_{n}', 'type': 'message', 'role': 'assistant', 'model': model, 'content': [tool],
                'stop_reason': 'tool_use', 'stop_sequence': None, 'usage': USAGE}
-    return {'parentUuid': None, 'isSidechain': False, 'message': message, 'requestId': f'req_{arm}_{n}', 'type': 'assistant',
-            'uuid': f'00000000-0000-4000-8000-{n:08d}{arm.encode().hex()[:4]}', 'timestamp': when.strftime('%Y-%m-%dT%H:%M:%S.%f')[:-3] + 'Z',
-            'userType': 'external', 'entrypoint': 'cli', 'cwd': cwd, 'sessionId': session, 'version': '2.1.330', 'gitBranch': 'main'}
+    return {'parentUuid': None, 'isSidechain': False, 'message': message, 'requestId': f'req_{arm}_{n}',
+            'type': 'assistant', 'uuid': f'00000000-0000-4000-8000-{n:08d}{arm.encode().hex()[:4]}',
+            'timestamp': when.strftime('%Y-%m-%dT%H:%M:%S.%f')[:-3] + 'Z', 'userType': 'external', 'entrypoint': 'cli',
+            'cwd': cwd, 'sessionId': session, 'version': '2.1.330', 'gitBranch': 'main'}
 
 
 # --- what is shown
@@ -114,11 +117,14 @@ class Demo:
             self.wrong += 1
             print(f'!! this should have shown: {what}', flush=True)
 
-    def run(self, shown, command, given=''):
+    def call(self, command, cwd, given=''):
+        return subprocess.run(command, input=given, env=self.environ, cwd=cwd, timeout=60,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8')
+
+    def run(self, shown, command):
         """Run a program, show its output under the command line that a person would type; (exit code, stdout)."""
         print(f'$ {shown}', flush=True)
-        done = subprocess.run(command, input=given, env=self.environ, cwd=self.home, timeout=60,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8')
+        done = self.call(command, self.home)
         print(self.tidy(done.stdout + done.stderr), end='', flush=True)
         return done.returncode, done.stdout
 
@@ -130,13 +136,14 @@ class Demo:
                         [sys.executable, os.path.join(self.hooks, name), *arguments])
 
     def ask_gate(self, arm, tool, tool_input):
-        """What the agent gets, and the user sees, when `arm`'s session wants to use a tool: the parsed answer, {} for silence."""
-        print(f'$ {tool} in ~/clients/{arm}', flush=True)
-        payload = {'session_id': WORK[arm][0], 'transcript_path': transcript(self.home, arm), 'cwd': os.path.join(self.home, 'clients', arm),
-                   'permission_mode': 'default', 'hook_event_name': 'PreToolUse', 'tool_name': tool, 'tool_input': tool_input,
-                   'tool_use_id': f'toolu_{arm}_{WORK[arm][2] - 1}'}
-        done = subprocess.run(['sh', '-c', self.wired_command()], input=json.dumps(payload), env=self.environ,
-                              cwd=payload['cwd'], timeout=60, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8')
+        """The gate's answer, {} for silence, when the agent in `arm` wants to use a tool; shown as its user sees it."""
+        print(f'> the agent in ~/clients/{arm} wants to use {tool}', flush=True)
+        session, _, calls = WORK[arm]
+        cwd = os.path.join(self.home, 'clients', arm)
+        payload = {'session_id': session, 'transcript_path': transcript(self.home, arm), 'cwd': cwd,
+                   'permission_mode': 'default', 'hook_event_name': 'PreToolUse', 'tool_name': tool,
+                   'tool_input': tool_input, 'tool_use_id': f'toolu_{arm}_{calls - 1}'}
+        done = self.call(['sh', '-c', self.wired_command()], cwd, json.dumps(payload))
         self.expect('exit 0 and nothing on stderr', done.returncode == 0 and not done.stderr)
         print(self.tidy(done.stderr), end='')
         answer = json.loads(done.stdout or '{}')
@@ -165,8 +172,8 @@ def show(home):
     demo.say('Two clients, one cap each (budgets.yaml)')
     print(BUDGETS, end='')
     demo.say("Install: the scripts beside it, the gate wired into the agent's settings")
-    installer = [sys.executable, os.path.join(ROOT, '.make', 'install.py'), 'install', '--python', sys.executable, '--no-report']
-    code, _ = demo.run('make install', installer)
+    installer = os.path.join(ROOT, '.make', 'install.py')
+    code, _ = demo.run('make install', [sys.executable, installer, 'install', '--python', sys.executable, '--no-report'])
     if code != 0:
         raise UserError("the demo can't go on: the installation failed")
 
@@ -200,8 +207,11 @@ def main():
         wrong = show(home)
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    print(f"\n{wrong} steps didn't show what they should." if wrong else '\nThat was all in a throwaway home; it is gone again. Yours: make install')
-    return 1 if wrong else 0
+    if wrong:
+        print(f"\n{wrong} of these steps didn't show what they should")
+        return 1
+    print('\nThat was all in a throwaway home, and is gone again. Yours: make install')
+    return 0
 
 
 if __name__ == '__main__':

@@ -225,7 +225,8 @@ def check_no_strangers(folder, record, shipped):
     for name in SCRIPTS:
         there = read_bytes(os.path.join(folder, name))
         if there is not None and name not in record['files'] and there != shipped[name] and b'armledger' not in there:
-            raise UserError(f"{os.path.join(folder, name)}: is another tool's; move it, or choose a folder: make install HOOKS_DIR=...")
+            raise UserError(f"{os.path.join(folder, name)}: is another tool's; move it, or choose another folder: "
+                            'make install HOOKS_DIR=...')
 
 
 def check_writable(folder):
@@ -269,7 +270,7 @@ def install_script(folder, name, new, installed):
     if unchanged:
         return f'unchanged {name}'
     remove_bytecode(folder, [name])
-    return f'replaced  {name} (it was changed by hand; saved as {name}{BACKUP_SUFFIX})' if edited else f'wrote     {name}'
+    return f'wrote     {name}' + f' (yours was changed by hand: saved as {name}{BACKUP_SUFFIX})' * edited
 
 
 def install_prices(folder, new, installed):
@@ -278,7 +279,8 @@ def install_prices(folder, new, installed):
     if _is_the_source(path, name):
         return f"kept      {name} (it is this checkout's own)"
     if there not in (None, new) and installed.get(name) != digest(there):
-        return f'kept      {name}: you edited it. The newest list is {os.path.join(SOURCE, name)}; to take it, delete yours and install again'
+        return (f'kept      {name}: you edited it. The newest list is {os.path.join(SOURCE, name)}; '
+                'to take it, delete yours and install again')
     unchanged = put(path, there, new)
     installed[name] = digest(new)
     return f'unchanged {name}' if unchanged else f'wrote     {name}'
@@ -294,7 +296,7 @@ def install_budgets(folder, new, installed):
 
 
 def budgets_file(folder):
-    """Where the caps are. One beside the scripts goes before the user's general one: a new one there would switch that off."""
+    """Where the caps are. A new file beside the scripts would switch the user's general one off."""
     beside, general = os.path.join(folder, 'budgets.yaml'), _absolute('~/.claude/budgets.yaml')
     return general if os.path.lexists(general) and not os.path.lexists(beside) else beside
 
@@ -312,19 +314,21 @@ def _is_the_source(path, name):
 
 
 def print_next_steps(folder, plans, python):
-    check = os.path.join(folder, 'budget-check.py')
+    check = f"{python} {shlex.quote(os.path.join(folder, 'budget-check.py'))}"
     print('\nNext')
     print(f'  - Set caps in {budgets_file(folder)}')
-    print(f'  - See where they stand: {python} {shlex.quote(check)}; does the gate hold here: {python} {shlex.quote(check)} --doctor')
+    print(f'  - See where they stand: {check}')
+    print(f'  - See whether they would hold here: {check} --doctor')
     for plan in plans:
         if plan.after == plan.before:
             pass
         elif plan.agent.name == 'Codex':
-            print('  - Codex runs a new hook only once you trust it: start codex, type /hooks, trust both entries of pretooluse-hook.py')
+            print('  - Codex runs a new hook only once you trust it: start codex, type /hooks, '
+                  'trust both entries of pretooluse-hook.py')
         else:
             print(f'  - Restart the {plan.agent.name} sessions that are open: they read their hooks when they start')
         if ask_settings(plan.agent.path, plan.after, hooks_are_off):
-            print(f'  - {plan.agent.path} has "disableAllHooks": true: no hook runs, this one neither, until you remove that')
+            print(f'  - {plan.agent.path} has "disableAllHooks": true: no hook runs until you remove that')
     for shim in find_shims(python):
         print(f"  - {shim} picks a Python by folder, slowly, and a client's repo can choose which;"
               ' better name one: make install PYTHON=/usr/bin/python3')
@@ -332,8 +336,10 @@ def print_next_steps(folder, plans, python):
 
 def find_shims(python):
     """Version managers' stand-ins for `python` on PATH; inside one, the real Python stands before it on PATH."""
+    if os.sep in python:
+        return []
     folders = [part for part in os.environ.get('PATH', '').split(os.pathsep) if os.path.basename(part) == 'shims']
-    return [os.path.join(part, python) for part in folders[:1] if shutil.which(python, path=part)] * (os.sep not in python)
+    return [os.path.join(part, python) for part in folders if shutil.which(python, path=part)][:1]
 
 
 def hooks_are_off(text):
@@ -348,7 +354,8 @@ def show_spend(folder):
     except OSError as error:
         code = error.strerror
     if code != 0:
-        print(f"  The report didn't come through ({code}); the installation is whole. Try: {sys.executable} {shlex.quote(report)}")
+        print(f"  The report didn't come through ({code}); the installation is whole. "
+              f'Try: {sys.executable} {shlex.quote(report)}')
 
 
 # --- uninstall
@@ -379,7 +386,7 @@ def settings_files(environ, record):
 
 
 def plan_unwiring(path, record, ours):
-    """[] where nothing of ours stands, else one Rewiring to what was there before, or to the text without our entries."""
+    """[] where nothing of ours stands, else [Rewiring] to what was there before, or to the text without our entries."""
     before = read_bytes(path)
     if before is None:
         return []
@@ -412,7 +419,7 @@ def undo_wiring(plan, record):
         _remove(path + BACKUP_SUFFIX)
         print(f'  restored  {path}, byte for byte')
     else:
-        print(f'  unwired   {path}: our entries are out, everything else is as it was (a backup from before is left beside it)')
+        print(f'  unwired   {path}: our entries are out, what was changed since is kept (the backup, too)')
 
 
 def remove_if_unchanged(folder, name, installed):
@@ -424,7 +431,8 @@ def remove_if_unchanged(folder, name, installed):
         _remove(path)
         print(f'  removed   {name}')
     else:
-        print(f"  kept      {name} ({'changed since it was installed' if name in installed else 'not put there by the installer'})")
+        why = 'changed since it was installed' if name in installed else 'not put there by the installer'
+        print(f'  kept      {name} ({why})')
 
 
 def remove_bytecode(folder, names):

@@ -140,16 +140,18 @@ BLOCKS = (b'{"type":"thinking","thinking":"","signature":"%b"}',
 
 class Text:
     """Text as tool results hold it, ready to stand in a JSON string, cut from a pool at multiples of 64 bytes."""
-    WORDS = 'def return self import for in if else value result path lines tokens model cwd → é naïve … null None true 0x7f 42'.split()
+    WORDS = 'def return self import for in if else value result path lines tokens model cwd null None true 0x7f 42'.split()
+    UNUSUAL = '→ naïve … ✓ é'.split()       # a line in a hundred has one: the text around it is slower to decode
     TRAP = '\\"type\\":\\"assistant\\",\\"usage\\":{\\"output_tokens\\":9}'     # a transcript that a tool has printed
 
     def __init__(self, rng, lines=4096):
         self._random = rng.random
         self._count = lines
         self._pool = b''.join(self._line(rng, number) for number in range(lines))
+        self._signature = ''.join(rng.choices('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/', k=8192)).encode()
 
     def _line(self, rng, number):
-        words = self.TRAP if number % 512 == 0 else '\\"%s\\": ' % rng.choice(self.WORDS)
+        words = self.TRAP if number % 512 == 0 else '\\"%s\\": ' % rng.choice(self.UNUSUAL if number % 100 == 1 else self.WORDS)
         while len(words.encode()) < 50:
             words += rng.choice(self.WORDS) + ' '
         whole = words.encode()[:62].decode('utf-8', 'ignore').encode()
@@ -159,6 +161,10 @@ class Text:
         pieces = min(max(int(size) >> 6, 1), self._count >> 1)
         start = int(self._random() * (self._count - pieces)) << 6
         return self._pool[start:start + (pieces << 6)]
+
+    def signature(self, size):
+        start = int(self._random() * (8192 - size))
+        return self._signature[start:start + int(size)]
 
 
 Call = namedtuple('Call', 'number model tokens lines')      # one billed call; tokens as a price has them: see LIST_PRICES, and searches
@@ -252,8 +258,10 @@ class Transcript:
             return BLOCKS[1] % b'done'
         kind = index if lines == 3 else index + 1
         size = self.source.random() * (2000, 1500, 3000)[kind]
+        if kind == 0:
+            return BLOCKS[0] % self.source.text.signature(size)
         text = self.source.text.cut(size)
-        return BLOCKS[2] % (uuid, text) if kind == 2 else BLOCKS[kind] % text
+        return BLOCKS[2] % (uuid, text) if kind == 2 else BLOCKS[1] % text
 
     def footer(self):
         self.write(LAST_PROMPT % (b'go on', self._leaf, self._session))
