@@ -179,32 +179,34 @@ class Source:
                 return self.offset
             position += len(piece)
 
-    def lines_before(self, position, reach=1 << 16):
-        """The records just before a position, nearest first; the reader's own place is kept."""
+    def read_at(self, start, size):
+        """Bytes from elsewhere in the file; the reader's own place is kept."""
         here = self.stream.tell()
-        self.stream.seek(max(0, position - reach))
-        text = self.stream.read(position - max(0, position - reach))
+        self.stream.seek(start)
+        text = self.stream.read(size)
         self.stream.seek(here)
-        for line in reversed(text.split(b'\n')):
-            record = parse_line(line)
-            if record is not None:
-                yield record
+        return text
 
-    def first_time(self, reach=1 << 18):
+    def lines_before(self, position):
+        """The records just before a position, nearest first; those nearest may come twice."""
+        for reach in 1 << 12, 1 << 16:
+            start = max(0, position - reach)
+            for line in reversed(self.read_at(start, position - start).split(b'\n')):
+                record = parse_line(line) if line else None
+                if record is not None:
+                    yield record
+
+    def first_time(self):
         """The time of the first line that has one, None if there is none near the start."""
-        here = self.stream.tell()
-        self.stream.seek(0)
-        text = self.stream.read(reach)
-        self.stream.seek(here)
-        at = text.find(b'"timestamp"')
-        while at >= 0:
-            start, end = text.rfind(b'\n', 0, at) + 1, text.find(b'\n', at)
-            if end < 0:
-                return None
-            when = parse_time((parse_line(text[start:end]) or {}).get('timestamp'))
-            if when is not None:
-                return when
-            at = text.find(b'"timestamp"', end)
+        for reach in 1 << 12, 1 << 18:
+            text = self.read_at(0, reach)
+            at = text.find(b'"timestamp"')
+            while at >= 0:
+                start, end = text.rfind(b'\n', 0, at) + 1, text.find(b'\n', at)
+                when = parse_time((parse_line(text[start:end]) or {}).get('timestamp')) if end >= 0 else None
+                if when is not None:
+                    return when
+                at = text.find(b'"timestamp"', end) if end >= 0 else -1
         return None
 
 
@@ -268,11 +270,6 @@ class Batch:
 # Top-level scalars up to a type that no bill depends on: such a line need not be looked at.
 CLAUDE_SKIP = re.compile(rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
                          rb'(?!assistant"|cost-state"|progress")').match
-# A call stands on a line for each of its content blocks. Where its message's id and its usage are told
-# in the same words as on the line before, there is nothing new in it.
-SCALARS = rb'(?:"[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*'
-CLAUDE_HEAD = re.compile(rb'\{' + SCALARS + rb'"message":\{' + SCALARS + rb'?"id":"[^"\\]*"').match
-CLAUDE_USAGE = re.compile(rb'"usage":\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}').match
 CLAUDE_TAGS = {'batch': 'batch', 'fast': 'fast', 'us': 'us'}
 EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
 
@@ -295,8 +292,7 @@ def read_claude(source, state, batch):
             batch.session(source.name[:-6], began)
     last = None
     for line in source.lines(CLAUDE_SKIP, b'okens"'):
-        head, usage = CLAUDE_HEAD(line), CLAUDE_USAGE(line, max(0, line.rfind(b'"usage":{')))
-        told = head and usage and (line[line.find(b'"message":{'):head.end()], usage.group())
+        told = told_of(line)
         if told and told == last:
             continue
         last = told
@@ -314,6 +310,19 @@ def read_claude(source, state, batch):
                 claude_call(source, nested_call(record), state, batch)
         except (ValueError, TypeError, AttributeError):
             batch.skip()
+
+
+def told_of(line):
+    """The words that tell which call a line is of and what it used; None if they aren't where they usually are.
+
+    A call stands on a line for each of its content blocks: one in the same words has nothing new in it."""
+    message, usage = line.find(b'"message":{'), line.rfind(b'"usage":{')
+    end = line.find(b'"apiBlockIndex"', usage)
+    if end < 0:
+        end = line.find(b'"requestId"', usage)
+    if message < 0 or usage < message or end < 0:
+        return None
+    return line[message:line.find(b'"content"', message)], line[usage:end]
 
 
 def read_agent_type(source, state, batch):
@@ -521,7 +530,7 @@ class Prices:
         return links
 
     def price_rows(self, model, day, variant):
-        """[(limit, units, assumed, borrowed classes)]: the first row with a limit below the call's context counts."""
+        """[(limit, units, assumed, borrowed classes)]: the first with a limit below the call's context counts."""
         name, modifiers = self.resolve(model, variant)
         own, *others = [model_rows(self.models[link], day, modifiers) for link in self.chain(name)]
         rows = []
@@ -614,7 +623,7 @@ def parse_prices(text, name):
 
 
 class PriceReader:
-    """Checks a price list as it reads it. A path is a tuple of keys and indexes; places are looked up for errors only."""
+    """Checks a price list as it reads it. Paths are tuples of keys and indexes; only an error looks up its place."""
 
     def __init__(self, text, name):
         self.text, self.name = text, name
@@ -680,8 +689,9 @@ class PriceReader:
         search = value.get('web_search_usd', search)
         prices = [(first, end, self.classes(entry, here)) for _, first, end, entry, here in
                   self.dated(value['prices'], path + ('prices',), PRICE, 'input', 'output', 'source', 'as_of')]
+        tiers = value.get('long_context', [])
         tiers = [(first, end, self.classes(entry, here), limit) for limit, first, end, entry, here in
-                 self.dated(value.get('long_context', []), path + ('long_context',), TIER, 'above', 'input', 'output')]
+                 self.dated(tiers, path + ('long_context',), TIER, 'above', 'input', 'output')]
         complete = search is not None and not any([None in entry[2] for entry in prices + tiers])
         if not prices:
             self.fail('"prices" needs an entry', path + ('prices',))
@@ -740,7 +750,7 @@ class PriceReader:
         return found['from'], found['until']
 
     def classes(self, entry, path):
-        """Pico-dollars per token by class, None where there is no price; a dollar per million is a pico-dollar's million."""
+        """Prices by class, None where there is none: millionths of a dollar per million are pico-dollars per token."""
         units = [None] * 5
         for key, n in CLASSES.items():
             if key in entry:
@@ -1124,31 +1134,17 @@ create table reservations (key text primary key, session text, agent text, tool 
     usd int, background int, transcript text) without rowid;
 insert into places values (0, '', '', '', 0);
 '''
-ADD = '''insert into spend values (new.place, new.ts / 900000, new.usd,
-    new.usd * (new.kind = 'untranscribed'), new.usd * new.assumed, new.kind <> 'untranscribed',
-    new.input, new.output, new.write_short + new.write_long, new.read, new.searches,
-    new.usd * (new.kind <> 'untranscribed'))
-on conflict (place, bucket) do update set usd = usd + excluded.usd,
-    untranscribed_usd = untranscribed_usd + excluded.untranscribed_usd,
-    assumed_usd = assumed_usd + excluded.assumed_usd, calls = calls + excluded.calls,
-    input = input + excluded.input, output = output + excluded.output,
-    cache_write = cache_write + excluded.cache_write, cache_read = cache_read + excluded.cache_read,
-    searches = searches + excluded.searches, dearest_usd = max(dearest_usd, excluded.dearest_usd);'''
-TAKE = '''update spend set usd = usd - old.usd,
-    untranscribed_usd = untranscribed_usd - old.usd * (old.kind = 'untranscribed'),
-    assumed_usd = assumed_usd - old.usd * old.assumed, calls = calls - (old.kind <> 'untranscribed'),
-    input = input - old.input, output = output - old.output,
-    cache_write = cache_write - old.write_short - old.write_long, cache_read = cache_read - old.read,
-    searches = searches - old.searches where place = old.place and bucket = old.ts / 900000;'''
-TRIGGERS = '''
-create trigger call_added after insert on calls begin %(add)s end;
-create trigger call_gone after delete on calls begin %(take)s end;
-create trigger call_changed after update of usd, assumed, place, ts, input on calls begin %(take)s %(add)s end;
-''' % {'add': ADD, 'take': TAKE}
 COLUMNS = 'key, session, agent, kind, place, ts, model, variant, input, output, ' \
           'write_short, write_long, read, searches, usd, assumed, sidechain'
 INSERT_CALL = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * 17))
 
+ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    on conflict (place, bucket) do update set usd = usd + excluded.usd,
+    untranscribed_usd = untranscribed_usd + excluded.untranscribed_usd,
+    assumed_usd = assumed_usd + excluded.assumed_usd, calls = calls + excluded.calls,
+    input = input + excluded.input, output = output + excluded.output,
+    cache_write = cache_write + excluded.cache_write, cache_read = cache_read + excluded.cache_read,
+    searches = searches + excluded.searches, dearest_usd = max(dearest_usd, excluded.dearest_usd)'''
 Reading = namedtuple('Reading', 'files malformed unreadable compressed')
 PARALLEL_BYTES = 32 << 20        # more than this to read is worth a process for each core
 FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
@@ -1181,7 +1177,7 @@ class Ledger:
             raise UserError('the ledger cannot be opened: %s; mend that, or name another with --ledger'
                             % error.strerror, path)
         self.db = sqlite3.connect(path, timeout=seconds, isolation_level=None)
-        self.known, self.replaceable, self.commit_every = {}, set(), 0.5
+        self.known, self.replaceable, self.sums, self.commit_every = {}, set(), {}, 0.5
         version = self.one('pragma user_version')[0]
         if version > VERSION:
             raise UserError('the ledger was written by a newer armledger (version %d, this one knows %d); '
@@ -1197,9 +1193,6 @@ class Ledger:
         if not self.one('pragma user_version')[0]:
             for statement in SCHEMA.split(';\n'):
                 self.db.execute(statement)
-            for statement in TRIGGERS.split('end;\n'):
-                if statement.strip():
-                    self.db.execute(statement + 'end')
             self.db.execute('insert into meta values (?, ?)', ('created', int(time.time() * 1000)))
             self.db.execute('pragma user_version = %d' % VERSION)
         self.db.execute('commit')
@@ -1305,13 +1298,47 @@ class Ledger:
         self.db.execute('begin immediate')
         try:
             result = change()
-            self.db.execute('commit')
+            self.commit()
             return result
-        except BaseException as error:
-            self.known.clear()
-            if self.db.in_transaction:
-                self.db.execute('commit' if isinstance(error, NotYet) else 'rollback')
+        except NotYet:
+            self.commit()
             raise
+        except BaseException:
+            self.known.clear()
+            self.sums.clear()
+            if self.db.in_transaction:
+                self.db.execute('rollback')
+            raise
+
+    def commit(self):
+        self.db.executemany(ADD_SPEND, [key + tuple(sums) for key, sums in self.sums.items()])
+        self.sums.clear()
+        self.db.execute('commit')
+
+    def insert(self, rows):
+        self.db.executemany(INSERT_CALL, rows)
+        self.book(rows, 1)
+
+    def book(self, rows, sign):
+        """Add calls to the sums of their places and quarters of an hour, or (sign -1) take them out.
+
+        Every change of a call's place, time, tokens or price is booked, in the same transaction."""
+        for (_, _, _, kind, place, ts, _, _, read_in, output, short, long, read, searches, usd, assumed, _) in rows:
+            key, metered = (place, ts // BUCKET_MS), kind != 'untranscribed'
+            sums = self.sums.get(key)
+            if sums is None:
+                sums = self.sums[key] = [0] * 10
+            sums[0] += usd * sign
+            sums[1] += 0 if metered else usd * sign
+            sums[2] += usd * sign if assumed else 0
+            sums[3] += sign if metered else 0
+            sums[4] += read_in * sign
+            sums[5] += output * sign
+            sums[6] += (short + long) * sign
+            sums[7] += read * sign
+            sums[8] += searches * sign
+            if metered and usd > sums[9]:
+                sums[9] = usd
 
     def take_in(self):
         db, due = self.db, time.monotonic() + self.commit_every
@@ -1340,7 +1367,7 @@ class Ledger:
                 if self.progress:
                     self.progress(n + 1, len(pending), done, total)
                 if time.monotonic() > due:
-                    db.execute('commit')                   # a kill loses no more than half a second
+                    self.commit()                          # a kill loses no more than half a second
                     db.execute('begin immediate')
                     due = time.monotonic() + self.commit_every
         finally:
@@ -1378,7 +1405,7 @@ class Ledger:
                 self.merge(held[key], row)
             else:
                 fresh.append(row)
-        db.executemany(INSERT_CALL, fresh)
+        self.insert(fresh)
         self.replaceable.update(row[0] for row in fresh if row[16])
         for session, ts, cwd, family, totals in marks:
             session = self.session(cli, session)
@@ -1398,6 +1425,8 @@ class Ledger:
         if held[16] and not row[16] and key in self.replaceable or                 row[16] <= held[16] and row[9] >= held[9] and row[14] >= held[14] and row[6:16] != held[6:16]:
             db.execute('update calls set model = ?, variant = ?, input = ?, output = ?, write_short = ?, write_long = ?, '
                        'read = ?, searches = ?, usd = ?, assumed = ? where key = ?', row[6:16] + (key,))
+            self.book([held], -1)
+            self.book([held[:6] + row[6:16] + held[16:]], 1)
         session = held[1]
         if row[16] < held[16] or row[16] == held[16] and row[1] != session and self.rank(row[1]) < self.rank(session):
             session = row[1]
@@ -1458,12 +1487,12 @@ class Ledger:
         self.db.execute('insert or replace into meta values (?, ?)', ('prices', self.prices.text))
 
     def reprice_model(self, name):
-        rows = self.db.execute('select key, ts, variant, kind, input, output, write_short, write_long, read, searches '
-                               'from calls where model = ?', (name,)).fetchall()
-        changes = []
-        for key, ts, variant, kind, *tokens in rows:
-            changes.append(self.prices.usd(name, ts, tuple(tokens), variant, kind != 'untranscribed') + (key,))
-        self.db.executemany('update calls set usd = ?, assumed = ? where key = ?', changes)
+        for held in self.db.execute('select %s from calls where model = ?' % COLUMNS, (name,)).fetchall():
+            usd, assumed = self.prices.usd(name, held[5], held[8:14], held[7], held[3] != 'untranscribed')
+            if (usd, assumed) != held[14:16]:
+                self.db.execute('update calls set usd = ?, assumed = ? where key = ?', (usd, int(assumed), held[0]))
+                self.book([held], -1)
+                self.book([held[:14] + (usd, int(assumed), held[16])], 1)
         self.db.execute('update models set digest = ? where name = ?', (self.prices.digest(name), name))
 
     # -- what no transcript line shows
@@ -1480,10 +1509,13 @@ class Ledger:
         for family in families:
             rows += db.execute('select id, cli, name, began, family from sessions where family = ? and not dirty',
                                (family,)).fetchall()
+        forks = {row[0] for row in db.execute('select distinct session from copies').fetchall()}
+        crowded = {row[0] for row in db.execute('select family from sessions where family is not null '
+                                                'group by family having count(*) > 1').fetchall()}
         for session in rows:
             marks = self.marks_of(session[0])
             if marks:
-                self.settle_session(session, marks)
+                self.settle_session(session, marks, session[0] in forks or session[4] in crowded)
         db.execute('update sessions set dirty = 0 where dirty')
 
     def marks_of(self, session):
@@ -1492,7 +1524,7 @@ class Ledger:
                                                           (session,))]
         return sorted(marks, key=lambda mark: (mark[0], sum(map(sum, mark[2].values()))))
 
-    def settle_session(self, session, marks):
+    def settle_session(self, session, marks, fork):
         number, cli, name, began, family = session
         calls = self.db.execute(
             'select ts, agent, model, input, output, write_short, write_long, read, searches from calls '
@@ -1503,7 +1535,7 @@ class Ledger:
             own = sum_calls(call for call in calls if resumed is None or call[0] < resumed)
             rest = less(totals, own)
             if inherited is None:
-                inherited = self.inherited(number, began, family, rest)
+                inherited = self.inherited(number, began, family, rest) if fork else {}
             rests.append((ts, place, less(rest, inherited)))
         wanted, settled = {}, {}
         for n, (ts, place, rest) in enumerate(rests):
@@ -1519,8 +1551,10 @@ class Ledger:
                     wanted[key] = (key, number, '', 'untranscribed', place, ts, model, '', *more, usd, int(assumed), 0)
         held = {row[0]: row for row in self.db.execute(
             "select %s from calls where session = ? and kind = 'untranscribed'" % COLUMNS, (number,))}
-        self.db.executemany('delete from calls where key = ?', [(key,) for key in held if wanted.get(key) != held[key]])
-        self.db.executemany(INSERT_CALL, [row for key, row in wanted.items() if held.get(key) != row])
+        stale = [row for key, row in held.items() if wanted.get(key) != row]
+        self.db.executemany('delete from calls where key = ?', [row[:1] for row in stale])
+        self.book(stale, -1)
+        self.insert([row for key, row in wanted.items() if held.get(key) != row])
 
     def inherited(self, session, began, family, rest):
         """What a fork's total held when it began: one of its family's earlier totals, or the calls
@@ -1993,7 +2027,7 @@ class Entry(Record):
     """One item of `budgets:`, or `default:` (its arm is None). Caps are in pico-dollars, percentages in PERCENT."""
 
     __slots__ = ('arm', 'paths', 'caps', 'alert_pct', 'grace_pct', 'halt_pct', 'action', 'rate_pct', 'markup_pct',
-                 'notify', 'line', 'patterns')
+                 'notify', 'at', 'patterns')
 
 
 class Budgets(Record):
@@ -2197,7 +2231,7 @@ def read_entries(found, home):
         if entry.arm in lines:
             raise wrong(item, 'arm', 'the arm %s stands here twice, first on line %d: make one entry of the two; '
                         'an arm may have several caps, and paths: [...]' % (entry.arm, lines[entry.arm]))
-        lines[entry.arm] = entry.line
+        lines[entry.arm] = entry.at[0]
         entries.append(entry)
     check_paths_once(entries, found.name)
     return tuple(entries)
@@ -2290,7 +2324,7 @@ def read_caps(item, arm, paths, patterns):
     return Entry(arm, paths, caps, alert, grace, halt,
                  read_choice(item, 'action_on_breach', ('alert', 'warn', 'hard_stop'), 'hard_stop'),
                  read_percent(item, 'rate_pct', 100, 1, 1000), read_percent(item, 'markup_pct', 0, 0, 1000),
-                 read_text_value(item, 'notify'), item.start[0], patterns)
+                 read_text_value(item, 'notify'), item.start, patterns)
 
 
 def read_cap(item, key):
@@ -2528,7 +2562,7 @@ def check_ambiguous(budgets, places, arm=None):
         if len(among) > 1:
             raise UserError('arm %s has no path, and its name fits %s and %s: add the one that is meant, as in '
                             '"path: %s"' % (name, among[0], among[1], among[0]),
-                            budgets.name, budgets.named[name].line, 1)
+                            budgets.name, *budgets.named[name].at)
 
 
 # ---- windows of time -----------------------------------------------------------------------
@@ -2849,15 +2883,16 @@ def read_anew(ledger, environ):
     """Calls and files are forgotten and read again; what the logs don't tell any more is put back."""
     db = ledger.db
     db.execute("create temp table kept as select * from calls where kind <> 'untranscribed'")
-    for table in ('calls', 'files', 'folders'):
+    for table in ('calls', 'spend', 'files', 'folders'):
         db.execute('delete from ' + table)
     ledger.commit_every = float('inf')
     ledger.survey(environ)
     ledger.take_in()
-    kept = db.execute('insert or ignore into calls select * from temp.kept').rowcount
+    kept = db.execute('select * from temp.kept where key not in (select key from calls)').fetchall()
+    ledger.insert(kept)
     db.execute('update sessions set dirty = 1')
     ledger.settle()
-    return kept
+    return len(kept)
 
 
 def salvage(ledger, damaged):
@@ -2866,9 +2901,15 @@ def salvage(ledger, damaged):
     db = ledger.db
     try:
         db.execute('attach ? as old', (damaged,))
-        before = ledger.one('select count(*) from calls')[0]
-        ledger.write(lambda: [db.execute(statement) for statement in SALVAGE])
-        return ledger.one('select count(*) from calls')[0] - before
+        kept = []
+
+        def take_over():
+            for statement in SALVAGE:
+                db.execute(statement)
+            kept.extend(db.execute(SALVAGED_CALLS).fetchall())
+            ledger.insert(kept)
+        ledger.write(take_over)
+        return len(kept)
     except sqlite3.Error:
         return 0
 
@@ -2879,13 +2920,13 @@ SALVAGE = (
     '''insert or ignore into marks select sessions.id, marks.ts, places.id, marks.totals from old.marks as marks
        join old.sessions as s on s.id = marks.session join sessions on sessions.cli = s.cli and sessions.name = s.name
        join old.places as p on p.id = marks.place join places on places.cwd = p.cwd''',
-    '''insert or ignore into calls select key, sessions.id, agent, kind, places.id, ts, model, variant, input, output,
-       write_short, write_long, read, searches, usd, assumed, sidechain from old.calls as calls
-       join old.sessions as s on s.id = calls.session join sessions on sessions.cli = s.cli and sessions.name = s.name
-       join old.places as p on p.id = calls.place join places on places.cwd = p.cwd
-       where calls.kind <> 'untranscribed' ''',
     'insert or ignore into models select * from old.models',
 )
+SALVAGED_CALLS = '''select calls.key, sessions.id, agent, kind, places.id, ts, model, variant, input, output,
+    write_short, write_long, read, searches, usd, assumed, sidechain from old.calls as calls
+    join old.sessions as s on s.id = calls.session join sessions on sessions.cli = s.cli and sessions.name = s.name
+    join old.places as p on p.id = calls.place join places on places.cwd = p.cwd
+    where calls.kind <> 'untranscribed' and calls.key not in (select key from main.calls)'''
 
 
 # ---- what an arm has spent -----------------------------------------------------------------

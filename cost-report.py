@@ -176,32 +176,34 @@ class Source:
                 return self.offset
             position += len(piece)
 
-    def lines_before(self, position, reach=1 << 16):
-        """The records just before a position, nearest first; the reader's own place is kept."""
+    def read_at(self, start, size):
+        """Bytes from elsewhere in the file; the reader's own place is kept."""
         here = self.stream.tell()
-        self.stream.seek(max(0, position - reach))
-        text = self.stream.read(position - max(0, position - reach))
+        self.stream.seek(start)
+        text = self.stream.read(size)
         self.stream.seek(here)
-        for line in reversed(text.split(b'\n')):
-            record = parse_line(line)
-            if record is not None:
-                yield record
+        return text
 
-    def first_time(self, reach=1 << 18):
+    def lines_before(self, position):
+        """The records just before a position, nearest first; those nearest may come twice."""
+        for reach in 1 << 12, 1 << 16:
+            start = max(0, position - reach)
+            for line in reversed(self.read_at(start, position - start).split(b'\n')):
+                record = parse_line(line) if line else None
+                if record is not None:
+                    yield record
+
+    def first_time(self):
         """The time of the first line that has one, None if there is none near the start."""
-        here = self.stream.tell()
-        self.stream.seek(0)
-        text = self.stream.read(reach)
-        self.stream.seek(here)
-        at = text.find(b'"timestamp"')
-        while at >= 0:
-            start, end = text.rfind(b'\n', 0, at) + 1, text.find(b'\n', at)
-            if end < 0:
-                return None
-            when = parse_time((parse_line(text[start:end]) or {}).get('timestamp'))
-            if when is not None:
-                return when
-            at = text.find(b'"timestamp"', end)
+        for reach in 1 << 12, 1 << 18:
+            text = self.read_at(0, reach)
+            at = text.find(b'"timestamp"')
+            while at >= 0:
+                start, end = text.rfind(b'\n', 0, at) + 1, text.find(b'\n', at)
+                when = parse_time((parse_line(text[start:end]) or {}).get('timestamp')) if end >= 0 else None
+                if when is not None:
+                    return when
+                at = text.find(b'"timestamp"', end) if end >= 0 else -1
         return None
 
 
@@ -518,7 +520,7 @@ class Prices:
         return links
 
     def price_rows(self, model, day, variant):
-        """[(limit, units, assumed, borrowed classes)]: the first row with a limit below the call's context counts."""
+        """[(limit, units, assumed, borrowed classes)]: the first with a limit below the call's context counts."""
         name, modifiers = self.resolve(model, variant)
         own, *others = [model_rows(self.models[link], day, modifiers) for link in self.chain(name)]
         rows = []
@@ -611,7 +613,7 @@ def parse_prices(text, name):
 
 
 class PriceReader:
-    """Checks a price list as it reads it. A path is a tuple of keys and indexes; places are looked up for errors only."""
+    """Checks a price list as it reads it. Paths are tuples of keys and indexes; only an error looks up its place."""
 
     def __init__(self, text, name):
         self.text, self.name = text, name
@@ -677,8 +679,9 @@ class PriceReader:
         search = value.get('web_search_usd', search)
         prices = [(first, end, self.classes(entry, here)) for _, first, end, entry, here in
                   self.dated(value['prices'], path + ('prices',), PRICE, 'input', 'output', 'source', 'as_of')]
+        tiers = value.get('long_context', [])
         tiers = [(first, end, self.classes(entry, here), limit) for limit, first, end, entry, here in
-                 self.dated(value.get('long_context', []), path + ('long_context',), TIER, 'above', 'input', 'output')]
+                 self.dated(tiers, path + ('long_context',), TIER, 'above', 'input', 'output')]
         complete = search is not None and not any([None in entry[2] for entry in prices + tiers])
         if not prices:
             self.fail('"prices" needs an entry', path + ('prices',))
@@ -737,7 +740,7 @@ class PriceReader:
         return found['from'], found['until']
 
     def classes(self, entry, path):
-        """Pico-dollars per token by class, None where there is no price; a dollar per million is a pico-dollar's million."""
+        """Prices by class, None where there is none: millionths of a dollar per million are pico-dollars per token."""
         units = [None] * 5
         for key, n in CLASSES.items():
             if key in entry:
@@ -1121,31 +1124,17 @@ create table reservations (key text primary key, session text, agent text, tool 
     usd int, background int, transcript text) without rowid;
 insert into places values (0, '', '', '', 0);
 '''
-ADD = '''insert into spend values (new.place, new.ts / 900000, new.usd,
-    new.usd * (new.kind = 'untranscribed'), new.usd * new.assumed, new.kind <> 'untranscribed',
-    new.input, new.output, new.write_short + new.write_long, new.read, new.searches,
-    new.usd * (new.kind <> 'untranscribed'))
-on conflict (place, bucket) do update set usd = usd + excluded.usd,
-    untranscribed_usd = untranscribed_usd + excluded.untranscribed_usd,
-    assumed_usd = assumed_usd + excluded.assumed_usd, calls = calls + excluded.calls,
-    input = input + excluded.input, output = output + excluded.output,
-    cache_write = cache_write + excluded.cache_write, cache_read = cache_read + excluded.cache_read,
-    searches = searches + excluded.searches, dearest_usd = max(dearest_usd, excluded.dearest_usd);'''
-TAKE = '''update spend set usd = usd - old.usd,
-    untranscribed_usd = untranscribed_usd - old.usd * (old.kind = 'untranscribed'),
-    assumed_usd = assumed_usd - old.usd * old.assumed, calls = calls - (old.kind <> 'untranscribed'),
-    input = input - old.input, output = output - old.output,
-    cache_write = cache_write - old.write_short - old.write_long, cache_read = cache_read - old.read,
-    searches = searches - old.searches where place = old.place and bucket = old.ts / 900000;'''
-TRIGGERS = '''
-create trigger call_added after insert on calls begin %(add)s end;
-create trigger call_gone after delete on calls begin %(take)s end;
-create trigger call_changed after update of usd, assumed, place, ts, input on calls begin %(take)s %(add)s end;
-''' % {'add': ADD, 'take': TAKE}
 COLUMNS = 'key, session, agent, kind, place, ts, model, variant, input, output, ' \
           'write_short, write_long, read, searches, usd, assumed, sidechain'
 INSERT_CALL = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * 17))
 
+ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    on conflict (place, bucket) do update set usd = usd + excluded.usd,
+    untranscribed_usd = untranscribed_usd + excluded.untranscribed_usd,
+    assumed_usd = assumed_usd + excluded.assumed_usd, calls = calls + excluded.calls,
+    input = input + excluded.input, output = output + excluded.output,
+    cache_write = cache_write + excluded.cache_write, cache_read = cache_read + excluded.cache_read,
+    searches = searches + excluded.searches, dearest_usd = max(dearest_usd, excluded.dearest_usd)'''
 Reading = namedtuple('Reading', 'files malformed unreadable compressed')
 PARALLEL_BYTES = 32 << 20        # more than this to read is worth a process for each core
 FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
@@ -1178,7 +1167,7 @@ class Ledger:
             raise UserError('the ledger cannot be opened: %s; mend that, or name another with --ledger'
                             % error.strerror, path)
         self.db = sqlite3.connect(path, timeout=seconds, isolation_level=None)
-        self.known, self.replaceable, self.commit_every = {}, set(), 0.5
+        self.known, self.replaceable, self.sums, self.commit_every = {}, set(), {}, 0.5
         version = self.one('pragma user_version')[0]
         if version > VERSION:
             raise UserError('the ledger was written by a newer armledger (version %d, this one knows %d); '
@@ -1194,9 +1183,6 @@ class Ledger:
         if not self.one('pragma user_version')[0]:
             for statement in SCHEMA.split(';\n'):
                 self.db.execute(statement)
-            for statement in TRIGGERS.split('end;\n'):
-                if statement.strip():
-                    self.db.execute(statement + 'end')
             self.db.execute('insert into meta values (?, ?)', ('created', int(time.time() * 1000)))
             self.db.execute('pragma user_version = %d' % VERSION)
         self.db.execute('commit')
@@ -1302,13 +1288,47 @@ class Ledger:
         self.db.execute('begin immediate')
         try:
             result = change()
-            self.db.execute('commit')
+            self.commit()
             return result
-        except BaseException as error:
-            self.known.clear()
-            if self.db.in_transaction:
-                self.db.execute('commit' if isinstance(error, NotYet) else 'rollback')
+        except NotYet:
+            self.commit()
             raise
+        except BaseException:
+            self.known.clear()
+            self.sums.clear()
+            if self.db.in_transaction:
+                self.db.execute('rollback')
+            raise
+
+    def commit(self):
+        self.db.executemany(ADD_SPEND, [key + tuple(sums) for key, sums in self.sums.items()])
+        self.sums.clear()
+        self.db.execute('commit')
+
+    def insert(self, rows):
+        self.db.executemany(INSERT_CALL, rows)
+        self.book(rows, 1)
+
+    def book(self, rows, sign):
+        """Add calls to the sums of their places and quarters of an hour, or (sign -1) take them out.
+
+        Every change of a call's place, time, tokens or price is booked, in the same transaction."""
+        for (_, _, _, kind, place, ts, _, _, read_in, output, short, long, read, searches, usd, assumed, _) in rows:
+            key, metered = (place, ts // BUCKET_MS), kind != 'untranscribed'
+            sums = self.sums.get(key)
+            if sums is None:
+                sums = self.sums[key] = [0] * 10
+            sums[0] += usd * sign
+            sums[1] += 0 if metered else usd * sign
+            sums[2] += usd * sign if assumed else 0
+            sums[3] += sign if metered else 0
+            sums[4] += read_in * sign
+            sums[5] += output * sign
+            sums[6] += (short + long) * sign
+            sums[7] += read * sign
+            sums[8] += searches * sign
+            if metered and usd > sums[9]:
+                sums[9] = usd
 
     def take_in(self):
         db, due = self.db, time.monotonic() + self.commit_every
@@ -1337,7 +1357,7 @@ class Ledger:
                 if self.progress:
                     self.progress(n + 1, len(pending), done, total)
                 if time.monotonic() > due:
-                    db.execute('commit')                   # a kill loses no more than half a second
+                    self.commit()                          # a kill loses no more than half a second
                     db.execute('begin immediate')
                     due = time.monotonic() + self.commit_every
         finally:
@@ -1375,7 +1395,7 @@ class Ledger:
                 self.merge(held[key], row)
             else:
                 fresh.append(row)
-        db.executemany(INSERT_CALL, fresh)
+        self.insert(fresh)
         self.replaceable.update(row[0] for row in fresh if row[16])
         for session, ts, cwd, family, totals in marks:
             session = self.session(cli, session)
@@ -1395,6 +1415,8 @@ class Ledger:
         if held[16] and not row[16] and key in self.replaceable or                 row[16] <= held[16] and row[9] >= held[9] and row[14] >= held[14] and row[6:16] != held[6:16]:
             db.execute('update calls set model = ?, variant = ?, input = ?, output = ?, write_short = ?, write_long = ?, '
                        'read = ?, searches = ?, usd = ?, assumed = ? where key = ?', row[6:16] + (key,))
+            self.book([held], -1)
+            self.book([held[:6] + row[6:16] + held[16:]], 1)
         session = held[1]
         if row[16] < held[16] or row[16] == held[16] and row[1] != session and self.rank(row[1]) < self.rank(session):
             session = row[1]
@@ -1455,12 +1477,12 @@ class Ledger:
         self.db.execute('insert or replace into meta values (?, ?)', ('prices', self.prices.text))
 
     def reprice_model(self, name):
-        rows = self.db.execute('select key, ts, variant, kind, input, output, write_short, write_long, read, searches '
-                               'from calls where model = ?', (name,)).fetchall()
-        changes = []
-        for key, ts, variant, kind, *tokens in rows:
-            changes.append(self.prices.usd(name, ts, tuple(tokens), variant, kind != 'untranscribed') + (key,))
-        self.db.executemany('update calls set usd = ?, assumed = ? where key = ?', changes)
+        for held in self.db.execute('select %s from calls where model = ?' % COLUMNS, (name,)).fetchall():
+            usd, assumed = self.prices.usd(name, held[5], held[8:14], held[7], held[3] != 'untranscribed')
+            if (usd, assumed) != held[14:16]:
+                self.db.execute('update calls set usd = ?, assumed = ? where key = ?', (usd, int(assumed), held[0]))
+                self.book([held], -1)
+                self.book([held[:14] + (usd, int(assumed), held[16])], 1)
         self.db.execute('update models set digest = ? where name = ?', (self.prices.digest(name), name))
 
     # -- what no transcript line shows
@@ -1477,10 +1499,13 @@ class Ledger:
         for family in families:
             rows += db.execute('select id, cli, name, began, family from sessions where family = ? and not dirty',
                                (family,)).fetchall()
+        forks = {row[0] for row in db.execute('select distinct session from copies').fetchall()}
+        crowded = {row[0] for row in db.execute('select family from sessions where family is not null '
+                                                'group by family having count(*) > 1').fetchall()}
         for session in rows:
             marks = self.marks_of(session[0])
             if marks:
-                self.settle_session(session, marks)
+                self.settle_session(session, marks, session[0] in forks or session[4] in crowded)
         db.execute('update sessions set dirty = 0 where dirty')
 
     def marks_of(self, session):
@@ -1489,7 +1514,7 @@ class Ledger:
                                                           (session,))]
         return sorted(marks, key=lambda mark: (mark[0], sum(map(sum, mark[2].values()))))
 
-    def settle_session(self, session, marks):
+    def settle_session(self, session, marks, fork):
         number, cli, name, began, family = session
         calls = self.db.execute(
             'select ts, agent, model, input, output, write_short, write_long, read, searches from calls '
@@ -1500,7 +1525,7 @@ class Ledger:
             own = sum_calls(call for call in calls if resumed is None or call[0] < resumed)
             rest = less(totals, own)
             if inherited is None:
-                inherited = self.inherited(number, began, family, rest)
+                inherited = self.inherited(number, began, family, rest) if fork else {}
             rests.append((ts, place, less(rest, inherited)))
         wanted, settled = {}, {}
         for n, (ts, place, rest) in enumerate(rests):
@@ -1516,8 +1541,10 @@ class Ledger:
                     wanted[key] = (key, number, '', 'untranscribed', place, ts, model, '', *more, usd, int(assumed), 0)
         held = {row[0]: row for row in self.db.execute(
             "select %s from calls where session = ? and kind = 'untranscribed'" % COLUMNS, (number,))}
-        self.db.executemany('delete from calls where key = ?', [(key,) for key in held if wanted.get(key) != held[key]])
-        self.db.executemany(INSERT_CALL, [row for key, row in wanted.items() if held.get(key) != row])
+        stale = [row for key, row in held.items() if wanted.get(key) != row]
+        self.db.executemany('delete from calls where key = ?', [row[:1] for row in stale])
+        self.book(stale, -1)
+        self.insert([row for key, row in wanted.items() if held.get(key) != row])
 
     def inherited(self, session, began, family, rest):
         """What a fork's total held when it began: one of its family's earlier totals, or the calls
@@ -1641,10 +1668,23 @@ class Calendar:
         return self.midnight(utc_date(first)), self.midnight(utc_date(first + days))
 
     def label(self, name, ms):
-        date = self.date(ms)
-        if name == 'day':
-            return date
-        return date[:7] if name == 'month' else week_label(date)
+        return label_of(name, self.date(ms))
+
+    def day_sql(self, span, moment):
+        """SQL for the number of the day, counted from 1970-01-01, that a moment of the span is in."""
+        cases, at, until = [], span.since, max(span.since, span.until)
+        offset = self.offset_s(at // 1000)
+        while at < until:
+            after = min(at + DAY_MS, until)
+            if self.offset_s(after // 1000) != offset:       # the clocks are changed in this day: when?
+                while self.offset_s(at // 1000) == offset:
+                    at += BUCKET_MS - at % BUCKET_MS
+                cases.append('when %s < %d then %d ' % (moment, at, offset))
+                offset = self.offset_s(at // 1000)
+            else:
+                at = after
+        shift = 'case %selse %d end' % (''.join(cases), offset) if cases else str(offset)
+        return '(%s + (%s) * 1000) / %d' % (moment, shift, DAY_MS)
 
     def iso(self, ms):
         """2026-11-01T00:00:00+01:00"""
@@ -1695,6 +1735,12 @@ def utc_date(days):
 def utc_text(ms):
     """2026-11-01T00:00:00Z"""
     return '%04d-%02d-%02dT%02d:%02d:%02dZ' % time.gmtime(ms // 1000)[:6]
+
+
+def label_of(name, date):
+    if name == 'day':
+        return date
+    return date[:7] if name == 'month' else week_label(date)
 
 
 def label_start(calendar, name, label):
@@ -1837,7 +1883,9 @@ SPEND_SUMS = ', '.join('sum(%s)' % name for name in (
     'usd', 'untranscribed_usd', 'assumed_usd', 'calls', 'input', 'output', 'cache_write', 'cache_read', 'searches'))
 CALL_SUMS = ("sum(usd), sum(usd * (kind = 'untranscribed')), sum(usd * assumed), sum(kind <> 'untranscribed'), "
              'sum(input), sum(output), sum(write_short + write_long), sum(read), sum(searches)')
-TOKEN_SUMS = 'sum(input), sum(output), sum(write_short), sum(write_long), sum(read), sum(searches)'
+TOKEN_COLUMNS = ('input', 'output', 'write_short', 'write_long', 'read', 'searches')
+TOKEN_SUMS = ', '.join('sum(%s)' % name for name in TOKEN_COLUMNS)
+UTC_DAY = 'ts / %d' % DAY_MS      # prices change at midnight UTC
 DETAILS = {'model': ('model',), 'session': ('session',), 'agent': ('session', 'agent'), 'kind': ('kind',),
            'agent-cli': ('session',)}
 BY = ('arm',) + TIME_KEYS + tuple(DETAILS)
@@ -1852,36 +1900,29 @@ def columns_of(by):
     return sorted({column for key in by for column in DETAILS.get(key, ())})
 
 
-def read_sums(db, span, places=None, columns=(), timed=False, sums=None):
-    """Yield (place, a quarter of an hour or 0, *columns, *sums) of the span.
+def read_sums(db, span, day_sql, places=None, columns=(), sums=None):
+    """Yield (place, day, *columns, *sums) of the span. day_sql(span, moment) is SQL for the day, None: 0.
 
-    The quarters that `spend` holds are used where they tell enough: they are far fewer than the calls."""
+    The quarters of an hour that `spend` holds are used where they tell enough: they are fewer than the calls."""
     chosen = '' if places is None else ' and place in (%s)' % ', '.join(map(str, places))
     if not columns and sums is None and span.since % BUCKET_MS == 0 == span.until % BUCKET_MS:
+        day = day_sql(span, 'bucket * %d' % BUCKET_MS) if day_sql else '0'
         return db.execute('select place, %s, %s from spend where bucket >= ? and bucket < ?%s group by 1, 2'
-                          % ('bucket' if timed else '0', SPEND_SUMS, chosen),
-                          (span.since // BUCKET_MS, span.until // BUCKET_MS))
-    names = ', '.join(['place', 'ts / %d' % BUCKET_MS if timed else '0'] + list(columns))
-    order = ', '.join(str(n + 1) for n in range(2 + len(columns)))
+                          % (day, SPEND_SUMS, chosen), (span.since // BUCKET_MS, span.until // BUCKET_MS))
+    names = ['place', day_sql(span, 'ts') if day_sql else '0'] + list(columns)
+    order = ', '.join(str(n + 1) for n in range(len(names)))
     return db.execute('select %s, %s from calls where ts >= ? and ts < ?%s group by %s'
-                      % (names, sums or CALL_SUMS, chosen, order), (span.since, span.until))
+                      % (', '.join(names), sums or CALL_SUMS, chosen, order), (span.since, span.until))
 
 
-CANONICAL = {}
-
-
-def canonical(model):
-    """One name for one model, however its id is written: canonical_model, remembered."""
-    if model not in CANONICAL:
-        CANONICAL[model] = canonical_model(model)
-    return CANONICAL[model]
+canonical = lru_cache(maxsize=None)(canonical_model)      # one name for one model, however its id is written
 
 
 class Keys:
     """Turns what read_sums yields into the values of the --by keys."""
 
-    def __init__(self, db, by, arms, calendar):
-        self.by, self.arms, self.calendar, columns = by, arms, calendar, columns_of(by)
+    def __init__(self, db, by, arms):
+        self.by, self.arms, columns = by, arms, columns_of(by)
         self.at = {name: columns.index(name) + 2 for name in columns}
         self.width, self.labels = len(columns) + 2, {}
         needs_sessions = {'session', 'agent-cli'} & set(by)
@@ -1894,7 +1935,7 @@ class Keys:
         if key in TIME_KEYS:
             at = row[1], key
             if at not in self.labels:
-                self.labels[at] = self.calendar.label(key, row[1] * BUCKET_MS)
+                self.labels[at] = label_of(key, utc_date(row[1]))
             return self.labels[at]
         if key == 'session':
             return self.sessions[row[self.at['session']]][0]
@@ -1917,9 +1958,9 @@ class Keys:
 
 def sum_by(db, span, by, arms, calendar, places=None):
     """{values of the --by keys: Figures}"""
-    keys, summed = Keys(db, by, arms, calendar), {}
-    timed = any(key in TIME_KEYS for key in by)
-    for row in read_sums(db, span, places, columns_of(by), timed):
+    keys, summed = Keys(db, by, arms), {}
+    day_sql = calendar.day_sql if set(by) & set(TIME_KEYS) else None
+    for row in read_sums(db, span, day_sql, places, columns_of(by)):
         if any(row[keys.width:]):
             key = keys.of(row)
             held = summed.get(key)
@@ -1929,13 +1970,14 @@ def sum_by(db, span, by, arms, calendar, places=None):
 
 def sum_baseline(db, span, by, arms, calendar, places, price_at):
     """{values of the --by keys: what the tokens would have cost}; price_at(ms) -> six unit prices."""
-    keys, summed, prices = Keys(db, by, arms, calendar), {}, {}
-    for row in read_sums(db, span, places, columns_of(by), True, TOKEN_SUMS):
-        day = row[1] * BUCKET_MS // DAY_MS       # prices change at midnight UTC
+    keys, summed, prices = Keys(db, by, arms), {}, {}
+    day_sql = calendar.day_sql if set(by) & set(TIME_KEYS) else None
+    for row in read_sums(db, span, day_sql, places, columns_of(by) + [UTC_DAY], TOKEN_SUMS):
+        day = row[keys.width]
         if day not in prices:
             prices[day] = price_at(day * DAY_MS)
         key = keys.of(row)
-        summed[key] = summed.get(key, 0) + sum(map(int.__mul__, row[keys.width:], prices[day]))
+        summed[key] = summed.get(key, 0) + sum(map(int.__mul__, row[keys.width + 1:], prices[day]))
     return summed
 
 
@@ -2167,8 +2209,8 @@ def notes(report):
     if any(row.arm.name == UNATTRIBUTED and row.figures.usd for row in report.rows):
         told.append('%s: calls whose record names no folder.' % UNATTRIBUTED)
     if total.assumed:
-        told.append('~ %s of it is at assumed prices: prices.json has none for %s. Add what it costs there; '
-                    'its "about" says how.' % (dollars(total.assumed), ', '.join(map(printable, report.unpriced)) or 'some calls'))
+        told.append('~ %s of it is at assumed prices: prices.json lacks a price for %s. Add it there; its '
+                    '"about" says how.' % (dollars(total.assumed), ', '.join(map(printable, report.unpriced)) or 'some calls'))
     if any(row.spike for row in report.rows):
         told.append("\u25b2 A day far above the usual: more than %d times the median of the arm's days with spend in the "
                     '%d days before it, and more than $%d.' % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO))
@@ -2514,10 +2556,11 @@ def csv_text(lines):
     return ''.join(','.join(map(csv_cell, line)) + '\n' for line in lines)
 
 
+@lru_cache(maxsize=4096)
 def csv_cell(value):
     if value is None:
         return ''
-    if isinstance(value, Raw) or type(value) is int:
+    if type(value) in (Raw, int):
         return str(value)
     text = guarded(printable(value, 4096)) if type(value) is str else str(value).lower()
     return '"%s"' % text.replace('"', '""') if ',' in text or '"' in text or "'" in text[:1] else text
@@ -2864,8 +2907,9 @@ FOCUS_COLUMNS = (
     'ListCost', 'ListUnitPrice', 'PricingCategory', 'PricingQuantity', 'PricingUnit', 'ServiceCategory', 'ServiceName',
     'ServiceProviderName', 'ServiceSubcategory', 'SkuId', 'SkuMeter', 'SkuPriceId', 'SubAccountId', 'SubAccountName',
     'Tags', 'x_Arm', 'x_AssumedCost', 'x_Estimate', 'x_Model', 'x_PricesAsOf', 'x_UntranscribedCost')
-METERS = (('Input Tokens', 'input'), ('Output Tokens', 'output'), ('Cache Write Tokens, Short', 'cache-write-short'),
-          ('Cache Write Tokens, Long', 'cache-write-long'), ('Cache Read Tokens', 'cache-read'), ('Web Searches', 'web-search'))
+METERS = (('Input Tokens', 'input'), ('Output Tokens', 'output'), ('Short Cache Write Tokens', 'cache-write-short'),
+          ('Long Cache Write Tokens', 'cache-write-long'), ('Cache Read Tokens', 'cache-read'), ('Web Searches', 'web-search'))
+FOCUS_TEXTS = {'ChargeDescription', 'SkuId', 'SkuPriceId', 'SubAccountId', 'SubAccountName', 'Tags', 'x_Arm', 'x_Model'}
 SEARCHES = 5                     # the index of the one meter that does not count tokens
 PROVIDERS = (('claude', 'Anthropic', 'Claude API'), ('gpt', 'OpenAI', 'OpenAI API'), ('codex', 'OpenAI', 'OpenAI API'),
              ('o1', 'OpenAI', 'OpenAI API'), ('o3', 'OpenAI', 'OpenAI API'), ('o4', 'OpenAI', 'OpenAI API'),
@@ -2874,6 +2918,7 @@ CLOUDS = (('anthropic.', 'Amazon Web Services', 'Amazon Bedrock'), ('bedrock/', 
           ('vertex', 'Google Cloud', 'Vertex AI'), ('@', 'Google Cloud', 'Vertex AI'), ('azure', 'Microsoft', 'Microsoft Foundry'))
 
 
+@lru_cache(maxsize=None)
 def provider_of(model):
     """(provider, service) of a model id as it was logged: who serves it, and so sends the invoice."""
     text = model.lower()
@@ -2886,35 +2931,42 @@ def provider_of(model):
 
 
 def sum_meters(db, span, arms, calendar, places, prices):
-    """{(date, arm, model, provider, service, meter, unit price): [quantity, of it untranscribed, of it assumed]}
+    """{(date, arm, model, meter, unit price): [quantity, of it untranscribed, of it assumed]}
 
-    The unit price is what the ledger priced with: where a group's sum shows that some of its calls were
-    priced otherwise (a long context), they are looked at one by one."""
-    meters, units, odd = {}, {}, set()
-    for row in read_sums(db, span, places, ('model', 'variant', "kind = 'untranscribed'", 'assumed'), True,
-                         TOKEN_SUMS + ', sum(usd)'):
-        place, quarter, model, variant, rest, assumed = row[:6]
-        known = quarter * BUCKET_MS // DAY_MS, model, variant
-        if known not in units:
-            units[known] = prices.units(model, quarter * BUCKET_MS, (0,) * 6, variant, False)[0]
-        if sum(map(int.__mul__, row[6:12], units[known])) == row[12]:
-            add_meters(meters, calendar.date(quarter * BUCKET_MS), arms[place].name, model, row[6:12], units[known], rest, assumed)
-        else:
-            odd.add(row[:6])
-    if odd:
-        for place, ts, model, variant, rest, assumed, *tokens in db.execute(
-                "select place, ts, model, variant, kind = 'untranscribed', assumed, input, output, write_short, write_long, "
-                'read, searches from calls where ts >= ? and ts < ?', (span.since, span.until)):
-            if (place, ts // BUCKET_MS, model, variant, rest, assumed) in odd:
-                price = prices.units(model, ts, tuple(tokens), variant, not rest)[0]
-                add_meters(meters, calendar.date(ts), arms[place].name, model, tokens, price, rest, assumed)
+    Calls are summed up at the price of their model, variant and day; those that the ledger has priced
+    otherwise (a long context) are looked at one by one, so that quantity times price is the cost exactly."""
+    price_table(db, span, prices)
+    chosen = '' if places is None else ' and place in (%s)' % ', '.join(map(str, places))
+    source = ('from calls join temp.unit on unit.model = calls.model and unit.variant = calls.variant and unit.day = %s '
+              'where ts >= ? and ts < ?%s and usd %%s %s' % (UTC_DAY, chosen, ' + '.join(
+                  '%s * u%d' % (name, n) for n, name in enumerate(TOKEN_COLUMNS))))
+    names = "place, %s, calls.model, kind = 'untranscribed', assumed" % calendar.day_sql(span, 'ts')
+    units, meters = {row[0]: row[1:] for row in db.execute('select rowid, u0, u1, u2, u3, u4, u5 from temp.unit')}, {}
+    for place, day, model, rest, assumed, unit, *tokens in db.execute(
+            'select %s, unit.rowid, %s %s group by 1, 2, 6, 4, 5' % (names, TOKEN_SUMS, source % '='), (span.since, span.until)):
+        add_meters(meters, (utc_date(day), arms[place].name, model), tokens, units[unit], rest, assumed)
+    for place, day, model, rest, assumed, ts, variant, *tokens in db.execute(
+            'select %s, ts, calls.variant, %s %s' % (names, ', '.join(TOKEN_COLUMNS), source % '<>'), (span.since, span.until)):
+        price = prices.units(model, ts, tuple(tokens), variant, not rest)[0]
+        add_meters(meters, (utc_date(day), arms[place].name, model), tokens, price, rest, assumed)
     return meters
 
 
-def add_meters(meters, date, arm, model, quantities, unit_prices, untranscribed, assumed):
+def price_table(db, span, prices):
+    """temp.unit: the unit prices of each model, variant and day of the span, without long contexts."""
+    db.execute('pragma temp_store = memory')
+    db.execute('create temp table unit (model text, variant text, day int, u0 int, u1 int, u2 int, u3 int, u4 int, u5 int)')
+    kinds = db.execute('select distinct model, variant, %s from calls where ts >= ? and ts < ?' % UTC_DAY,
+                       (span.since, span.until)).fetchall()
+    db.executemany('insert into temp.unit values (?, ?, ?, ?, ?, ?, ?, ?, ?)', [
+        kind + tuple(prices.units(kind[0], kind[2] * DAY_MS, (0,) * 6, kind[1], False)[0]) for kind in kinds])
+    db.execute('create index temp.unit_of on unit (model, variant, day)')
+
+
+def add_meters(meters, place, quantities, unit_prices, untranscribed, assumed):
     for meter, (quantity, price) in enumerate(zip(quantities, unit_prices)):
         if quantity:
-            key = date, arm, model, meter, price
+            key = place + (meter, price)
             held = meters.get(key)
             if held is None:
                 held = meters[key] = [0, 0, 0]
@@ -2964,7 +3016,7 @@ def focus_line(key, held, rate, period, prices_as_of):
         'SkuMeter': name, 'SkuPriceId': '%s@%s' % (sku, unit_price), 'SubAccountId': account, 'SubAccountName': account,
         'Tags': json.dumps({'arm': arm}), 'x_Arm': arm, 'x_AssumedCost': exact(assumed * price, 12), 'x_Estimate': 'true',
         'x_Model': model, 'x_PricesAsOf': prices_as_of, 'x_UntranscribedCost': exact(untranscribed * price, 12)}
-    return ','.join([csv_cell(values[column]) for column in FOCUS_COLUMNS]) + '\n'
+    return ','.join([csv_cell(values[column]) if column in FOCUS_TEXTS else values[column] for column in FOCUS_COLUMNS]) + '\n'
 
 
 # ---- Prometheus ----------------------------------------------------------------------------
@@ -3146,8 +3198,9 @@ class Context:
         """Models with a price that had to be assumed, of the calls that this report is about."""
         if not total.assumed:
             return []
-        sums = read_sums(self.db, span, self.chosen, ('model', 'assumed'), False, 'sum(calls.assumed)')
-        return sorted({canonical(row[2]) for row in sums if row[4]})
+        chosen = '' if self.chosen is None else ' and place in (%s)' % ', '.join(map(str, self.chosen))
+        return sorted({canonical(model) for model, in self.db.execute(
+            'select distinct model from calls where assumed and ts >= ? and ts < ?' + chosen, (span.since, span.until))})
 
     def warnings(self):
         """What may be wrong with the figures. For one arm, no path: it can hold another arm's name."""

@@ -172,8 +172,8 @@ def show(home):
     demo.say('Two clients, one cap each (budgets.yaml)')
     print(BUDGETS, end='')
     demo.say("Install: the scripts beside it, the gate wired into the agent's settings")
-    installer = os.path.join(ROOT, '.make', 'install.py')
-    code, _ = demo.run('make install', [sys.executable, installer, 'install', '--python', sys.executable, '--no-report'])
+    python, installer = sys.executable, os.path.join(ROOT, '.make', 'install.py')
+    code, _ = demo.run('make install', [python, installer, 'install', '--python', python, '--no-report'])
     if code != 0:
         raise UserError("the demo can't go on: the installation failed")
 

@@ -12,10 +12,12 @@ import sys
 import tempfile
 import unittest
 import unittest.mock
+from datetime import datetime, timedelta, timezone
 
 from support import ROOT
 
 sys.path.insert(0, os.path.join(ROOT, '.make'))
+import demo  # noqa: E402
 import files  # noqa: E402
 import jsontext  # noqa: E402
 import wiring  # noqa: E402
@@ -105,7 +107,8 @@ class Home(unittest.TestCase):
     def run_installer(self, action, *arguments, **environ):
         if action == 'install':
             arguments = ('--python', sys.executable) + arguments
-        return self.start(sys.executable, os.path.join(self.checkout, '.make', 'install.py'), action, *arguments, **environ)
+        installer = os.path.join(self.checkout, '.make', 'install.py')
+        return self.start(sys.executable, installer, action, *arguments, **environ)
 
     def install(self, *arguments, **environ):
         done = self.run_installer('install', *arguments, **environ)
@@ -650,13 +653,22 @@ class Make(unittest.TestCase):
             self.assertIn('Nothing of armledger is installed in %s.' % hooks, said)
 
 
+class DemoLogs(unittest.TestCase):
+    def test_the_sample_calls_are_of_this_month_also_when_it_has_just_begun(self):
+        begun = datetime(2026, 11, 1, tzinfo=timezone.utc)
+        for now in (begun, begun + timedelta(seconds=1), begun + timedelta(hours=3), begun + timedelta(days=20)):
+            times = demo.times_this_month(now, 57)
+            self.assertEqual(len(times), 57)
+            self.assertTrue(begun <= min(times) and max(times) <= now, now)
+
+
 @unittest.skipUnless(all(os.path.exists(os.path.join(ROOT, name)) for name in SHIPPED), 'needs the whole checkout')
 class Demo(unittest.TestCase):
     def test_every_step_shows_what_it_should_and_nothing_is_left(self):
         with tempfile.TemporaryDirectory() as temporary:
             environ = {'PATH': os.environ['PATH'], 'HOME': '/nowhere', 'TMPDIR': temporary}
-            done = subprocess.run([sys.executable, os.path.join(ROOT, '.make', 'demo.py')], env=environ, encoding='utf-8',
-                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            done = subprocess.run([sys.executable, os.path.join(ROOT, '.make', 'demo.py')],
+                                  env=environ, encoding='utf-8', stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             self.assertEqual(done.returncode, 0, done.stdout)
             self.assertIn('REFUSED', done.stdout)
             self.assertIn('(silence: the tool runs)', done.stdout)

@@ -187,12 +187,14 @@ class TestEvidence(unittest.TestCase):
         self.assertGreater(seen, 500)
 
     def test_tiers_of_former_prices(self):
-        for (model, day), listed in self.OLD_TIERS.items():
-            with self.subTest(model):
-                units, _ = self.prices.units(model, day_ms(day), (300000, 0, 0, 0, 0, 0), '')
-                for unit, price in zip(units, listed.split()):
-                    if price != '-':
-                        self.assertEqual(Fraction(unit, MILLION), Fraction(price))
+        for (model, last), listed in self.OLD_TIERS.items():
+            for day in (last, '2026-07-09' if model.startswith('gpt') else '2025-12-01'):
+                with self.subTest(model=model, day=day):
+                    units, assumed = self.prices.units(model, day_ms(day), (300000, 0, 0, 0, 0, 0), '')
+                    compared = [(Fraction(unit, MILLION), Fraction(price))
+                                for unit, price in zip(units, listed.split()) if price != '-']
+                    self.assertEqual([got for got, _ in compared], [price for _, price in compared])
+                    self.assertFalse(assumed)
 
     def test_multipliers(self):
         one = (1, 1, 0, 0, 0, 0)
