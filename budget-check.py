@@ -102,18 +102,27 @@ def days_from_civil(year, month, day):
 
 # ---- log files -----------------------------------------------------------------------------
 
+def open_plain(path):
+    """A file for reading bytes; OSError for a pipe or device, which would keep its reader waiting."""
+    number = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
+    if os.fstat(number).st_mode & 0o170000 != 0o100000:
+        os.close(number)
+        raise OSError(0, 'it is not a plain file')
+    return open(number, 'rb', buffering=0)
+
+
 def count(value):
     """Tokens of one call: a whole number, absent is 0; ValueError for what no API would say."""
     if value is None:
         return 0
-    if type(value) is not int or not 0 <= value <= 10 ** 8:
+    if type(value) is not int or not 0 <= value <= 10 ** 7:
         raise ValueError(value)
     return value
 
 
 def text_of(value, longest=200):
     """A log's text as it may be kept; None if it isn't text, or empty, endless or not encodable."""
-    if type(value) is not str or not 0 < len(value) <= longest:
+    if type(value) is not str or not 0 < len(value) <= longest or '\0' in value:
         return None
     try:
         return value if value.isascii() or value.encode() else None
@@ -330,7 +339,7 @@ def read_agent_type(source, state, batch):
     if 'agent' in state:
         return
     try:
-        with open(source.path[:-6] + '.meta.json', 'rb') as stream:
+        with open_plain(source.path[:-6] + '.meta.json') as stream:
             kind = (parse_line(stream.read(CHUNK)) or {}).get('agentType')
     except OSError:
         return
@@ -400,7 +409,7 @@ def claude_mark(source, record, state, batch):
                  ('inputTokens', 'outputTokens', 'cacheCreationEphemeral5mInputTokens',
                   'cacheCreationEphemeral1hInputTokens', 'cacheReadInputTokens', 'webSearchRequests')]
         written = usage.get('cacheCreationInputTokens') or 0
-        if not all(type(part) is int and 0 <= part <= 10 ** 11 for part in parts + [written]):
+        if not all(type(part) is int and 0 <= part <= 10 ** 10 for part in parts + [written]):
             raise ValueError(model)
         parts[2] += max(0, written - parts[2] - parts[3])
         totals[text_of(model) or '?'] = tuple(parts)
@@ -417,7 +426,6 @@ def claude_mark(source, record, state, batch):
 
 # ---- prices --------------------------------------------------------------------------------
 
-
 MILLION = 10 ** 6                # amounts in prices.json are read in millionths
 BEFORE, AFTER = -10 ** 9, 10 ** 9                   # days: an open `from`, an open `until`
 CLASSES = {'input': 0, 'output': 1, 'cache_write_5m': 2, 'cache_write_30m': 2,
@@ -433,13 +441,25 @@ def find_prices(explicit, environ, script_dir):
 
 def load_prices(path):
     try:
-        with open(path, encoding='utf-8-sig') as stream:
-            text = stream.read()
+        with open_plain(path) as stream:
+            text = stream.read().decode('utf-8-sig')
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
         raise UserError('cannot read the price list (%s); put prices.json beside the script, or name one '
                         'with --prices FILE or $ARMLEDGER_PRICES' % reason, path)
-    return parse_prices(text, path)
+    return UnreadPrices(text, path)
+
+
+class UnreadPrices:
+    """A price list that becomes Prices when it is first asked for more than its text: most gates never ask."""
+
+    def __init__(self, text, path):
+        self.text, self.path = text, path
+
+    def __getattr__(self, name):
+        self.__dict__ = vars(parse_prices(self.text, self.path))
+        self.__class__ = Prices
+        return getattr(self, name)
 
 
 def canonical_model(model):
@@ -958,7 +978,8 @@ AGENTS = (
     Agent('claude-code', claude_roots, lambda name: name.endswith('.jsonl'), read_claude),
     Agent('codex', codex_roots, codex_wanted, read_codex),
 )
-TAIL = 64                        # bytes before the offset that tell whether a file was rewritten
+HIGHEST = 1 << 60                # a sum of forged figures stays far above any cap, and an SQLite integer
+TAIL = 4096                      # bytes before the offset whose checksum tells whether a file was rewritten
 
 
 def read_file(agent, prices, path, seen):
@@ -967,14 +988,14 @@ def read_file(agent, prices, path, seen):
 
     `seen` is (ino, offset, tail, malformed, state) of the last read, or None."""
     try:
-        stream = open(path, 'rb', buffering=0)
+        stream = open_plain(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         return path, error.strerror
     with stream:
         status = os.fstat(stream.fileno())
-        ino, offset, tail, malformed, state = seen or (status.st_ino, 0, b'', 0, '{}')
+        ino, offset, tail, malformed, state = seen or (status.st_ino, 0, 0, 0, '{}')
         start = offset
         if offset and (ino != status.st_ino or offset > status.st_size or tail_of(stream, offset) != tail):
             offset, malformed, state = 0, 0, '{}'          # another file stands under this name
@@ -988,8 +1009,9 @@ def read_file(agent, prices, path, seen):
 
 
 def tail_of(stream, offset):
+    from binascii import crc32
     stream.seek(max(0, offset - TAIL))
-    return stream.read(min(TAIL, offset))
+    return crc32(stream.read(min(TAIL, offset)))
 
 
 def read_files(prices, pending, workers):
@@ -1077,20 +1099,20 @@ def repo_at(folder):
     """The main repo of a folder that has a `.git`, None if it has none."""
     dot_git = os.path.join(folder, '.git')
     try:
-        with open(dot_git, encoding='utf-8') as stream:
-            text = stream.read(4096).strip()
-    except IsADirectoryError:
-        return folder
-    except (OSError, ValueError):
+        with open_plain(dot_git) as stream:
+            text = os.fsdecode(stream.read(4096)).strip()
+    except OSError:
         return folder if os.path.isdir(dot_git) else None
     if not text.startswith('gitdir:'):
         return None
+    if '\0' in text:
+        return folder
     main, marker, name = os.path.join(folder, text[7:].strip()).replace('\\', '/').rpartition('/.git/worktrees/')
     if not marker:
         return folder                                      # a submodule, or its git folder lies elsewhere
     try:
-        with open('%s/.git/worktrees/%s/gitdir' % (main, name), encoding='utf-8') as stream:
-            back = os.path.dirname(stream.read(4096).strip())
+        with open_plain('%s/.git/worktrees/%s/gitdir' % (main, name)) as stream:
+            back = os.path.dirname(os.fsdecode(stream.read(4096)).strip())
         if os.path.realpath(back) != folder:
             return folder                                  # it names a worktree that is another's
     except (OSError, ValueError):
@@ -1109,7 +1131,7 @@ create table folders (path text primary key, cli text,
     ) without rowid;
 create table files (path text primary key, cli text, ino int, size int, mtime_ns int,
     offset int,                      -- behind the last line that was read
-    tail blob,                       -- the bytes before it
+    tail int,                        -- a checksum of the bytes before it
     malformed int, state text) without rowid;
 create table places (id integer primary key, cwd text unique, path text, root text, is_repo int);
 create table models (name text primary key, digest text) without rowid;
@@ -1139,7 +1161,7 @@ COLUMNS = 'key, session, agent, kind, place, ts, model, variant, input, output, 
 INSERT_CALL = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * 17))
 
 ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    on conflict (place, bucket) do update set usd = usd + excluded.usd,
+    on conflict (place, bucket) do update set usd = min(usd + excluded.usd, 1 << 60),
     untranscribed_usd = untranscribed_usd + excluded.untranscribed_usd,
     assumed_usd = assumed_usd + excluded.assumed_usd, calls = calls + excluded.calls,
     input = input + excluded.input, output = output + excluded.output,
@@ -1172,7 +1194,7 @@ class Ledger:
         self.path, self.home, self.limit = path, home, time.monotonic() + seconds
         try:
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0), 0o600))
         except OSError as error:
             raise UserError('the ledger cannot be opened: %s; mend that, or name another with --ledger'
                             % error.strerror, path)
@@ -1295,6 +1317,8 @@ class Ledger:
 
     def write(self, change):
         """Run `change` in a transaction of its own; what it did is kept whole or not at all."""
+        patience = min(60.0, max(0.05, self.limit - time.monotonic()))
+        self.one('pragma busy_timeout = %d' % (patience * 1000))
         self.db.execute('begin immediate')
         try:
             result = change()
@@ -1311,7 +1335,8 @@ class Ledger:
             raise
 
     def commit(self):
-        self.db.executemany(ADD_SPEND, [key + tuple(sums) for key, sums in self.sums.items()])
+        self.db.executemany(ADD_SPEND, [key + tuple(min(one, HIGHEST) for one in sums)
+                                        for key, sums in self.sums.items()])
         self.sums.clear()
         self.db.execute('commit')
 
@@ -1478,6 +1503,7 @@ class Ledger:
 
     def reprice(self):
         """prices.json has changed: price again the calls whose price has, model by model."""
+        self.prices.as_of                                  # reads it: an error shows now, not at the next new call
         for name, digest in self.db.execute('select name, digest from models').fetchall():
             if digest != self.prices.digest(name):
                 if time.monotonic() > self.limit:
@@ -1627,6 +1653,9 @@ def ledger_error(path, error):
                          % text, path)
     if 'full' in text:
         return UserError('the disk is full: make room; nothing that was metered is lost', path)
+    if 'disk I/O error' in text:
+        return UserError('the ledger cannot be read or written (disk I/O error): see whether its disk is full or '
+                         'failing; nothing that was metered is lost', path)
     return UserError('the ledger is damaged (%s); `budget-check.py --rebuild` makes it anew from the logs' % text, path)
 
 
@@ -2035,6 +2064,9 @@ class Budgets(Record):
 
     __slots__ = ('name', 'timezone', 'on_error', 'expensive_tools', 'spend_json', 'notify', 'entries', 'default',
                  'literals', 'globs', 'named')
+
+    def armed(self):
+        return bool(self.entries or self.default)
 
 
 def find_budgets(explicit, environ, script_dir, home):
@@ -2964,10 +2996,11 @@ def stand(ledger, budgets, arm, places, now_ms, looking_back=False):
     spent, parts = {}, {}
     for window, _ in arm.entry.caps:
         start, end = window_bounds(window, now_ms, budgets.timezone)
-        row = ledger.one('select coalesce(sum(usd), 0), coalesce(sum(untranscribed_usd), 0), '
-                         'coalesce(sum(assumed_usd), 0) from spend where %s and bucket >= ? and bucket < ?' % within,
+        row = ledger.one('select sum(usd >> 20), sum(usd & 1048575), sum(untranscribed_usd >> 20), '
+                         'sum(untranscribed_usd & 1048575), sum(assumed_usd >> 20), sum(assumed_usd & 1048575) '
+                         'from spend where %s and bucket >= ? and bucket < ?' % within,    # in halves: no overflow
                          start // BUCKET_MS, end // BUCKET_MS if end and looking_back else 1 << 60)
-        spent[window], parts[window] = row[0], row[1:]
+        spent[window], *parts[window] = [((row[n] or 0) << 20) + (row[n + 1] or 0) for n in (0, 2, 4)]
     since_ms, dearest = ledger.one('select min(bucket) * ?, max(dearest_usd * (bucket >= ?)) from spend where ' + within,
                                    BUCKET_MS, (now_ms - LATELY_MS) // BUCKET_MS)
     if budgets.spend_json:
@@ -3032,7 +3065,7 @@ def finished_agents(transcript):
     for name in names:
         if name.endswith('.meta.json'):
             try:
-                with open(os.path.join(folder, name), 'rb') as stream:
+                with open_plain(os.path.join(folder, name)) as stream:
                     meta = parse_line(stream.read(CHUNK)) or {}
             except OSError:
                 continue
@@ -3138,6 +3171,13 @@ def matches(tool, patterns):
     return any(fnmatchcase(tool, one) for one in globs)
 
 
+def is_expensive(request, budgets):
+    """Whether a request is for a tool that a hard stop refuses; a tool without a name may be one."""
+    listed = budgets.expensive_tools if budgets else None
+    return request.event == 'PreToolUse' and (
+        not request.tool or matches(request.tool, EXPENSIVE_TOOLS if listed is None else listed))
+
+
 def gate(text, environ, folder):
     """Decide a hook's payload (bytes); (exit code, stdout, stderr).
 
@@ -3148,14 +3188,16 @@ def gate(text, environ, folder):
         path = find_budgets(None, environ, folder, home)
         if path is None:
             return 0, '', ''
-        budgets = load_budgets(path, home)
-        may_apply = bool(budgets.entries or budgets.default)
-        if not may_apply:
+        try:
+            request = parse_request(text)
+        except (ValueError, RecursionError):
+            if load_budgets(path, home).armed():
+                raise
             return 0, '', ''
-        request = parse_request(text)
         if request is None:
             return 0, '', ''
-        arm = match_arm(budgets, resolve_place(request.cwd, home))
+        budgets = load_budgets(path, home)
+        arm = match_arm(budgets, resolve_place(request.cwd, home)) if budgets.armed() else None
         if arm is None:
             may_apply = False
             return 0, '', ''
@@ -3163,21 +3205,19 @@ def gate(text, environ, folder):
     except BaseException as error:
         if not may_apply:
             return 0, '', ''
-        answer = answer_error(error, request, budgets)
+        answer = answer_error(error, request, budgets, find_ledger(None, environ, home))
         request = request or NO_REQUEST
     if answer == SILENCE:
         return 0, '', ''
     if not request.cli and answer.refused:                 # no payload, so no agent whose words we know
-        return 2, '', answer.reason
+        return 2, '', answer.reason + ' ' + answer.told
     return ANSWERS.get(request.cli, answer_claude)(request, answer)
 
 
-def answer_error(error, request, budgets):
+def answer_error(error, request, budgets, ledger_path):
     """The rule for errors. Without a payload nobody can say that the tool is cheap."""
-    what = error_text(error)
-    expensive = budgets and budgets.expensive_tools or EXPENSIVE_TOOLS
-    prompt = request is not None and request.event == 'UserPromptSubmit'
-    costly = request is None or not prompt and matches(request.tool, expensive)
+    what = error_text(error, ledger_path)
+    costly = request is None or is_expensive(request, budgets)
     if costly and (budgets is None or budgets.on_error == 'deny'):
         tool = request.tool if request else 'this call'
         return Answer(True, 'armledger cannot tell what this arm has spent, so %s is refused. Do not retry; go on with '
@@ -3187,10 +3227,10 @@ def answer_error(error, request, budgets):
     return Answer(False, '', 'armledger cannot tell what this arm has spent, and lets this pass. ' + what, False)
 
 
-def error_text(error):
+def error_text(error, ledger_path):
     import sqlite3
     if isinstance(error, sqlite3.Error):
-        error = ledger_error('the ledger', error)
+        error = ledger_error(ledger_path, error)
     if isinstance(error, UserError):
         return printable(str(error), 800)
     return printable('%s: %s (a bug in armledger; `budget-check.py --doctor` may tell more)'
@@ -3202,8 +3242,7 @@ def decide(request, budgets, arm, environ, folder):
     prices, home, now_ms = load_prices(find_prices(None, environ, folder)), home_of(environ), int(time.time() * 1000)
     ledger = Ledger(find_ledger(None, environ, home), home, GATE_SECONDS)
     try:
-        expensive = request.event == 'PreToolUse' and \
-            matches(request.tool, EXPENSIVE_TOOLS if budgets.expensive_tools is None else budgets.expensive_tools)
+        expensive = is_expensive(request, budgets)
         standing = bring_up(ledger, budgets, arm, prices, environ, now_ms)
         if too_near(standing, expensive) and wait_for_response(ledger, request):
             standing = bring_up(ledger, budgets, arm, prices, environ, now_ms)
@@ -3248,7 +3287,7 @@ def wait_for_response(ledger, request):
     until, position = time.monotonic() + PENDING_SECONDS, 0
     while True:
         try:
-            with open(path, 'rb') as stream:
+            with open_plain(path) as stream:
                 position = position or max(0, stream.seek(0, os.SEEK_END) - (4 << 20))
                 stream.seek(position)
                 if needle in stream.read():
@@ -3321,13 +3360,18 @@ WINDOW_WORDS = {'day': 'today', 'week': 'this week', 'month': 'this month', 'tot
 CAP_KEYS = {window: key for key, window in CAPS.items()}
 
 
+def dollars(pico):
+    """$1234.50; below a dollar with four decimals, where cents would hide the arithmetic."""
+    return '$' + format_usd(pico, 4 if 0 < abs(pico) < PICO else 2)
+
+
 def arithmetic(worst, arm, tier):
     """Why a stop holds: arm, window, spent, and the cap times its percentage."""
     percent, stop = (arm.entry.halt_pct, worst.halt) if tier == 'halt' else (arm.entry.grace_pct, worst.grace)
-    aside = ' and $%s set aside for tools that are running' % format_usd(worst.reserved) if worst.reserved else ''
-    return '%s has spent $%s%s %s, and its %s is at $%s (cap $%s x %s %%; an estimate at list price)' % (
-        printable(arm.name, 60), format_usd(worst.spent), aside, WINDOW_WORDS[worst.window],
-        tier.replace('_', ' '), format_usd(stop), format_usd(worst.cap), format_percent(percent))
+    aside = ' and %s set aside for tools that are running' % dollars(worst.reserved) if worst.reserved else ''
+    return '%s has spent %s%s %s, and its %s is at %s (cap %s x %s %%; an estimate at list price)' % (
+        printable(arm.name, 60), dollars(worst.spent), aside, WINDOW_WORDS[worst.window],
+        tier.replace('_', ' '), dollars(stop), dollars(worst.cap), format_percent(percent))
 
 
 def how_to_lift(budgets, standing):
@@ -3338,8 +3382,8 @@ def how_to_lift(budgets, standing):
 
 def describe_standing(standing):
     worst = standing.verdict.worst
-    return '%s has spent $%s of its $%s cap %s (%s %%: %s; an estimate at list price)' % (
-        printable(standing.arm.name, 60), format_usd(worst.spent), format_usd(worst.cap),
+    return '%s has spent %s of its %s cap %s (%s %%: %s; an estimate at list price)' % (
+        printable(standing.arm.name, 60), dollars(worst.spent), dollars(worst.cap),
         WINDOW_WORDS[worst.window], format_percent(worst.pct) if worst.pct is not None else '-', worst.tier)
 
 
@@ -3411,7 +3455,7 @@ def load_all(options):
     """(budgets, prices, ledger, reading): all that a verdict needs, up to date."""
     path = find_budgets(options.budgets, os.environ, HERE, options.home)
     budgets = load_budgets(path, options.home) if path else None
-    if not budgets or not (budgets.entries or budgets.default):
+    if not budgets or not budgets.armed():
         raise UserError('no cap is set, so there is nothing to check: write one as its comments show', path) if path \
             else UserError('there is no budgets.yaml beside this script or in ~/.claude; `make install` puts one there')
     prices = load_prices(find_prices(options.prices, os.environ, HERE))
@@ -3457,7 +3501,7 @@ def find_arm(text, budgets, places, home):
     """The arm of a path, or of that name; UserError with the nearest name."""
     named = [entry for entry in budgets.entries if entry.arm == text]
     if named:
-        return Arm(text, named[0], True, None)
+        return next(arm for arm in armed_arms(budgets, places) if arm.listed and arm.name == text)
     path = os.path.abspath(expand_home(text, home))
     if os.path.isfile(path):
         raise UserError('%s is a file: name its folder' % printable(text))
@@ -3476,13 +3520,13 @@ def find_arm(text, budgets, places, home):
 
 def armed_arms(budgets, places):
     """Every listed arm, then the unlisted ones that default: arms."""
-    arms = [Arm(entry.arm, entry, True, None) for entry in budgets.entries]
-    unlisted = {}
+    found = {}
     for place in places.values():
         arm = match_arm(budgets, place)
-        if arm and not arm.listed:
-            unlisted.setdefault(arm.name, arm)
-    return arms + list(unlisted.values())
+        if arm:
+            found.setdefault((arm.listed, arm.name), arm)
+    arms = [found.pop((True, entry.arm), None) or Arm(entry.arm, entry, True, None) for entry in budgets.entries]
+    return arms + list(found.values())
 
 
 def warnings_of(reading, ledger, prices, now_ms):
@@ -3527,7 +3571,8 @@ def format_json(value):
 
 def arm_json(standing, budgets):
     verdict, worst, entry = standing.verdict, standing.verdict.worst, standing.arm.entry
-    return {'arm': standing.arm.name, 'path': entry.paths[0] if entry.paths else standing.arm.root, 'tier': verdict.tier,
+    path = entry.patterns[0].spelled if entry.patterns else standing.arm.root
+    return {'arm': standing.arm.name, 'path': path, 'tier': verdict.tier,
             'verdict': verdict.verdict, 'action_on_breach': entry.action, 'spent_usd': number(usd6(worst.spent)),
             'cap_usd': number(usd6(worst.cap)), 'grace_usd': number(usd6(worst.grace)), 'reserved_usd': number(usd6(standing.held.worst.reserved)),
             'untranscribed_usd': number(usd6(standing.untranscribed_usd)), 'assumed_usd': number(usd6(standing.assumed_usd)),
@@ -3557,8 +3602,8 @@ def format_standings(standings, budgets, prices, colour):
         lines.append('  '.join(cells).rstrip())
     for standing in standings:
         if standing.held.worst.reserved:
-            lines.append('%s: $%s is set aside for tools that are running.' % (
-                printable(standing.arm.name, 60), format_usd(standing.held.worst.reserved)))
+            lines.append('%s: %s is set aside for tools that are running.' % (
+                printable(standing.arm.name, 60), dollars(standing.held.worst.reserved)))
         if standing.verdict.verdict == 'HARD_STOP':
             lines.append('%s. %s' % (arithmetic(standing.verdict.worst, standing.arm, standing.verdict.tier),
                                      how_to_lift(budgets, standing)))

@@ -99,18 +99,27 @@ def days_from_civil(year, month, day):
 
 # ---- log files -----------------------------------------------------------------------------
 
+def open_plain(path):
+    """A file for reading bytes; OSError for a pipe or device, which would keep its reader waiting."""
+    number = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
+    if os.fstat(number).st_mode & 0o170000 != 0o100000:
+        os.close(number)
+        raise OSError(0, 'it is not a plain file')
+    return open(number, 'rb', buffering=0)
+
+
 def count(value):
     """Tokens of one call: a whole number, absent is 0; ValueError for what no API would say."""
     if value is None:
         return 0
-    if type(value) is not int or not 0 <= value <= 10 ** 8:
+    if type(value) is not int or not 0 <= value <= 10 ** 7:
         raise ValueError(value)
     return value
 
 
 def text_of(value, longest=200):
     """A log's text as it may be kept; None if it isn't text, or empty, endless or not encodable."""
-    if type(value) is not str or not 0 < len(value) <= longest:
+    if type(value) is not str or not 0 < len(value) <= longest or '\0' in value:
         return None
     try:
         return value if value.isascii() or value.encode() else None
@@ -267,11 +276,6 @@ class Batch:
 # Top-level scalars up to a type that no bill depends on: such a line need not be looked at.
 CLAUDE_SKIP = re.compile(rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
                          rb'(?!assistant"|cost-state"|progress")').match
-# A call stands on a line for each of its content blocks. Where its message's id and its usage are told
-# in the same words as on the line before, there is nothing new in it.
-SCALARS = rb'(?:"[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*'
-CLAUDE_HEAD = re.compile(rb'\{' + SCALARS + rb'"message":\{' + SCALARS + rb'?"id":"[^"\\]*"').match
-CLAUDE_USAGE = re.compile(rb'"usage":\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}').match
 CLAUDE_TAGS = {'batch': 'batch', 'fast': 'fast', 'us': 'us'}
 EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
 
@@ -294,8 +298,7 @@ def read_claude(source, state, batch):
             batch.session(source.name[:-6], began)
     last = None
     for line in source.lines(CLAUDE_SKIP, b'okens"'):
-        head, usage = CLAUDE_HEAD(line), CLAUDE_USAGE(line, max(0, line.rfind(b'"usage":{')))
-        told = head and usage and (line[line.find(b'"message":{'):head.end()], usage.group())
+        told = told_of(line)
         if told and told == last:
             continue
         last = told
@@ -315,12 +318,25 @@ def read_claude(source, state, batch):
             batch.skip()
 
 
+def told_of(line):
+    """The words that tell which call a line is of and what it used; None if they aren't where they usually are.
+
+    A call stands on a line for each of its content blocks: one in the same words has nothing new in it."""
+    message, usage = line.find(b'"message":{'), line.rfind(b'"usage":{')
+    end = line.find(b'"apiBlockIndex"', usage)
+    if end < 0:
+        end = line.find(b'"requestId"', usage)
+    if message < 0 or usage < message or end < 0:
+        return None
+    return line[message:line.find(b'"content"', message)], line[usage:end]
+
+
 def read_agent_type(source, state, batch):
     """A sub-agent's type stands in a small file beside its transcript."""
     if 'agent' in state:
         return
     try:
-        with open(source.path[:-6] + '.meta.json', 'rb') as stream:
+        with open_plain(source.path[:-6] + '.meta.json') as stream:
             kind = (parse_line(stream.read(CHUNK)) or {}).get('agentType')
     except OSError:
         return
@@ -390,7 +406,7 @@ def claude_mark(source, record, state, batch):
                  ('inputTokens', 'outputTokens', 'cacheCreationEphemeral5mInputTokens',
                   'cacheCreationEphemeral1hInputTokens', 'cacheReadInputTokens', 'webSearchRequests')]
         written = usage.get('cacheCreationInputTokens') or 0
-        if not all(type(part) is int and 0 <= part <= 10 ** 11 for part in parts + [written]):
+        if not all(type(part) is int and 0 <= part <= 10 ** 10 for part in parts + [written]):
             raise ValueError(model)
         parts[2] += max(0, written - parts[2] - parts[3])
         totals[text_of(model) or '?'] = tuple(parts)
@@ -407,7 +423,6 @@ def claude_mark(source, record, state, batch):
 
 # ---- prices --------------------------------------------------------------------------------
 
-
 MILLION = 10 ** 6                # amounts in prices.json are read in millionths
 BEFORE, AFTER = -10 ** 9, 10 ** 9                   # days: an open `from`, an open `until`
 CLASSES = {'input': 0, 'output': 1, 'cache_write_5m': 2, 'cache_write_30m': 2,
@@ -423,13 +438,25 @@ def find_prices(explicit, environ, script_dir):
 
 def load_prices(path):
     try:
-        with open(path, encoding='utf-8-sig') as stream:
-            text = stream.read()
+        with open_plain(path) as stream:
+            text = stream.read().decode('utf-8-sig')
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
         raise UserError('cannot read the price list (%s); put prices.json beside the script, or name one '
                         'with --prices FILE or $ARMLEDGER_PRICES' % reason, path)
-    return parse_prices(text, path)
+    return UnreadPrices(text, path)
+
+
+class UnreadPrices:
+    """A price list that becomes Prices when it is first asked for more than its text: most gates never ask."""
+
+    def __init__(self, text, path):
+        self.text, self.path = text, path
+
+    def __getattr__(self, name):
+        self.__dict__ = vars(parse_prices(self.text, self.path))
+        self.__class__ = Prices
+        return getattr(self, name)
 
 
 def canonical_model(model):
@@ -948,6 +975,7 @@ AGENTS = (
     Agent('claude-code', claude_roots, lambda name: name.endswith('.jsonl'), read_claude),
     Agent('codex', codex_roots, codex_wanted, read_codex),
 )
+HIGHEST = 1 << 60                # a sum of forged figures stays far above any cap, and an SQLite integer
 TAIL = 64                        # bytes before the offset that tell whether a file was rewritten
 
 
@@ -957,7 +985,7 @@ def read_file(agent, prices, path, seen):
 
     `seen` is (ino, offset, tail, malformed, state) of the last read, or None."""
     try:
-        stream = open(path, 'rb', buffering=0)
+        stream = open_plain(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -1067,20 +1095,20 @@ def repo_at(folder):
     """The main repo of a folder that has a `.git`, None if it has none."""
     dot_git = os.path.join(folder, '.git')
     try:
-        with open(dot_git, encoding='utf-8') as stream:
-            text = stream.read(4096).strip()
-    except IsADirectoryError:
-        return folder
-    except (OSError, ValueError):
+        with open_plain(dot_git) as stream:
+            text = os.fsdecode(stream.read(4096)).strip()
+    except OSError:
         return folder if os.path.isdir(dot_git) else None
     if not text.startswith('gitdir:'):
         return None
+    if '\0' in text:
+        return folder
     main, marker, name = os.path.join(folder, text[7:].strip()).replace('\\', '/').rpartition('/.git/worktrees/')
     if not marker:
         return folder                                      # a submodule, or its git folder lies elsewhere
     try:
-        with open('%s/.git/worktrees/%s/gitdir' % (main, name), encoding='utf-8') as stream:
-            back = os.path.dirname(stream.read(4096).strip())
+        with open_plain('%s/.git/worktrees/%s/gitdir' % (main, name)) as stream:
+            back = os.path.dirname(os.fsdecode(stream.read(4096)).strip())
         if os.path.realpath(back) != folder:
             return folder                                  # it names a worktree that is another's
     except (OSError, ValueError):
@@ -1129,7 +1157,7 @@ COLUMNS = 'key, session, agent, kind, place, ts, model, variant, input, output, 
 INSERT_CALL = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * 17))
 
 ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    on conflict (place, bucket) do update set usd = usd + excluded.usd,
+    on conflict (place, bucket) do update set usd = min(usd + excluded.usd, 1 << 60),
     untranscribed_usd = untranscribed_usd + excluded.untranscribed_usd,
     assumed_usd = assumed_usd + excluded.assumed_usd, calls = calls + excluded.calls,
     input = input + excluded.input, output = output + excluded.output,
@@ -1162,7 +1190,7 @@ class Ledger:
         self.path, self.home, self.limit = path, home, time.monotonic() + seconds
         try:
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0), 0o600))
         except OSError as error:
             raise UserError('the ledger cannot be opened: %s; mend that, or name another with --ledger'
                             % error.strerror, path)
@@ -1285,6 +1313,8 @@ class Ledger:
 
     def write(self, change):
         """Run `change` in a transaction of its own; what it did is kept whole or not at all."""
+        patience = min(60.0, max(0.05, self.limit - time.monotonic()))
+        self.one('pragma busy_timeout = %d' % (patience * 1000))
         self.db.execute('begin immediate')
         try:
             result = change()
@@ -1301,7 +1331,8 @@ class Ledger:
             raise
 
     def commit(self):
-        self.db.executemany(ADD_SPEND, [key + tuple(sums) for key, sums in self.sums.items()])
+        self.db.executemany(ADD_SPEND, [key + tuple(min(one, HIGHEST) for one in sums)
+                                        for key, sums in self.sums.items()])
         self.sums.clear()
         self.db.execute('commit')
 
@@ -1468,6 +1499,7 @@ class Ledger:
 
     def reprice(self):
         """prices.json has changed: price again the calls whose price has, model by model."""
+        self.prices.as_of                                  # reads it: an error shows now, not at the next new call
         for name, digest in self.db.execute('select name, digest from models').fetchall():
             if digest != self.prices.digest(name):
                 if time.monotonic() > self.limit:
@@ -1834,6 +1866,8 @@ def usd6(pico):
 
 def exact(value, scale):
     """value / 10**scale, every digit of it: 1.5, 20.0, 0.000125."""
+    if not value:
+        return '0.0'
     text = '%0*d' % (scale + 1, value)
     return text[:-scale] + '.' + (text[-scale:].rstrip('0') or '0')
 
@@ -2020,7 +2054,7 @@ def choose_arm(wanted, arms, entries, place_of):
     """(name, its place ids) of --arm: a name, or a folder in the arm."""
     names = {arm.name for arm in arms.values()} | {entry.arm for entry in entries}
     if wanted not in names:
-        number, arm = place_of(wanted)
+        arm = place_of(wanted)
         if arm.name not in names:
             raise UserError('--arm: nothing was spent under that name or in that folder: %s' % printable(repr(wanted)))
         wanted = arm.name
@@ -2193,7 +2227,7 @@ def moment(calendar, ms, now):
 
 def cap_reached(report, pct, cap_at):
     if pct is not None and len(pct.partition('.')[0]) > 2:
-        return 'reached'
+        return 'already'
     return moment(report.calendar, cap_at, report.now) if cap_at else ''
 
 
@@ -2312,7 +2346,7 @@ def row_columns(report):
         columns.append(number('Projected', 6, ['' if row.projected is None else money(row.projected) for row in rows]
                               + [money(projected) if all(row.running for row in rows) else '']))
         if capped:
-            columns.append(number('Cap on', 5, [cap_reached(report, row.pct, row.cap_at) for row in rows] + ['']))
+            columns.append(number('Cap hit', 5, [cap_reached(report, row.pct, row.cap_at) for row in rows] + ['']))
     return columns
 
 
@@ -2330,7 +2364,7 @@ def cap_columns(report):
             Column('', 'bar', 1, [ratio(one.spent, one.cap) for _, one in others], colours),
             Column('%', 'number', None, [pct_text(one) for _, one in others], colours),
             Column('Tier', 'fixed', None, [one.tier for _, one in others], colours),
-            number('Cap on', 2, [cap_reached(report, percent(one.spent, one.cap, 1), one.cap_at) for _, one in others])]
+            number('Cap hit', 2, [cap_reached(report, percent(one.spent, one.cap, 1), one.cap_at) for _, one in others])]
 
 
 def bill_columns(report):
@@ -2556,7 +2590,7 @@ def csv_text(lines):
     return ''.join(','.join(map(csv_cell, line)) + '\n' for line in lines)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096, typed=True)
 def csv_cell(value):
     if value is None:
         return ''
@@ -2729,7 +2763,7 @@ def verdict_columns(report):
             Column('%', 'number', None, [pct_text(one) for _, one in pairs], colours),
             Column('Tier', 'fixed', None, [one.tier for _, one in pairs], colours),
             number('Projected', None, [money(one.projected) if one.projected is not None else '' for _, one in pairs]),
-            number('Cap on', None, [cap_reached(report, percent(one.spent, one.cap, 1), one.cap_at) for _, one in pairs])]
+            number('Cap hit', None, [cap_reached(report, percent(one.spent, one.cap, 1), one.cap_at) for _, one in pairs])]
 
 
 def model_columns(report):
@@ -2909,7 +2943,6 @@ FOCUS_COLUMNS = (
     'Tags', 'x_Arm', 'x_AssumedCost', 'x_Estimate', 'x_Model', 'x_PricesAsOf', 'x_UntranscribedCost')
 METERS = (('Input Tokens', 'input'), ('Output Tokens', 'output'), ('Short Cache Write Tokens', 'cache-write-short'),
           ('Long Cache Write Tokens', 'cache-write-long'), ('Cache Read Tokens', 'cache-read'), ('Web Searches', 'web-search'))
-FOCUS_TEXTS = {'ChargeDescription', 'SkuId', 'SkuPriceId', 'SubAccountId', 'SubAccountName', 'Tags', 'x_Arm', 'x_Model'}
 SEARCHES = 5                     # the index of the one meter that does not count tokens
 PROVIDERS = (('claude', 'Anthropic', 'Claude API'), ('gpt', 'OpenAI', 'OpenAI API'), ('codex', 'OpenAI', 'OpenAI API'),
              ('o1', 'OpenAI', 'OpenAI API'), ('o3', 'OpenAI', 'OpenAI API'), ('o4', 'OpenAI', 'OpenAI API'),
@@ -2938,23 +2971,20 @@ def sum_meters(db, span, arms, calendar, places, prices):
     price_table(db, span, prices)
     chosen = '' if places is None else ' and place in (%s)' % ', '.join(map(str, places))
     source = ('from calls join temp.unit on unit.model = calls.model and unit.variant = calls.variant and unit.day = %s '
-              'where ts >= ? and ts < ?%s and usd %%s %s' % (UTC_DAY, chosen, ' + '.join(
-                  '%s * u%d' % (name, n) for n, name in enumerate(TOKEN_COLUMNS))))
-    names = "place, %s, calls.model, kind = 'untranscribed', assumed" % calendar.day_sql(span, 'ts')
+              'where ts >= ? and ts < ?%s' % (UTC_DAY, chosen))
+    as_listed = ' + '.join('%s * u%d' % (name, n) for n, name in enumerate(TOKEN_COLUMNS))
     units, meters = {row[0]: row[1:] for row in db.execute('select rowid, u0, u1, u2, u3, u4, u5 from temp.unit')}, {}
-    for place, day, model, rest, assumed, unit, *tokens in db.execute(
-            'select %s, unit.rowid, %s %s group by 1, 2, 6, 4, 5' % (names, TOKEN_SUMS, source % '='), (span.since, span.until)):
-        add_meters(meters, (utc_date(day), arms[place].name, model), tokens, units[unit], rest, assumed)
-    for place, day, model, rest, assumed, ts, variant, *tokens in db.execute(
-            'select %s, ts, calls.variant, %s %s' % (names, ', '.join(TOKEN_COLUMNS), source % '<>'), (span.since, span.until)):
-        price = prices.units(model, ts, tuple(tokens), variant, not rest)[0]
+    for place, day, model, variant, rest, assumed, unit, odd, ts, *tokens in db.execute(
+            "select place, %s, calls.model, calls.variant, kind = 'untranscribed', assumed, unit.rowid, "
+            "case when usd = %s then '' else key end, ts, %s %s group by 1, 2, 7, 8, 5, 6"
+            % (calendar.day_sql(span, 'ts'), as_listed, TOKEN_SUMS, source), (span.since, span.until)):
+        price = prices.units(model, ts, tuple(tokens), variant, not rest)[0] if odd else units[unit]
         add_meters(meters, (utc_date(day), arms[place].name, model), tokens, price, rest, assumed)
     return meters
 
 
 def price_table(db, span, prices):
     """temp.unit: the unit prices of each model, variant and day of the span, without long contexts."""
-    db.execute('pragma temp_store = memory')
     db.execute('create temp table unit (model text, variant text, day int, u0 int, u1 int, u2 int, u3 int, u4 int, u5 int)')
     kinds = db.execute('select distinct model, variant, %s from calls where ts >= ? and ts < ?' % UTC_DAY,
                        (span.since, span.until)).fetchall()
@@ -2982,41 +3012,47 @@ def format_focus(meters, arms, calendar, prices_as_of):
     merged = {}
     for (date, arm, model, meter, price), held in meters.items():      # two ids of one model are one row
         key = (date, arm, canonical(model)) + provider_of(model) + (meter, price)
-        merged[key] = list(map(int.__add__, merged.get(key, (0, 0, 0)), held))
+        merged[key] = list(map(int.__add__, merged[key], held)) if key in merged else held
     periods, lines = {}, [','.join(FOCUS_COLUMNS) + '\n']
     for key in sorted(merged):
         if key[0] not in periods:
             midnight = calendar.midnight(key[0])
             periods[key[0]] = [utc_text(ms) for name in ('day', 'month') for ms in calendar.window(name, midnight)]
-        lines.append(focus_line(key, merged[key], rates[key[1]], periods[key[0]], prices_as_of))
+        template = focus_template(*key[1:], rates[key[1]], prices_as_of)
+        lines.append(template % focus_amounts(key[5], key[6], rates[key[1]], *merged[key], *periods[key[0]]))
     return ''.join(lines)
 
 
-def focus_line(key, held, rate, period, prices_as_of):
-    _, arm, model, provider, service, meter, price = key
-    quantity, untranscribed, assumed = held
-    block = 0 if meter == SEARCHES else 6                # tokens are sold by the million
-    unit_scale = 12 - block                              # price is in pico-dollars for one
-    sku, name = '%s/%s' % (model, METERS[meter][1]), METERS[meter][0]
+def focus_amounts(meter, price, rate, quantity, untranscribed, assumed, day, day_end, month, month_end):
+    """What differs between the rows of one arm, model, meter and price."""
     cost, contracted = exact(quantity * price, 12), exact(quantity * price * rate, 20)
-    unit_price = exact(price, unit_scale)
+    return {
+        'BillingPeriodStart': month, 'BillingPeriodEnd': month_end, 'ChargePeriodStart': day, 'ChargePeriodEnd': day_end,
+        'ConsumedQuantity': quantity, 'PricingQuantity': quantity if meter == SEARCHES else exact(quantity, 6),
+        'ListCost': cost, 'ContractedCost': contracted, 'EffectiveCost': contracted,
+        'x_UntranscribedCost': exact(untranscribed * price, 12), 'x_AssumedCost': exact(assumed * price, 12)}
+
+
+@lru_cache(maxsize=4096)
+def focus_template(arm, model, provider, service, meter, price, rate, prices_as_of):
+    """The line of such rows, with a place for each of their amounts. Prices are pico-dollars for one."""
+    scale = 12 if meter == SEARCHES else 6               # tokens are sold by the million
+    unit_price, sku, name = exact(price, scale), '%s/%s' % (model, METERS[meter][1]), METERS[meter][0]
     account = '' if arm == UNATTRIBUTED else arm
     values = {
         'BilledCost': '0.0', 'BillingAccountId': 'armledger', 'BillingAccountName': 'armledger (metered from session logs)',
-        'BillingCurrency': 'USD', 'BillingPeriodStart': period[2], 'BillingPeriodEnd': period[3], 'ChargeCategory': 'Usage',
-        'ChargeClass': '', 'ChargeDescription': '%s of %s at $%s%s; an estimate from session logs' % (
-            name, model, unit_price, ' for 1000000' if block else ' each'),
-        'ChargePeriodStart': period[0], 'ChargePeriodEnd': period[1], 'ConsumedQuantity': str(quantity),
-        'ConsumedUnit': 'Tokens' if block else 'Requests', 'ContractedCost': contracted,
-        'ContractedUnitPrice': exact(price * rate, unit_scale + 8), 'EffectiveCost': contracted,
-        'HostProviderName': provider, 'InvoiceIssuerName': provider, 'ListCost': cost, 'ListUnitPrice': unit_price,
-        'PricingCategory': 'Standard', 'PricingQuantity': exact(quantity, block) if block else str(quantity),
-        'PricingUnit': '1000000 Tokens' if block else 'Requests', 'ServiceCategory': 'AI and Machine Learning',
-        'ServiceName': service, 'ServiceProviderName': provider, 'ServiceSubcategory': 'Generative AI', 'SkuId': sku,
-        'SkuMeter': name, 'SkuPriceId': '%s@%s' % (sku, unit_price), 'SubAccountId': account, 'SubAccountName': account,
-        'Tags': json.dumps({'arm': arm}), 'x_Arm': arm, 'x_AssumedCost': exact(assumed * price, 12), 'x_Estimate': 'true',
-        'x_Model': model, 'x_PricesAsOf': prices_as_of, 'x_UntranscribedCost': exact(untranscribed * price, 12)}
-    return ','.join([csv_cell(values[column]) if column in FOCUS_TEXTS else values[column] for column in FOCUS_COLUMNS]) + '\n'
+        'BillingCurrency': 'USD', 'ChargeCategory': 'Usage', 'ChargeClass': '',
+        'ChargeDescription': '%s of %s at $%s%s; an estimate from session logs' % (
+            name, model, unit_price, ' each' if meter == SEARCHES else ' for 1000000'),
+        'ConsumedUnit': 'Requests' if meter == SEARCHES else 'Tokens', 'ContractedUnitPrice': exact(price * rate, scale + 8),
+        'HostProviderName': provider, 'InvoiceIssuerName': provider, 'ListUnitPrice': unit_price,
+        'PricingCategory': 'Standard', 'PricingUnit': 'Requests' if meter == SEARCHES else '1000000 Tokens',
+        'ServiceCategory': 'AI and Machine Learning', 'ServiceName': service, 'ServiceProviderName': provider,
+        'ServiceSubcategory': 'Generative AI', 'SkuId': sku, 'SkuMeter': name, 'SkuPriceId': '%s@%s' % (sku, unit_price),
+        'SubAccountId': account, 'SubAccountName': account, 'Tags': json.dumps({'arm': arm}), 'x_Arm': arm,
+        'x_Estimate': 'true', 'x_Model': model, 'x_PricesAsOf': prices_as_of}
+    return ','.join(csv_cell(values[column]).replace('%', '%%') if column in values else '%%(%s)s' % column
+                    for column in FOCUS_COLUMNS) + '\n'
 
 
 # ---- Prometheus ----------------------------------------------------------------------------

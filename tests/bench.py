@@ -822,41 +822,43 @@ def differences(name, found, expected):
             yield '%s: %s is %s, and the truth is %s' % (name, key, given, value)
 
 
-def check_rows(what, rows, key, names, truth_of):
-    by_name = {row[key]: row for row in rows}
+def check_rows(what, rows, keys, names, truth_of):
+    """What is wrong in rows that are told apart by these keys: one for each name that cost something, and no other."""
+    by_name = {tuple(row.get(key) for key in keys): row for row in rows}
     for name in names:
-        expected = truth_of(name)
+        expected = truth_of(*name)
         if any(expected.values()) or name in by_name:
-            for wrong in differences('%s, %s' % (what, name), by_name.pop(name, {}), expected):
+            for wrong in differences(' '.join((what,) + name), by_name.pop(name, {}), expected):
                 yield wrong
     for name in by_name:
-        yield '%s: %s should not be there' % (what, name)
+        yield '%s %s should not be there' % (what, ' '.join(map(str, name)))
 
 
 def check_figures(rig):
     """Every figure of the verdict and of two reports that is not the truth."""
     truth, month_ms = rig.corpus.truth, month_start_ms(rig.corpus.now_ms)
-    usd = lambda **picked: Decimal(truth.total(**picked)[-1]) / PICO
+    arms = [(arm,) for arm in truth.arms()]
+    pairs = [(arm, model) for arm in truth.arms() for model in truth.models()]
+
+    def usd(**picked):
+        return Decimal(truth.total(**picked)[-1]) / PICO
 
     def verdict_of(arm):
         return {'spent_usd': usd(arm=arm, since_ms=month_ms), 'untranscribed_usd': usd(arm=arm, since_ms=month_ms, transcribed=False),
                 'assumed_usd': Decimal(0), 'tier': 'ok'}
 
-    def month_of(arm):
-        return dict(expected_row(truth.total(arm=arm, since_ms=month_ms)), calls=truth.total(arm=arm, since_ms=month_ms, transcribed=True)[0],
-                    untranscribed_usd=usd(arm=arm, since_ms=month_ms, transcribed=False))
+    def row_of(arm, model=None, since_ms=month_ms):
+        picked = {'arm': arm, 'model': model, 'since_ms': since_ms}
+        return dict(expected_row(truth.total(**picked)), calls=truth.total(transcribed=True, **picked)[0],
+                    untranscribed_usd=usd(transcribed=False, **picked), assumed_usd=Decimal(0))
 
-    def model_of(model):
-        return dict(expected_row(truth.total(model=model)), calls=truth.total(model=model, transcribed=True)[0])
-
-    answer = rig.json_answer('budget-check.py', '--json')
-    wrong = list(check_rows('verdict', answer['arms'], 'arm', truth.arms(), verdict_of))
+    wrong = list(check_rows('verdict:', rig.json_answer('budget-check.py', '--json')['arms'], ['arm'], arms, verdict_of))
     report = rig.json_answer('cost-report.py', '--format', 'json')
-    wrong += check_rows('month to date', report['rows'], 'arm', truth.arms(), month_of)
+    wrong += check_rows('month to date:', report['rows'], ['arm'], arms, row_of)
     wrong += differences('month to date', report, {'total_usd': usd(since_ms=month_ms), 'unattributed_usd': Decimal(0), 'skipped_lines': 0})
     since = format_time(rig.corpus.now_ms - 40 * DAY_MS)[:10]
     report = rig.json_answer('cost-report.py', '--format', 'json', '--by', 'model', '--since', since)
-    wrong += check_rows('all models', report['rows'], 'model', truth.models(), model_of)
+    wrong += check_rows('by model:', report['rows'], ['arm', 'model'], pairs, lambda arm, model: row_of(arm, model, 0))
     return wrong
 
 

@@ -1,7 +1,12 @@
 """What several tests need."""
 import importlib.util
+import json
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
+import time
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(TESTS)
@@ -16,3 +21,102 @@ def load_script(name):
         sys.modules[module] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[module])
     return sys.modules[module]
+
+
+SESSION = '5e000000-0000-4000-8000-00000000ac3e'
+BUDGETS = """\
+budgets:
+  - arm: acme
+    path: ~/clients/acme
+    monthly_usd_cap: 10.00
+"""
+
+
+class Home:
+    """A throwaway home with one arm, acme, and the real scripts; nothing outside it is read or written."""
+
+    def __init__(self, test, budgets=BUDGETS, **environ):
+        self.path = os.path.realpath(tempfile.mkdtemp(prefix='armledger-test-'))
+        test.addCleanup(shutil.rmtree, self.path, ignore_errors=True)
+        self.acme = self.join('clients', 'acme')
+        self.budgets = self.join('budgets.yaml')
+        self.ledger = self.join('state', 'ledger.sqlite3')
+        self.transcript = self.join('.claude', 'projects', '-clients-acme', SESSION + '.jsonl')
+        os.makedirs(self.acme)
+        os.makedirs(os.path.dirname(self.transcript))
+        self.environ = dict({
+            'PATH': os.environ.get('PATH', os.defpath), 'HOME': self.path, 'TZ': 'UTC', 'TMPDIR': self.path,
+            'PYTHONIOENCODING': 'utf-8', 'ARMLEDGER_HOME': os.path.dirname(self.ledger), 'ARMLEDGER_BUDGETS': self.budgets,
+            'CLAUDE_CONFIG_DIR': self.join('.claude'), 'CODEX_HOME': self.join('.codex')}, **environ)
+        self.calls = 0
+        if budgets is not None:
+            self.write(self.budgets, budgets)
+
+    def join(self, *names):
+        return os.path.join(self.path, *names)
+
+    def write(self, path, text, mode='w'):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, mode + 'b') as stream:
+            stream.write(text if isinstance(text, bytes) else text.encode())
+
+    def call_line(self, usd=1.0, ts=None, key=None, **more):
+        """A billed call of claude-opus-5-5 as a transcript's line: `usd` of output at $20 per million; `ts` in seconds."""
+        self.calls += 1
+        key = key or 'msg_%06d' % self.calls
+        ts = time.time() if ts is None else ts
+        stamp = time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(ts)) + '.%03dZ' % (ts * 1000 % 1000)
+        record = {
+            'parentUuid': None, 'isSidechain': False, 'message': {
+                'id': key, 'type': 'message', 'role': 'assistant', 'model': 'claude-opus-5-5',
+                'content': [{'type': 'tool_use', 'id': 'toolu_' + key, 'name': 'Bash', 'input': {}}],
+                'usage': {'input_tokens': 0, 'cache_creation_input_tokens': 0, 'cache_read_input_tokens': 0,
+                          'output_tokens': round(usd * 50000), 'service_tier': 'standard'}},
+            'requestId': 'req_' + key, 'type': 'assistant', 'uuid': 'uuid_' + key, 'timestamp': stamp,
+            'cwd': self.acme, 'sessionId': SESSION, 'version': '2.1.330', 'gitBranch': 'main'}
+        record.update(more)
+        return json.dumps(record, separators=(',', ':')) + '\n'
+
+    def add_calls(self, *usd, path=None, **more):
+        self.write(path or self.transcript, ''.join(self.call_line(one, **more) for one in usd), 'a')
+
+    def payload(self, tool='Agent', **more):
+        record = {'session_id': SESSION, 'transcript_path': self.transcript, 'cwd': self.acme, 'permission_mode': 'default',
+                  'hook_event_name': 'PreToolUse', 'tool_name': tool, 'tool_input': {}, 'tool_use_id': 'toolu_1'}
+        record.update(more)
+        return json.dumps({name: value for name, value in record.items() if value is not None}).encode()
+
+    def run(self, script, *arguments, python=(sys.executable,), **options):
+        """The real script in a process of its own."""
+        options = dict({'cwd': self.acme, 'env': self.environ, 'timeout': 60, 'stdout': subprocess.PIPE,
+                        'stderr': subprocess.PIPE}, **options)
+        if 'stdin' not in options:
+            options.setdefault('input', b'')
+        return subprocess.run([*python, os.path.join(ROOT, script), *arguments], **options)
+
+    def hook(self, tool='Agent', text=None, python=(sys.executable, '-IS'), options=None, **payload):
+        """The gate's answer through the real hook."""
+        began = time.monotonic()
+        options = dict({'timeout': 30}, **options or {})
+        if 'stdin' not in options:
+            options['input'] = self.payload(tool, **payload) if text is None else text
+        return HookAnswer(self.run('pretooluse-hook.py', python=python, **options), time.monotonic() - began)
+
+
+class HookAnswer:
+    """What the hook said: `refused` however it said so, `text` all the words of it, `seconds` how long it took."""
+
+    def __init__(self, done, seconds):
+        self.code, self.seconds = done.returncode, seconds
+        self.out, self.err = ((text or b'').decode('utf-8') for text in (done.stdout, done.stderr))
+        self.json = json.loads(self.out) if self.out.strip() else {}
+        decision = self.json.get('hookSpecificOutput', {})
+        self.refused = self.code == 2 or decision.get('permissionDecision') == 'deny' or \
+            self.json.get('decision') == 'block'
+        self.halted = self.json.get('continue') is False
+        self.silent = self.code == 0 and not self.out and not self.err
+        self.text = ' '.join([decision.get('permissionDecisionReason', ''), self.json.get('systemMessage', ''),
+                              self.json.get('reason', ''), self.err])
+
+    def __repr__(self):
+        return '<exit %s, %.2f s, stdout %.600r, stderr %.600r>' % (self.code, self.seconds, self.out, self.err)

@@ -185,7 +185,8 @@ class ArithmeticTest(unittest.TestCase):
         self.assertEqual(wrong(calls=2, usd=Decimal('1.500000')), [])
         self.assertEqual(wrong(calls=2, usd=Decimal('1.500001')), ['acme: usd is 1.500001, and the truth is 1.5'])
         self.assertEqual(len(wrong(calls=3)), 2)
-        self.assertEqual(list(bench.check_rows('month', [{'arm': 'b'}], 'arm', ['a'], lambda name: {'calls': 0})), ['month: b should not be there'])
+        self.assertEqual(list(bench.check_rows('month:', [{'arm': 'b'}], ['arm'], [('a',)], lambda name: {'calls': 0})),
+                         ['month: b should not be there'])
 
     def test_prices_agree_with_the_arithmetic_of_this_test(self):
         self.assertEqual(set(bench.LIST_PRICES), set(USD_PER_MILLION))

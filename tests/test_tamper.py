@@ -1,0 +1,277 @@
+"""What an agent may not do to its own cap, and what it may: the table is the promise."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from support import ROOT, load_script
+
+budget_check = load_script('budget-check.py')
+
+BUDGETS = 'budgets:\n  - arm: acme\n    path: ~/clients/acme\n    monthly_usd_cap: 200.00\n'
+SETTINGS = {'model': 'opus', 'hooks': {'PreToolUse': [{'matcher': '*', 'hooks': []}]}, 'permissions': {'allow': []}}
+FILES = {
+    '.claude/hooks/budget-check.py': '# gate', '.claude/hooks/pretooluse-hook.py': '# hook',
+    '.claude/hooks/cost-report.py': '# report', '.claude/hooks/prices.json': '{}', '.claude/hooks/budgets.yaml': BUDGETS,
+    '.claude/hooks/__pycache__/budget-check.cpython-311.pyc': 'x', '.claude/hooks/my-linter.sh': 'x',
+    '.claude/settings.json': json.dumps(SETTINGS), '.claude/agents/reviewer.md': 'x', '.claude/CLAUDE.md': 'x',
+    '.claude/projects/-acme/one.jsonl': '{}', '.claude/projects/-acme/memory/notes.md': 'x',
+    '.claude/projects/-acme/one/subagents/agent-1.meta.json': '{}',
+    '.codex/hooks.json': '{}', '.codex/sessions/2026/rollout-1.jsonl': '{}', '.codex/config.toml': 'model = "gpt-5"\n',
+    '.local/state/armledger/ledger.sqlite3': 'x', 'notes/todo.md': 'x',
+    'clients/acme/budgets.yaml': 'ours: 1', 'clients/acme/prices.json': '{}', 'clients/acme/settings.json': '{}',
+    'clients/acme/hooks.json': '{}', 'clients/acme/data.jsonl': '{}', 'clients/acme/src/hooks/useX.ts': 'x',
+    'clients/acme/.claude/settings.json': json.dumps({'permissions': {'allow': ['Bash(ls)']}, 'hooks': {'Stop': []}}),
+    'clients/acme/Makefile': 'uninstall:', 'clients/acme/My Docs/a.md': 'x',
+    'src/armledger/.make/install.py': 'x', 'src/armledger/budget-check.py': 'x',
+}
+
+# (tool, input, refused?); ~ stands for the home folder where the tool itself would not fill it in
+EDITS = [
+    ('Write', {'file_path': '@/.claude/hooks/budgets.yaml', 'content': ''}, True),
+    ('Write', {'file_path': '@/.claude/budgets.yaml', 'content': ''}, True),            # would be looked for there
+    ('Write', {'file_path': '@/.claude/hooks/../hooks/./budgets.yaml', 'content': ''}, True),
+    ('Write', {'file_path': '../../.claude/hooks/budgets.yaml', 'content': ''}, True),
+    ('Edit', {'file_path': '~/.claude/hooks/prices.json', 'old_string': 'a', 'new_string': 'b'}, True),
+    ('Edit', {'file_path': '@/clients/acme/link.yaml', 'old_string': 'a', 'new_string': 'b'}, True),
+    ('Edit', {'file_path': '@/clients/acme/hard.yaml', 'old_string': 'a', 'new_string': 'b'}, True),
+    ('Write', {'file_path': '@/clients/acme/linked/budget-check.py', 'content': ''}, True),
+    ('Write', {'file_path': '@/clients/acme/dangling.yaml', 'content': ''}, True),
+    ('MultiEdit', {'file_path': '@/.claude/hooks/budget-check.py', 'edits': []}, True),
+    ('NotebookEdit', {'notebook_path': '@/.claude/hooks/pretooluse-hook.py', 'new_source': ''}, True),
+    ('Write', {'file_path': '@/.claude/hooks/__pycache__/budget-check.cpython-313.pyc', 'content': ''}, True),
+    ('Write', {'file_path': '@/.local/state/armledger/ledger.sqlite3', 'content': ''}, True),
+    ('Write', {'file_path': '@/.local/state/armledger/ledger.sqlite3-wal', 'content': ''}, True),
+    ('Write', {'file_path': '@/.codex/hooks.json', 'content': ''}, True),
+    ('Write', {'file_path': '@/.claude/projects/-acme/one.jsonl', 'content': ''}, True),
+    ('Write', {'file_path': '@/.claude/projects/-acme/one/subagents/agent-1.meta.json', 'content': ''}, True),
+    ('Write', {'file_path': '@/.codex/sessions/2026/rollout-1.jsonl', 'content': ''}, True),
+    ('mcp__filesystem__write_file', {'path': '@/.claude/hooks/budgets.yaml', 'content': ''}, True),
+    ('apply_patch', {'command': '*** Begin Patch\n*** Update File: ../../.claude/hooks/budgets.yaml\n@@\n*** End Patch'}, True),
+    ('apply_patch', {'input': '*** Begin Patch\n*** Update File: a\n*** Move to: @/.claude/hooks/prices.json\n*** End Patch'}, True),
+    ('apply_patch', '*** Begin Patch\n*** Delete File: @/.claude/hooks/budgets.yaml\n*** End Patch', True),
+
+    ('Write', {'file_path': '@/clients/acme/budgets.yaml', 'content': 'monthly_usd_cap: 9999'}, False),
+    ('Edit', {'file_path': '@/clients/acme/prices.json', 'old_string': 'a', 'new_string': 'b'}, False),
+    ('Write', {'file_path': '@/clients/acme/settings.json', 'content': '{"hooks": {}}'}, False),
+    ('Write', {'file_path': '@/clients/acme/hooks.json', 'content': '{}'}, False),
+    ('Write', {'file_path': '@/clients/acme/data.jsonl', 'content': '{}'}, False),
+    ('Write', {'file_path': '@/clients/acme/new.py', 'content': 'open("~/.claude/hooks/budgets.yaml")'}, False),
+    ('Write', {'file_path': '@/.claude/projects/-acme/memory/notes.md', 'content': ''}, False),
+    ('Write', {'file_path': '@/.claude/projects/-acme/memory/facts.jsonl', 'content': ''}, False),
+    ('Write', {'file_path': '@/.claude/agents/reviewer.md', 'content': ''}, False),
+    ('Write', {'file_path': '@/.claude/CLAUDE.md', 'content': ''}, False),
+    ('Write', {'file_path': '@/.claude/hooks/my-linter.sh', 'content': ''}, False),
+    ('Read', {'file_path': '@/.claude/hooks/budgets.yaml'}, False),
+    ('Grep', {'path': '@/.claude/hooks', 'pattern': 'cap'}, False),
+    ('mcp__filesystem__read_file', {'path': '@/.claude/hooks/budgets.yaml'}, False),
+    ('apply_patch', {'command': '*** Begin Patch\n*** Update File: budgets.yaml\n@@\n*** End Patch'}, False),
+
+    # settings: only what the gate depends on
+    ('Edit', {'file_path': '@/.claude/settings.json', 'old_string': '"opus"', 'new_string': '"sonnet"'}, False),
+    ('Edit', {'file_path': '@/.claude/settings.json', 'old_string': '"model": "opus"',
+              'new_string': '"model": "opus", "disableAllHooks": true'}, True),
+    ('Edit', {'file_path': '@/.claude/settings.json', 'old_string': '"PreToolUse"', 'new_string': '"Stop"'}, True),
+    ('Edit', {'file_path': '@/.claude/settings.json', 'old_string': '{', 'new_string': ''}, True),      # no JSON any more
+    ('Write', {'file_path': '@/.claude/settings.json', 'content': '{}'}, True),
+    ('Write', {'file_path': '@/.claude/settings.json', 'content': json.dumps(dict(SETTINGS, model='x'))}, False),
+    ('Write', {'file_path': '@/.claude/settings.json', 'content': json.dumps(dict(SETTINGS, env={'ARMLEDGER_BUDGETS': '/x'}))}, True),
+    ('Write', {'file_path': '@/.claude/settings.local.json', 'content': '{"disableAllHooks": true}'}, True),
+    ('Write', {'file_path': '@/.claude/settings.local.json', 'content': '{"cleanupPeriodDays": 0}'}, True),
+    ('Write', {'file_path': '@/.claude/settings.local.json', 'content': '{"permissions": {}}'}, False),
+    ('Write', {'file_path': '@/clients/acme/.claude/settings.local.json', 'content': '{"disableAllHooks": true}'}, True),
+    ('Write', {'file_path': '.claude/settings.local.json', 'content': '{"env": {"PATH": "/tmp/x"}}'}, True),
+    ('Write', {'file_path': '.claude/settings.local.json', 'content': '{"env": {"CI": "1"}}'}, False),
+    ('Edit', {'file_path': '.claude/settings.json', 'old_string': 'Bash(ls)', 'new_string': 'Bash(make:*)'}, False),
+    ('Edit', {'file_path': '.claude/settings.json', 'old_string': '"Stop": []', 'new_string': '"Stop": [{}]'}, True),
+    ('Edit', {'file_path': '@/.codex/config.toml', 'old_string': 'gpt-5', 'new_string': 'gpt-6'}, False),
+    ('Edit', {'file_path': '@/.codex/config.toml', 'old_string': 'm', 'new_string': '[features]\nhooks = false\nm'}, True),
+]
+
+COMMANDS_REFUSED = [
+    'echo x > ~/.claude/hooks/budgets.yaml', 'echo x >> $HOME/.claude/hooks/budgets.yaml', 'echo x >|"${HOME}/.claude/hooks/budgets.yaml"',
+    'sed -i s/200/9000/ ~/.claude/hooks/budgets.yaml', "sed -i '' -e 's/200/900/' ../../.claude/hooks/budgets.yaml",
+    'rm ~/.claude/hooks/budgets.yaml', 'rm -rf ~/.claude', 'rm -rf ~/.claude/hooks', 'mv ~/.claude/hooks ~/.claude/off', 'rm -rf ~',
+    'rm -rf ~/.local', 'rm -r @/.local/state/armledger', 'rm ~/.local/state/armledger/*', 'rm ~/.local/state/armledger/ledger.sqlite3-wal',
+    'cd ~/.claude && rm hooks/budgets.yaml', 'cd ~; cd .claude; cd hooks; rm prices.json', 'cd ../..\nrm .claude/hooks/budgets.yaml',
+    '(cd ~/.claude/hooks && truncate -s0 budgets.yaml)', 'pushd ~/.claude/hooks; git checkout budgets.yaml',
+    'tee ~/.claude/hooks/budgets.yaml <<EOF\nbudgets: []\nEOF', 'cat > ~/.claude/hooks/budgets.yaml <<EOF\nx\nEOF',
+    'cat <<EOF > @/.claude/hooks/prices.json\n{}\nEOF', 'cp link.yaml /tmp/x; cp /tmp/y link.yaml', 'echo >link.yaml', 'echo > hard.yaml',
+    'cp /tmp/evil/budgets.yaml ~/.claude/hooks/', 'cp /tmp/evil/budgets.yaml ~/.claude', 'cp budgets.yaml ~/.claude/hooks', 'mv budgets.yaml @/.claude/hooks/',
+    'cp -t ~/.claude/hooks budgets.yaml', 'install -m644 budgets.yaml ~/.claude/hooks', 'ln -sf /tmp/b.yaml ~/.claude/budgets.yaml',
+    'python3 -c "open(\'@/.claude/hooks/budgets.yaml\', \'w\').write(\'\')"', "python3 - <<'EOF'\nopen('@/.claude/hooks/prices.json','w')\nEOF",
+    'bash -c "echo > ~/.claude/hooks/budgets.yaml"', "sh -c 'cd ~/.claude/hooks && rm budgets.yaml'", 'eval "rm ~/.claude/hooks/budgets.yaml"',
+    'echo "$(rm ~/.claude/hooks/budgets.yaml)"', 'cat `rm ~/.claude/hooks/prices.json`', 'ls $(rm @/.claude/hooks/prices.json)',
+    'F=~/.claude/hooks/budgets.yaml; echo > $F', 'D=$HOME/.claude/hooks && echo x > $D/budgets.yaml', 'D=~/.claude; sed -i s/a/b/ "$D/hooks/budgets.yaml"',
+    'echo > $SOMEWHERE/hooks/budgets.yaml', 'bud=budgets; echo > ~/.claude/hooks/$bud.yaml', 'echo > ~/.claude/hooks/bud"get"s.yaml', 'echo > ~/.claude/hooks/budgets\\.yaml',
+    'sed -i s/a/b/ ~/.claude/hooks/*.yaml', 'rm ~/.claude/hoo*/b*', 'rm -rf ~/.c*', 'sed -i s/a/b/ ~/.claude/hooks/{budgets,x}.yaml', 'rm -rf ~/.l*/state',
+    'find ~/.claude -name "*.jsonl" -delete', 'find ~/.claude/projects -type f -exec rm {} +', 'find ~ -name budgets.yaml -exec rm {} \\;',
+    'rm ~/.claude/projects/-acme/*.jsonl', 'rm -rf ~/.claude/projects/-acme', 'rm -rf ~/.claude/projects', ': > ~/.claude/projects/-acme/one.jsonl',
+    'mv ~/.claude/projects/-acme/one.jsonl /tmp/', 'rm -rf ~/.codex/sessions', 'truncate -s 0 @/.codex/sessions/2026/rollout-1.jsonl',
+    'ls ~/.claude/projects/-acme/*.jsonl | xargs rm', 'for f in ~/.claude/projects/*/*.jsonl; do rm "$f"; done',
+    'find ~/.claude/projects -name "*.jsonl" | while read f; do shred $f; done', 'cat ~/.claude/projects/-acme/one.jsonl | sh',
+    'sqlite3 ~/.local/state/armledger/ledger.sqlite3 "delete from calls"', 'chmod 000 ~/.claude/hooks/budget-check.py', 'chmod -R 000 ~/.claude',
+    'touch ~/.claude/budgets.yaml', 'cp evil.pyc ~/.claude/hooks/__pycache__/budget-check.cpython-311.pyc', 'rm -r ~/.claude/hooks/__pycache__',
+    'echo {} > ~/.claude/settings.json', "jq 'del(.hooks)' ~/.claude/settings.json > /tmp/s && mv /tmp/s ~/.claude/settings.json",
+    'echo \'{"disableAllHooks":true}\' > .claude/settings.local.json', 'echo \'{"disableAllHooks":true}\' > ~/.claude/settings.local.json',
+    'mkdir -p .claude && cat > .claude/settings.local.json <<EOF\n{"disableAllHooks": true}\nEOF', 'rm ~/.codex/hooks.json',
+    'python3 ~/.claude/hooks/budget-check.py --rebuild', '~/.claude/hooks/budget-check.py --reb', 'python3 ~/.claude/hooks/budget-check.py > ~/.claude/hooks/budgets.yaml',
+    'python3 ~/.claude/hooks/cost-report.py --output ~/.claude/hooks/budgets.yaml', 'python3 ~/.claude/hooks/cost-report.py --output=@/.claude/hooks/prices.json',
+    'make -C ~/src/armledger uninstall', 'cd ~/src/armledger && make uninstall', 'cd ~/src/armledger; make install', 'python3 ~/src/armledger/.make/install.py uninstall',
+    'tar xf x.tgz -C ~/.claude/hooks', 'rsync -a --delete empty/ ~/.claude/hooks/', 'sudo rm ~/.claude/hooks/budgets.yaml', 'A=1 env B=2 rm ~/.claude/hooks/budgets.yaml',
+    'if true; then rm ~/.claude/hooks/budgets.yaml; fi', 'true && { rm ~/.claude/hooks/budgets.yaml; }', 'dd of=@/.claude/hooks/budgets.yaml', 'curl -o ~/.claude/hooks/prices.json http://x/y',
+    'echo "unclosed > ~/.claude/hooks/budgets.yaml', "echo 'a' > ~/.claude/hooks/budgets.yaml # it's", 'echo x # don\'t\nrm ~/.claude/hooks/budgets.yaml',
+    'x=' + 'y' * 100000 + '\nrm ~/.claude/hooks/budgets.yaml', 'apply_patch <<EOF\n*** Begin Patch\n*** Update File: ../../.claude/hooks/budgets.yaml\n*** End Patch\nEOF',
+]
+COMMANDS_PASSED = [
+    'ls', 'npm test', 'cat ~/.claude/hooks/budgets.yaml', 'cat < ~/.claude/hooks/budgets.yaml', 'head -5 ~/.claude/hooks/prices.json | jq .', 'grep -rn cap ~/.claude/hooks',
+    'rg cap ~/.claude', 'ls -la ~/.claude ~/.claude/hooks', 'stat ~/.local/state/armledger/ledger.sqlite3', 'wc -l ~/.claude/projects/*/*.jsonl',
+    'diff ~/.claude/hooks/budgets.yaml budgets.yaml', 'sha256sum ~/.claude/hooks/*', '[ -f ~/.claude/hooks/budgets.yaml ] && echo yes', 'test -e ~/.claude/budgets.yaml || echo no',
+    'echo ~/.claude/hooks/budgets.yaml', 'cat ~/.claude/hooks/budgets.yaml > /tmp/copy.yaml', 'cat ~/.claude/hooks/budgets.yaml 2>/dev/null | head', 'cp ~/.claude/hooks/budgets.yaml /tmp/copy.yaml',
+    'python3 ~/.claude/hooks/budget-check.py', 'python3 -IS ~/.claude/hooks/budget-check.py --json acme', '~/.claude/hooks/cost-report.py --by day', 'cd ~/.claude/hooks && python3 budget-check.py',
+    'python3 ~/.claude/hooks/cost-report.py --budgets ~/.claude/hooks/budgets.yaml --output /tmp/x.csv', 'python3 ~/.claude/hooks/budget-check.py 2>&1 | tail -3',
+    'rm budgets.yaml', 'echo x > budgets.yaml', 'sed -i s/a/b/ prices.json settings.json', 'rm -rf node_modules dist', 'rm -rf ./*', 'mv a b', 'rm *.jsonl', 'echo {} >> data.jsonl',
+    'find . -name "*.pyc" -delete', 'find . -type f | xargs wc -l', 'cd src && rm -rf hooks', 'git commit -m "document ~/.claude/hooks/budgets.yaml"', 'git status', 'make uninstall', 'make test',
+    'cat > notes.md <<EOF\nedit ~/.claude/hooks/budgets.yaml by hand\nEOF', 'echo x > ~/.claude/projects/-acme/memory/notes.md', 'rm ~/.claude/projects/-acme/memory/notes.md',
+    'cat .claude/settings.json', "jq '.permissions' .claude/settings.json > /tmp/x", 'rm -rf /tmp/nothing-here', 'rm ~/notes/todo.md', 'cp a.md ~/notes/', 'mv "My Docs/a.md" ~/notes/',
+    'echo "unclosed', "echo 'it''s", 'for i in 1 2 3; do echo $i; done', 'docker run -v "$PWD":/app -e A=b image sh -c "npm ci && npm test"', 'tar xf x.tgz -C /tmp', 'ls ~/clients/acme/*.py',
+    'grep -rn "hooks" src/', 'python3 -c "print(1)"', 'echo $((1+2)) ${x:-y} `date` $(date)', 'cat <<EOF\n$(\n', 'echo \\', '"', "'", '`', '$(', '<<', '>', '&&', '\x00', '{', '[', '*', '~', '$', '\n' * 50, '#',
+    'ls ~/.claude/projects', 'find ~/.claude/projects -name "*.jsonl" -newer x', 'for f in ~/.claude/projects/*/*.jsonl; do wc -l "$f"; done', 'echo done > ../notes.txt',
+]
+WEIRD = [None, 5, [], ['a'], '', 'text', {}, {'command': None}, {'command': 5}, {'command': {'a': 1}}, {'command': ['bash', '-lc', 'ls']},
+         {'command': [1, None]}, {'file_path': 5}, {'file_path': ''}, {'file_path': '\x00'}, {'file_path': '\ud800'}, {'file_path': 'x' * 100000},
+         {'edits': 5, 'file_path': 'a'}, {'cmd': '\ud800 ~/.claude/hooks/budgets.yaml < x'}, {'command': 'cat ' + '\ud800'}, {'workdir': 5, 'cmd': 'ls'}]
+
+
+class Home(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.home = os.path.realpath(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, cls.home)
+        for name, text in FILES.items():
+            path = os.path.join(cls.home, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, 'w') as stream:
+                stream.write(text)
+        cls.hooks, cls.cwd = os.path.join(cls.home, '.claude/hooks'), os.path.join(cls.home, 'clients/acme')
+        os.symlink('../../.claude/hooks/budgets.yaml', cls.cwd + '/link.yaml')
+        os.symlink('../../.claude/hooks', cls.cwd + '/linked')
+        os.symlink(cls.home + '/.claude/budgets.yaml', cls.cwd + '/dangling.yaml')
+        os.link(cls.hooks + '/budgets.yaml', cls.cwd + '/hard.yaml')
+
+    def protected(self):
+        budgets = budget_check.load_budgets(self.hooks + '/budgets.yaml', self.home)
+        ledger = budget_check.find_ledger(None, {}, self.home)
+        return budget_check.protected_paths(budgets, ledger, {'HOME': self.home}, self.hooks, self.home)
+
+    def found(self, tool, tool_input, cwd=None):
+        request = budget_check.Request('claude-code', 'PreToolUse', tool, tool_input, 'toolu_1', 'session', '', cwd or self.cwd, '')
+        return budget_check.tampering(request, self.protected())
+
+    def fill_in(self, value):
+        return json.loads(json.dumps(value).replace('@/', self.home + '/'))
+
+
+class Tampering(Home):
+
+    def test_edits(self):
+        for tool, tool_input, refused in EDITS:
+            with self.subTest(tool=tool, tool_input=tool_input):
+                self.assertEqual(self.found(tool, self.fill_in(tool_input)) is not None, refused)
+
+    def test_commands_that_are_refused(self):
+        for command in COMMANDS_REFUSED:
+            with self.subTest(command=command[-200:]):
+                self.assertIsNotNone(self.found('Bash', {'command': self.fill_in(command)}))
+
+    def test_commands_that_pass(self):
+        for command in COMMANDS_PASSED:
+            with self.subTest(command=command):
+                self.assertIsNone(self.found('Bash', {'command': self.fill_in(command)}))
+
+    def test_codex_commands(self):
+        for tool, tool_input, refused in [
+                ('exec_command', {'cmd': 'rm ~/.claude/hooks/budgets.yaml'}, True),
+                ('exec_command', {'cmd': 'rm budgets.yaml', 'workdir': '@/.claude/hooks'}, True),
+                ('exec_command', {'cmd': 'rm budgets.yaml', 'workdir': '@/clients/acme'}, False),
+                ('shell', {'command': ['bash', '-lc', 'echo > ~/.claude/hooks/budgets.yaml']}, True),
+                ('shell', {'command': ['rm', '@/.claude/hooks/budgets.yaml']}, True),
+                ('shell', {'command': ['cat', '@/.claude/hooks/budgets.yaml']}, False)]:
+            with self.subTest(tool_input=tool_input):
+                self.assertEqual(self.found(tool, self.fill_in(tool_input)) is not None, refused)
+
+    def test_whatever_an_input_may_be_nothing_is_raised(self):
+        for tool in ('Bash', 'Write', 'Edit', 'MultiEdit', 'apply_patch', 'mcp__x__write', 'exec_command'):
+            for value in WEIRD:
+                with self.subTest(tool=tool, value=str(value)[:60].encode('ascii', 'replace')):
+                    self.found(tool, value)
+
+    def test_random_commands_never_raise(self):
+        import random
+        pieces = ['"', "'", '`', '$(', ')', '(', '{', '}', '<<EOF', '\n', 'EOF', '>', '<', '|', '&', ';', '\\', '#', '*', '?', '[', ']', '~', '/', '..', '$', '${', 'cd',
+                  'rm', 'cat', '~/.claude/hooks/budgets.yaml', 'budgets.yaml', 'x=1', '-i', 'sh', '-c', ' ', '\t', '\x00', '\u2028', 'é', '=', ',']
+        chance = random.Random(4)
+        for _ in range(1500):
+            command = ' '.join(chance.choices(pieces, k=chance.randrange(14))) if chance.random() < .5 else ''.join(chance.choices(pieces, k=14))
+            with self.subTest(command=command):
+                self.found('Bash', {'command': command})
+
+    def test_a_large_command_takes_no_time(self):
+        import time
+        for command in ('echo ' + 'word ' * 200000, '"' * 200000, '$(' * 100000, '((((' * 50000, 'rm ' + 'a b ' * 100000, '\\' * 100001, "rm 'a" * 40000,
+                        'rm ' + '{' * 50000, 'rm ~/.claude/hooks/budgets.yaml\n' * 5000, 'rm ' + '*a' * 5000):
+            began = time.monotonic()
+            self.found('Bash', {'command': command})
+            self.assertLess(time.monotonic() - began, 1.5, command[:20])
+
+
+class ThroughTheHook(Home):
+    """The real scripts, as an agent runs them, in a home of their own."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        for name in ('budget-check.py', 'pretooluse-hook.py', 'prices.json'):
+            shutil.copy(os.path.join(ROOT, name), os.path.join(cls.hooks, name))
+
+    def run_hook(self, budgets, **payload):
+        with open(self.hooks + '/budgets.yaml', 'w') as stream:
+            stream.write(budgets)
+        payload = dict({'session_id': 's1', 'cwd': self.cwd, 'hook_event_name': 'PreToolUse', 'tool_use_id': 't1'}, **payload)
+        done = subprocess.run([sys.executable, '-IS', self.hooks + '/pretooluse-hook.py'], input=json.dumps(payload), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, encoding='utf-8', env={'HOME': self.home, 'PATH': os.environ['PATH']}, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (0, ''))
+        return json.loads(done.stdout) if done.stdout else None
+
+    def test_a_refusal_tells_the_model_and_the_user(self):
+        answer = self.run_hook(BUDGETS, tool_name='Bash', tool_input={'command': 'sed -i s/200/9000/ ~/.claude/hooks/budgets.yaml'})
+        said = answer['hookSpecificOutput']
+        self.assertEqual(said['permissionDecision'], 'deny')
+        self.assertIn('the caps', said['permissionDecisionReason'])
+        self.assertIn('Do not retry', said['permissionDecisionReason'])
+        self.assertIn('do it yourself', answer['systemMessage'])
+
+    def test_codex_gets_an_answer_that_it_honours(self):
+        answer = self.run_hook(BUDGETS, turn_id='1', tool_name='apply_patch',
+                               tool_input={'command': '*** Begin Patch\n*** Update File: ~/.claude/hooks/budgets.yaml\n*** End Patch'})
+        self.assertEqual(list(answer), ['hookSpecificOutput'])
+        self.assertEqual(answer['hookSpecificOutput']['permissionDecision'], 'deny')
+
+    def test_escapes_in_a_path_do_not_reach_the_model(self):
+        answer = self.run_hook(BUDGETS, tool_name='Bash', tool_input={'command': 'rm ~/.claude/hooks/\x1b[2J/../budgets.yaml*'})
+        self.assertNotIn('\x1b', json.dumps(answer, ensure_ascii=False))
+
+    def test_what_passes_is_silent(self):
+        self.assertIsNone(self.run_hook(BUDGETS, tool_name='Bash', tool_input={'command': 'echo x > budgets.yaml'}))
+
+    def test_an_arm_that_only_warns_is_not_guarded(self):
+        self.assertIsNone(self.run_hook(BUDGETS + '    action_on_breach: warn\n', tool_name='Bash',
+                                        tool_input={'command': 'rm ~/.claude/hooks/my-linter.sh ~/.claude/budgets.yaml'}))
+
+
+if __name__ == '__main__':
+    unittest.main()
