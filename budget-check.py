@@ -36,6 +36,7 @@ PICO = 10 ** 12                  # money is kept in whole pico-dollars: sums are
 CHUNK = 1 << 20                  # bytes read at once
 LONGEST_LINE = 32 << 20          # a longer line is passed over and counted
 BUCKET_MS = 15 * 60 * 1000       # every time zone's midnight falls on a quarter of an hour
+EARLIEST_MS = 1577836800000      # 2020-01-01: an earlier call is stamped by no clock at all
 RACY_NS = 3 * 10 ** 9            # a folder changed this recently may change again unseen
 
 
@@ -249,7 +250,7 @@ class Batch:
             if (sidechain, -tokens[1]) > (held[3], -held[9][1]):
                 return
             ts, cwd = held[5], held[6]
-        elif ts is None:
+        elif ts is None or ts < EARLIEST_MS:
             ts = self.mtime_ms
         self.calls[key] = (key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, assumed)
 
@@ -3030,29 +3031,32 @@ def spend_elsewhere(path, arm):
 
 def reserved(ledger, arm, now_ms):
     """Pico-dollars: estimates for this arm's tools that are running, less what their sub-agents have already spent."""
-    total = 0
-    rows = ledger.db.execute('select session, min(ts), sum(usd) from reservations where arm = ? and ts > ? '
-                             'group by session', (arm.name, now_ms - RESERVED_MS)).fetchall()
-    for session, since, usd in rows:
+    total, sessions = 0, {}
+    for key, session, ts, usd in running(ledger, arm, now_ms):
+        since, estimated = sessions.get(session, (ts, 0))
+        sessions[session] = min(since, ts), estimated + usd
+    for session, (since, usd) in sessions.items():
         shown = ledger.one("select coalesce(sum(usd), 0) from calls join sessions on sessions.id = session "
                            "where sessions.name = ? and agent <> '' and ts >= ?", session, since)[0]
         total += max(0, usd - shown)
     return total
 
 
-def take_back(ledger, arm, now_ms):
-    """Drop the reservations whose tools are done: the agent that asked for one has called again since,
-    its background sub-agent has finished, or its session has ended."""
-    for key, session, agent, ts, transcript, background in ledger.db.execute(
-            'select key, session, agent, ts, transcript, background from reservations where arm = ?',
-            (arm.name,)).fetchall():
+def running(ledger, arm, now_ms):
+    """[(key, session, ts, usd)] of the reservations whose tools aren't done. One is done when the agent that
+    asked for it has called again since, its background sub-agent has finished, or its session has ended."""
+    rows = []
+    for key, session, agent, ts, usd, background, transcript in ledger.db.execute(
+            'select key, session, agent, ts, usd, background, transcript from reservations where arm = ? and ts > ?',
+            (arm.name, now_ms - RESERVED_MS)).fetchall():
         ended = ledger.one('select 1 from marks join sessions on sessions.id = session where name = ? and ts > ?',
                            session, ts)
-        called = not background and ledger.one(
+        done = key in finished_agents(transcript) if background else ledger.one(
             'select 1 from calls join sessions on sessions.id = session '
             "where name = ? and agent = ? and ts > ? and kind = 'call'", session, agent, ts)
-        if ended or called or now_ms - ts > RESERVED_MS or background and key in finished_agents(transcript):
-            ledger.db.execute('delete from reservations where key = ?', (key,))
+        if not ended and not done:
+            rows.append((key, session, ts, usd))
+    return rows
 
 
 def finished_agents(transcript):
@@ -3334,7 +3338,9 @@ def reserve(ledger, request, budgets, standing, now_ms):
     answers = [SILENCE]
 
     def check_and_add():
-        take_back(ledger, standing.arm, now_ms)
+        kept = [key for key, _, _, _ in running(ledger, standing.arm, now_ms)]
+        ledger.db.execute('delete from reservations where arm = ? and key not in (%s)' % ', '.join('?' * len(kept)),
+                          [standing.arm.name] + kept)
         current = stand(ledger, budgets, standing.arm, all_places(ledger), now_ms)
         answers[0] = answer_for(request, budgets, current, True)
         if answers[0].refused:
@@ -3494,7 +3500,9 @@ def check(options):
         for warning in warnings:
             print('budget-check: ' + printable(warning, 1000), file=sys.stderr)
     ledger.close()
-    return 2 if any(one.verdict.verdict == 'HARD_STOP' for one in standings) else 0
+    if any(one.verdict.verdict == 'HARD_STOP' for one in standings):
+        return 2
+    return 1 if reading.unreadable and not budgets.spend_json else 0
 
 
 def find_arm(text, budgets, places, home):

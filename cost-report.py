@@ -976,7 +976,7 @@ AGENTS = (
     Agent('codex', codex_roots, codex_wanted, read_codex),
 )
 HIGHEST = 1 << 60                # a sum of forged figures stays far above any cap, and an SQLite integer
-TAIL = 64                        # bytes before the offset that tell whether a file was rewritten
+TAIL = 4096                      # bytes before the offset whose checksum tells whether a file was rewritten
 
 
 def read_file(agent, prices, path, seen):
@@ -992,7 +992,7 @@ def read_file(agent, prices, path, seen):
         return path, error.strerror
     with stream:
         status = os.fstat(stream.fileno())
-        ino, offset, tail, malformed, state = seen or (status.st_ino, 0, b'', 0, '{}')
+        ino, offset, tail, malformed, state = seen or (status.st_ino, 0, 0, 0, '{}')
         start = offset
         if offset and (ino != status.st_ino or offset > status.st_size or tail_of(stream, offset) != tail):
             offset, malformed, state = 0, 0, '{}'          # another file stands under this name
@@ -1006,8 +1006,9 @@ def read_file(agent, prices, path, seen):
 
 
 def tail_of(stream, offset):
+    from binascii import crc32
     stream.seek(max(0, offset - TAIL))
-    return stream.read(min(TAIL, offset))
+    return crc32(stream.read(min(TAIL, offset)))
 
 
 def read_files(prices, pending, workers):
@@ -1127,7 +1128,7 @@ create table folders (path text primary key, cli text,
     ) without rowid;
 create table files (path text primary key, cli text, ino int, size int, mtime_ns int,
     offset int,                      -- behind the last line that was read
-    tail blob,                       -- the bytes before it
+    tail int,                        -- a checksum of the bytes before it
     malformed int, state text) without rowid;
 create table places (id integer primary key, cwd text unique, path text, root text, is_repo int);
 create table models (name text primary key, digest text) without rowid;
@@ -1649,6 +1650,9 @@ def ledger_error(path, error):
                          % text, path)
     if 'full' in text:
         return UserError('the disk is full: make room; nothing that was metered is lost', path)
+    if 'disk I/O error' in text:
+        return UserError('the ledger cannot be read or written (disk I/O error): see whether its disk is full or '
+                         'failing; nothing that was metered is lost', path)
     return UserError('the ledger is damaged (%s); `budget-check.py --rebuild` makes it anew from the logs' % text, path)
 
 
@@ -2200,9 +2204,9 @@ def title_of(report):
     first, last = calendar.date(span.since), calendar.date(max(span.since, span.until - 1))
     running = report.now < span.end
     if span.window == 'month':
-        return first[:7] + (', to date (%s)' % last if running else '')
+        return first[:7] + (' to date (%s)' % last if running else '')
     if span.window == 'day':
-        return first + (', to %s' % calendar.iso(report.now)[11:16] if running else '')
+        return first + (' to %s' % calendar.iso(report.now)[11:16] if running else '')
     return '%s to %s' % (first, last)
 
 
@@ -2222,7 +2226,8 @@ def moment(calendar, ms, now):
     text = calendar.iso(ms)
     if text[:10] == calendar.date(now):
         return text[11:16]
-    return '%s %d' % (MONTHS[int(text[5:7]) - 1], int(text[8:10])) if ms - now < 300 * DAY_MS else text[:7]
+    same_year = text[:4] == calendar.date(now)[:4]
+    return '%s %d' % (MONTHS[int(text[5:7]) - 1], int(text[8:10])) if same_year else text[:7]
 
 
 def cap_reached(report, pct, cap_at):
@@ -2663,12 +2668,13 @@ caption { text-align: left; color: var(--soft); padding-bottom: .25rem }
 th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line); font-weight: normal; white-space: nowrap }
 thead th { color: var(--soft); font-size: .85rem } th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 6rem }
 .num { text-align: right; font-variant-numeric: tabular-nums } tr.total > * { font-weight: 600 }
-.chart { display: block; width: 100%; min-width: 34rem; height: auto } .chart text { fill: var(--soft); font-size: 12px }
+.chart { display: block; width: 100%; min-width: 34rem; height: auto } .chart text { fill: var(--soft); font-size: 13px }
 .grid { stroke: var(--line) } .meter { display: block; width: 7rem; height: .8rem } .track { fill: var(--line) }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; margin: .5rem 0; padding: 0; font-size: .9rem }
 .legend span { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em }
 .green { color: var(--green) } .yellow { color: var(--yellow) } .red { color: var(--red) } .plain { color: var(--s0) }
 summary { cursor: pointer; color: var(--soft); margin-top: .5rem } .notes { color: var(--soft); font-size: .9rem; padding-left: 1.1rem }
+@media (max-width: 40rem) { main { padding: 1rem .75rem 2rem } .meter { width: 3.5rem } th[scope=row] { min-width: 7.5rem } }
 @media print { :root { color-scheme: light } main { max-width: none; padding: 0 } body { font-size: 11pt }
   h2, tr, .chart { break-inside: avoid } .wide { overflow: visible } details { display: none }
   rect, .legend span, dl div { print-color-adjust: exact; -webkit-print-color-adjust: exact } }

@@ -105,3 +105,674 @@ class Machine(unittest.TestCase):
         """{all keys but the arm, or the arm: row}, as JSON has it."""
         found = json.loads(self.report(*options, '--format', 'json', **more), parse_float=Decimal)
         return found, found['rows']
+
+
+GOLDEN = {
+    'table.txt': [],
+    'by-day.txt': ['--by', 'day'],
+    'by-week-compare.txt': ['--by', 'week', '--compare'],
+    'compare.txt': ['--compare'],
+    'baseline.txt': ['--baseline', 'claude-opus-5-5'],
+    'by-session.txt': ['--by', 'session'],
+    'by-agent.txt': ['--by', 'agent,kind,agent-cli'],
+    'billed.txt': ['--billed', os.path.join(FOLDER, 'billed.csv')],
+    'report.json': ['--format', 'json'],
+    'by-day-model.csv': ['--by', 'day,model', '--format', 'csv'],
+    'report.md': ['--format', 'markdown', '--compare'],
+    'report.html': ['--format', 'html'],
+    'focus.csv': ['--format', 'focus'],
+    'metrics.prom': ['--format', 'prometheus'],
+    'statement.md': ['--arm', 'acme', '--month', '2026-10', '--format', 'markdown'],
+    'statement.csv': ['--arm', 'acme', '--month', '2026-10', '--format', 'csv'],
+    'statement.html': ['--arm', 'acme', '--month', '2026-10', '--format', 'html'],
+}
+
+
+class GoldenTest(Machine):
+    """ARMLEDGER_GOLDEN=write writes them anew: then read the difference, line by line."""
+
+    maxDiff = None
+
+    def test_outputs(self):
+        for name, options in GOLDEN.items():
+            with self.subTest(name):
+                path, text = os.path.join(FOLDER, name), self.report(*options)
+                if os.environ.get('ARMLEDGER_GOLDEN') == 'write':
+                    with open(path, 'w', encoding='utf-8', newline='') as stream:
+                        stream.write(text)
+                with open(path, encoding='utf-8', newline='') as stream:
+                    self.assertEqual(text, stream.read())
+
+    def test_each_file_is_used(self):
+        self.assertEqual(set(os.listdir(FOLDER)), set(GOLDEN) | {'prices.json', 'budgets.yaml', 'billed.csv'})
+
+
+class FiguresTest(Machine):
+    """The figures of CALLS, worked out by hand."""
+
+    def test_month_to_date(self):
+        found, rows = self.rows()
+        by_arm = {row['arm']: row for row in rows}
+        # acme: five days of 5M input at 4 and a day of 5M output at 20; its rate is 90 % and its cap 200.
+        self.assertEqual([by_arm['acme'][key] for key in ('usd', 'calls', 'cap_usd', 'pct')],
+                         [5 * 20 + 100, 6, 200, 100 * (200 * Decimal('0.9')) / 200])
+        # 15.5 of 30 days have gone by.
+        self.assertEqual(by_arm['acme']['projected_usd'], round(200 * 30 / Decimal('15.5'), 6))
+        # globex: 1M input at 1, 10M reads at 0.1, 3 searches at 0.01, 100k output at 5, 40k output untranscribed.
+        globex = by_arm['日本 globex']
+        self.assertEqual([globex[key] for key in ('usd', 'calls', 'untranscribed_usd', 'web_searches', 'output_tokens')],
+                         [1 + 1 + Decimal('0.03') + Decimal('0.5') + Decimal('0.2'), 2, Decimal('0.2'), 3, 140000])
+        # A model without a price is taken at its family's, opus: 1M input at 4.
+        self.assertEqual([by_arm['/clients/initech'][key] for key in ('usd', 'assumed_usd', 'cap_usd')], [4, 4, None])
+        self.assertEqual([found[key] for key in ('total_usd', 'unattributed_usd', 'unpriced_models', 'skipped_lines')],
+                         [200 + Decimal('2.73') + 4 + 1, 1, ['claude-nonesuch-9'], 1])
+        self.assertEqual(found['total_usd'], sum(row['usd'] for row in rows))
+
+    def test_shape(self):
+        found, rows = self.rows('--by', 'model')
+        self.assertEqual(list(found), ['estimate', 'currency', 'since', 'until', 'timezone', 'prices_as_of', 'total_usd',
+                                       'rows', 'unattributed_usd', 'unpriced_models', 'skipped_lines', 'warnings'])
+        self.assertEqual(list(rows[0]), [
+            'arm', 'model', 'usd', 'calls', 'input_tokens', 'output_tokens', 'cache_write_tokens', 'cache_read_tokens',
+            'web_searches', 'untranscribed_usd', 'assumed_usd', 'cap_usd', 'pct', 'projected_usd'])
+        self.assertRegex(self.report('--format', 'json'), r'"total_usd": 207\.730000,')
+        self.assertEqual((found['since'], found['until']), ('2026-11-01T00:00:00+00:00', '2026-11-16T12:00:00+00:00'))
+
+    def test_every_grouping_has_the_same_total(self):
+        for by in REPORT.BY + ('day,model', 'session,agent,kind', 'month,week,day', 'model,arm'):
+            with self.subTest(by):
+                found, rows = self.rows('--by', by)
+                self.assertEqual(sum(row['usd'] for row in rows), Decimal('207.73'))
+                self.assertEqual(sum(row['calls'] for row in rows), 10)
+
+    def test_order(self):
+        _, rows = self.rows('--by', 'day')
+        self.assertEqual([(row['arm'], row['day'][-2:]) for row in rows][:7],
+                         [('acme', day) for day in ('02', '03', '04', '05', '06', '16')] + [('/clients/initech', '12')])
+        _, rows = self.rows('--by', 'day', '--by', 'arm')
+        self.assertEqual([row['day'][-2:] for row in rows], ['02', '03', '04', '05', '06', '10', '12', '13', '16'])
+        self.assertEqual(self.rows()[1][-1]['arm'], '(unattributed)')
+
+    def test_spans(self):
+        for options, usd in ((['--month', '2026-10'], 30), (['--month', '2026-11'], Decimal('207.73')), (['--yesterday'], 0),
+                             (['--since', '2026-11-02', '--until', '2026-11-04'], 60),
+                             (['--since', '2026-11-02T10:00:01Z', '--until', '2026-11-04T10:00:00Z'], 20),
+                             (['--until', '2026-10-31'], 30), (['--since', '2026-10-20'], Decimal('217.73')),
+                             (['--since', '2026-11-16T11:00:00+01:00'], 100), (['--since', '2026-11-16T11:00'], 0)):
+            with self.subTest(options):
+                self.assertEqual(self.rows(*options)[0]['total_usd'], usd)
+
+    def test_looking_back(self):
+        self.assertEqual(self.rows(now='2026-11-03T10:00:00Z')[0]['total_usd'], 40)
+        self.assertEqual(self.rows(now='2026-11-03T09:59:59Z')[0]['total_usd'], 20)
+        self.assertEqual(self.rows('--yesterday', now='2026-11-07T00:00:00Z')[0]['total_usd'], 20)
+
+    def test_arm(self):
+        for arm in 'acme', '/clients/acme', '/clients/acme/web', '/clients/acme/no/such/folder':
+            with self.subTest(arm):
+                found, rows = self.rows('--arm', arm)
+                self.assertEqual((found['total_usd'], [row['arm'] for row in rows], found['unattributed_usd']), (200, ['acme'], 0))
+        self.assertEqual(self.rows('--arm', '(unattributed)')[0]['total_usd'], 1)
+        self.assertEqual(self.rows('--arm', '日本 globex', '--month', '2026-10')[0]['total_usd'], 0)
+
+    def test_compare(self):
+        # To the middle of the 16th there are 20 in October (the 5th); the 10 of the 20th come later.
+        found, rows = self.rows('--compare')
+        self.assertEqual({row['arm']: row['before_usd'] for row in rows if row['before_usd']}, {'acme': 20})
+        self.assertEqual(found['before'], {'since': '2026-10-01T00:00:00+00:00', 'until': '2026-10-16T12:00:00+00:00'})
+        _, rows = self.rows('--compare', '--month', '2026-11', now='2026-12-03T00:00:00Z')
+        self.assertEqual(rows[0]['before_usd'], 30)
+        _, rows = self.rows('--compare', '--by', 'day', '--arm', 'acme')
+        self.assertEqual([(row['day'][-2:], row['before_usd'], row['change_usd']) for row in rows],
+                         [('02', 0, 20), ('03', 20, 0), ('04', 20, 0), ('05', 20, 0), ('06', 20, 0), ('16', 0, 100)])
+
+    def test_what_was_there_before_alone(self):
+        _, rows = self.rows('--compare', '--since', '2026-11-07', '--until', '2026-11-11')      # five days, as 2 to 6 were
+        self.assertEqual([(row['arm'], row['usd'], row['before_usd']) for row in rows if row['before_usd']], [('acme', 0, 100)])
+
+    def test_baseline(self):
+        # On opus, globex: 1M input at 4, 10M reads at 0.2, 3 searches at 0.01, 140k output at 20; unattributed: 200k at 20.
+        _, rows = self.rows('--baseline', 'claude-opus-5-5')
+        self.assertEqual({row['arm']: row['baseline_usd'] for row in rows}, {
+            'acme': 200, '/clients/initech': 4, '日本 globex': 4 + 2 + Decimal('0.03') + Decimal('2.8'), '(unattributed)': 4})
+        self.assertEqual([row['saved_usd'] for row in rows if row['arm'] == '日本 globex'], [Decimal('8.83') - Decimal('2.73')])
+
+    def test_spikes(self):
+        # acme's 16th: 100 is above 3 times 20, the median of five days with spend. The 6th: 20 is not.
+        _, rows = self.rows('--by', 'day')
+        self.assertEqual([(row['arm'], row['day']) for row in rows if row['spike']], [('acme', '2026-11-16')])
+
+    def test_agents(self):
+        _, rows = self.rows('--by', 'agent', '--arm', '日本 globex')
+        self.assertEqual({row['agent']: row['usd'] for row in rows}, {'main': Decimal('2.23'), 'Explore': Decimal('0.5')})
+        _, rows = self.rows('--by', 'kind', '--arm', '日本 globex')
+        self.assertEqual({row['kind']: row['usd'] for row in rows}, {'call': Decimal('2.53'), 'untranscribed': Decimal('0.2')})
+
+    def test_statement_by_hand(self):
+        # October: opus 1M output at 20, haiku 10M input at 1; 90 % of that; and 25 % on top.
+        lines = list(csv.DictReader(io.StringIO(self.report('--arm', 'acme', '--month', '2026-10', '--format', 'csv'))))
+        self.assertEqual([(line['day'], line['model'], line['list_usd'], line['contracted_usd'], line['invoice_usd']) for line in lines],
+                         [('2026-10-05', 'claude-opus-5-5', '20.000000', '18.000000', '22.500000'),
+                          ('2026-10-20', 'claude-haiku-4-5', '10.000000', '9.000000', '11.250000')])
+
+    def test_billed(self):
+        path = os.path.join(self.home, 'bill.json')
+        with open(path, 'w') as stream:
+            stream.write('{"acme": 171.00, "total": "$300", "nobody": 1}')
+        found, _ = self.rows('--billed', path)
+        # acme at its rate: 180. All: 180 + 4 + 2.73 + 1.
+        self.assertEqual([(bill['name'], bill['estimate_usd'], bill['difference_usd'], bill['factor'], bill['over_20_pct'])
+                          for bill in found['billed']],
+                         [('acme', 180, -9, Decimal('0.95'), False),
+                          ('total', Decimal('187.73'), Decimal('112.27'), round(300 / Decimal('187.73'), 4), True),
+                          ('nobody', 0, 1, None, True)])
+        self.assertNotIn('total', self.report('--billed', path, '--arm', 'acme').lower().split('billed')[1])
+
+
+class FixturesTest(Machine):
+    """Real logs add up to their bills, here too."""
+
+    prices = os.path.join(ROOT, 'prices.json')
+    # USD per million: input, output, 5 min writes, 1 h writes, reads
+    PRICES = {'claude-sonnet-5-5': ('2', '10', '2.5', '4', '0.1'), 'claude-opus-5-5': ('4', '20', '5', '8', '0.2'),
+              'claude-haiku-4-5': ('1', '5', '1.25', '2', '0.1')}
+
+    def billed(self, folder):
+        total = 0
+        with open(os.path.join(folder, 'bill.jsonl'), encoding='utf-8') as stream:
+            for line in stream:
+                answer = json.loads(line)
+                usage = answer['usage']
+                counts = (usage['input_tokens'], usage['output_tokens'], usage['cache_creation']['ephemeral_5m_input_tokens'],
+                          usage['cache_creation']['ephemeral_1h_input_tokens'], usage['cache_read_input_tokens'])
+                total += sum(count * Decimal(price) for count, price in zip(counts, self.PRICES[answer['model']]))
+        return total / MILLION
+
+    def test_bills(self):
+        for name in ('two-arms', 'subagents', 'cd-mid-session', 'resume-fork-compact', 'interactive', 'worktree'):
+            with self.subTest(name):
+                folder = os.path.join(DATA, 'claude-code-2.1.330', name)
+                environ = {'CLAUDE_CONFIG_DIR': folder + '/claude', 'ARMLEDGER_HOME': self.home + '/' + name}
+                for by in 'arm', 'day', 'model', 'session', 'agent':
+                    found, rows = self.rows('--by', by, now='2026-11-23T23:00:00Z', budgets=False, **environ)
+                    self.assertEqual(found['total_usd'], round(self.billed(folder), 6))
+                    self.assertEqual(sum(row['usd'] for row in rows), found['total_usd'])
+                lines = csv.DictReader(io.StringIO(self.report('--format', 'focus', now='2026-11-23T23:00:00Z', budgets=False, **environ)))
+                self.assertEqual(sum(Decimal(line['ListCost']) for line in lines), self.billed(folder))
+
+
+class FocusTest(Machine):
+    calls = CALLS[:2] + [
+        ('/clients/acme', 's', '', '2026-10-30T22:30:00.000Z', 'gpt-5.5', (200000, 10, 0, 0, 72000)),     # at the threshold
+        ('/clients/acme', 's', '', '2026-10-30T22:31:00.000Z', 'gpt-5.5', (200000, 10, 0, 0, 72001)),     # above: 4, 15, 1
+        ('/clients/acme', 's', '', '2026-10-30T22:32:00.000Z', 'azure/gpt-5.5', (7,)),
+        ('/clients/acme', 's', '', '2026-10-30T23:30:00.000Z', 'us.anthropic.claude-haiku-4-5-20251001-v1:0', (0, 0, 3, 5, 0, 2)),
+    ]
+    more = ''
+
+    def lines(self, *options, **more):
+        return list(csv.DictReader(io.StringIO(self.report('--format', 'focus', *options, **more))))
+
+    def test_columns(self):
+        wanted = ('BilledCost BillingAccountId BillingAccountName BillingCurrency BillingPeriodEnd BillingPeriodStart '
+                  'ChargeCategory ChargeClass ChargeDescription ChargePeriodEnd ChargePeriodStart ContractedCost '
+                  'EffectiveCost HostProviderName InvoiceIssuerName ListCost PricingQuantity PricingUnit ServiceCategory '
+                  'ServiceName ServiceProviderName ConsumedQuantity ConsumedUnit ListUnitPrice SkuId SkuMeter SubAccountId '
+                  'SubAccountName Tags').split()
+        lines = self.lines('--month', '2026-10')
+        self.assertEqual(set(wanted) - set(lines[0]), set())
+        self.assertTrue(all(column[0].isupper() or column.startswith('x_') for column in lines[0]))
+        for line in lines:
+            empty = {column for column in line if line[column] == ''}
+            self.assertEqual(empty, {'ChargeClass'})
+            self.assertEqual((line['BilledCost'], line['ChargeCategory'], line['ServiceCategory'], line['BillingCurrency']),
+                             ('0.0', 'Usage', 'AI and Machine Learning', 'USD'))
+
+    def test_quantity_times_price_is_cost(self):
+        lines = self.lines('--month', '2026-10')
+        for line in lines:
+            quantity = Decimal(line['PricingQuantity'])
+            self.assertEqual(quantity * Decimal(line['ListUnitPrice']), Decimal(line['ListCost']))
+            self.assertEqual(quantity * Decimal(line['ContractedUnitPrice']), Decimal(line['ContractedCost']))
+            self.assertEqual(Decimal(line['ListCost']) * Decimal('0.9'), Decimal(line['ContractedCost']))
+            self.assertEqual(line['ContractedCost'], line['EffectiveCost'])
+            for column in line:
+                if column.endswith(('Cost', 'Price', 'Quantity')):
+                    self.assertRegex(line[column], r'^\d+(\.\d+)?$')
+        found, _ = self.rows('--month', '2026-10')
+        self.assertEqual(round(sum(Decimal(line['ListCost']) for line in lines), 6), found['total_usd'])
+
+    def test_a_long_context_has_rows_of_its_own(self):
+        found = {(line['SkuMeter'], line['ListUnitPrice']): line['ConsumedQuantity']
+                 for line in self.lines() if line['x_Model'] == 'gpt-5.5' and line['InvoiceIssuerName'] == 'OpenAI'}
+        self.assertEqual(found, {('Input Tokens', '2.0'): '200000', ('Input Tokens', '4.0'): '200000',
+                                 ('Output Tokens', '10.0'): '10', ('Output Tokens', '15.0'): '10',
+                                 ('Cache Read Tokens', '0.5'): '72000', ('Cache Read Tokens', '1.0'): '72001'})
+
+    def test_providers(self):
+        found = {(line['x_Model'], line['ServiceProviderName'], line['ServiceName']) for line in self.lines()}
+        self.assertIn(('gpt-5.5', 'Microsoft', 'Microsoft Foundry'), found)
+        self.assertIn(('us.claude-haiku-4-5', 'Amazon Web Services', 'Amazon Bedrock'), found)
+        self.assertIn(('claude-opus-5-5', 'Anthropic', 'Claude API'), found)
+
+    def test_searches(self):
+        line, = [line for line in self.lines() if line['SkuMeter'] == 'Web Searches']
+        self.assertEqual([line[column] for column in ('ConsumedQuantity', 'ConsumedUnit', 'PricingQuantity', 'ListUnitPrice', 'ListCost')],
+                         ['2', 'Requests', '2', '0.01', '0.02'])
+
+    def test_days_are_the_time_zones(self):
+        budgets = os.path.join(self.home, 'berlin.yaml')
+        with open(budgets, 'w') as stream:
+            stream.write('timezone: Europe/Berlin\n')
+        lines = self.lines('--since', '2026-10-30', '--until', '2026-10-31', budgets=False, ARMLEDGER_BUDGETS=budgets)
+        self.assertEqual({line['ChargePeriodStart'] + ' ' + line['ChargePeriodEnd'] for line in lines if line['x_Model'] == 'gpt-5.5'},
+                         {'2026-10-30T23:00:00Z 2026-10-31T23:00:00Z'} - {
+                             '2026-10-30T23:00:00Z 2026-10-31T23:00:00Z'} | {'2026-10-29T23:00:00Z 2026-10-30T23:00:00Z'})
+        self.assertEqual({line['ChargePeriodStart'] for line in lines if 'haiku' in line['x_Model']}, {'2026-10-30T23:00:00Z'})
+        self.assertEqual({(line['BillingPeriodStart'], line['BillingPeriodEnd']) for line in lines},
+                         {('2026-09-30T22:00:00Z', '2026-10-31T23:00:00Z')})
+
+    def test_what_belongs_to_no_arm_has_no_sub_account(self):
+        found = {line['x_Arm']: line['SubAccountId'] for line in csv.DictReader(io.StringIO(
+            self.report('--format', 'focus', '--since', '2026-10-01')))}
+        self.assertEqual(found, {'acme': 'acme'})
+
+
+NASTY = ['=1+1', '+1', '-1', '@SUM(A1)', '|', '<script>alert(1)</script>', '\x1b[31mred\x1b[0m', 'a\nb', '\u202egnp', '日本' * 40,
+         'x' * 150, '`*_[]', '&amp;', '"quoted"', "'", '%s%d', '\ud800', 'a\x9bb', '\uff1d1', 'a\tb', '\u0301\u0301']
+
+
+class NamesTest(Machine):
+    """Names come from logs: whatever they are, they stay names."""
+
+    more = ''
+    calls = [('/clients/%s' % name.replace('/', '_'), name.replace('/', '_') if name != '\ud800' else 'x', '', '2026-11-10', name,
+              (1000 + n,)) for n, name in enumerate(NASTY)]
+
+    @classmethod
+    def setUpClass(cls):
+        cls.home = tempfile.mkdtemp(prefix='armledger-')
+        cls.addClassCleanup(shutil.rmtree, cls.home)
+        cls.logs = os.path.join(cls.home, 'claude')
+        os.makedirs(cls.logs + '/projects/p')
+        with open(cls.logs + '/projects/p/s.jsonl', 'w') as stream:
+            stream.write(''.join(log_line(n, *call) for n, call in enumerate(cls.calls)))
+
+    def test_table(self):
+        for by in 'arm', 'model', 'session', 'arm,day,week,month,model,session,agent,kind,agent-cli':
+            with self.subTest(by):
+                text = self.report('--by', by)
+                self.assertFalse([c for c in text if c != '\n' and not c.isprintable()])
+                if by != 'session' and ',' not in by:                # ids of any length are given whole
+                    self.assertLessEqual(max(map(REPORT.cells_wide, text.splitlines())), 80)
+
+    def test_csv(self):
+        for options in (['--format', 'csv'], ['--format', 'csv', '--by', 'model,session'], ['--format', 'focus']):
+            with self.subTest(options):
+                lines = list(csv.reader(io.StringIO(self.report(*options))))
+                self.assertEqual(len({len(line) for line in lines}), 1)
+                cells = [cell for line in lines for cell in line]
+                self.assertEqual([cell for cell in cells if cell.lstrip()[:1] in tuple('=+-@\uff1d')], [])
+                self.assertFalse([cell for cell in cells if not cell.isprintable()])
+
+    def test_markdown(self):
+        text = self.report('--format', 'markdown', '--by', 'model,session')
+        table = [line.replace('\\|', '') for line in text.splitlines() if line.startswith('|')]
+        self.assertEqual({line.count('|') for line in table}, {table[0].count('|')})
+        self.assertEqual(len(table), 2 + len(NASTY) + 1)
+        self.assertNotIn('<script', text)
+        for line in table[2:]:
+            self.assertNotRegex(line, r'\| ?[=+@]')
+
+    def test_html(self):
+        text = self.report('--format', 'html', '--by', 'model,session')
+        self.assertNotIn('<script', text)
+        self.assertFalse([c for c in text if c != '\n' and not c.isprintable()])
+        self.assertNotRegex(text, r'https?://|src=|@import|url\(')
+        parse_strictly(self, text)
+
+    def test_json(self):
+        _, rows = self.rows('--by', 'model')
+        self.assertEqual({row['model'] for row in rows} & {'=1+1', '|', '\x1b[31mred\x1b[0m'}, {'=1+1', '|', '\x1b[31mred\x1b[0m'})
+
+    def test_prometheus(self):
+        check_metrics(self, self.report('--format', 'prometheus'))
+
+
+def parse_strictly(test, text):
+    """Each tag is closed in order; no attribute comes from outside."""
+    from html.parser import HTMLParser
+    open_tags = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            if tag not in ('meta', 'rect', 'line'):
+                open_tags.append(tag)
+            test.assertLessEqual({name for name, _ in attributes}, {
+                'lang', 'charset', 'name', 'content', 'class', 'scope', 'tabindex', 'role', 'aria-label', 'aria-hidden', 'style',
+                'aria-labelledby', 'id', 'viewbox', 'preserveaspectratio', 'width', 'height', 'rx', 'fill', 'x', 'y', 'x1', 'x2',
+                'y1', 'y2', 'text-anchor'})
+
+        def handle_endtag(self, tag):
+            if tag not in ('rect', 'line'):
+                test.assertEqual(open_tags.pop(), tag)
+    Parser().feed(text)
+    test.assertEqual(open_tags, [])
+
+
+def check_metrics(test, text):
+    """The text format's rules; promtool's too, where it is."""
+    families = set()
+    for line in text.splitlines():
+        if line.startswith('# TYPE '):
+            families.add(line.split()[2])
+        elif not line.startswith('# HELP '):
+            test.assertRegex(line, r'^[a-z_]+(\{arm="([^"\\\n]|\\[\\"n])*",window="[a-z]+"\})? -?[0-9.]+$')
+            test.assertIn(line.split('{')[0].split(' ')[0], families)
+    test.assertTrue(text.endswith('\n'))
+    promtool = shutil.which('promtool')
+    if promtool:
+        checked = subprocess.run([promtool, 'check', 'metrics'], input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        test.assertEqual((checked.stdout.decode(), checked.returncode), ('', 0))
+
+
+class FormatsTest(Machine):
+    def test_metrics(self):
+        check_metrics(self, self.report('--format', 'prometheus'))
+
+    def test_html_stands_alone_and_is_well_formed(self):
+        for options in ([], ['--by', 'day'], ['--arm', 'acme', '--month', '2026-10'], ['--since', '2025-01-01'], ['--baseline', 'gpt-5.5']):
+            text = self.report('--format', 'html', *options)
+            self.assertNotRegex(text, r'https?://|src=|href=|@import|url\(|<script')
+            self.assertEqual(text.count('<svg class="chart"'), text.count('role="img"'))
+            parse_strictly(self, text)
+
+    def test_80_columns(self):
+        for options in ([], ['--compare'], ['--compare', '--baseline', 'gpt-5.5'], ['--by', 'day,model'], ['--by', 'session'],
+                        ['--by', 'session,agent'], ['--by', 'arm,day,week,month,model,kind,agent-cli']):
+            with self.subTest(options):
+                self.assertLessEqual(max(map(REPORT.cells_wide, self.report(*options).splitlines())), 80)
+
+    def test_no_word_of_another_arm(self):
+        os.makedirs(self.logs + '/projects/-clients-umbrella.jsonl', exist_ok=True)
+        for form in REPORT.FORMATS:
+            for more in [], ['--by', 'session,model'], ['--month', '2026-11'], ['--compare']:
+                if form not in ('focus', 'prometheus') or not more or form == 'focus' and more[0] == '--month':
+                    with self.subTest((form, more)):
+                        text = self.report('--format', form, '--arm', 'acme', *more)
+                        for word in 'globex', 'initech', 'umbrella', 'unattributed', 'nonesuch', 'bbbb', 'cccc', 'dddd':
+                            if not (word == 'unattributed' and form == 'json'):
+                                self.assertNotIn(word, text)
+
+    @unittest.skipIf(os.name == 'nt', 'needs a pseudo-terminal')
+    def test_colour_only_on_a_terminal(self):
+        self.assertNotIn('\x1b', self.report())
+        self.assertIn('\x1b[33m', self.on_terminal())
+        self.assertNotIn('\x1b[3', self.on_terminal(NO_COLOR='1'))
+        self.assertNotIn('\x1b[3', self.on_terminal(TERM='dumb'))
+
+    def on_terminal(self, **more):
+        import pty
+        main, terminal = pty.openpty()
+        environ = dict({'PATH': os.environ.get('PATH', ''), 'HOME': self.home, 'CLAUDE_CONFIG_DIR': self.logs, 'CODEX_HOME': '/none',
+                        'ARMLEDGER_HOME': self.home + '/ledger', 'PYTHONIOENCODING': 'utf-8', 'TERM': 'xterm'}, **more)
+        child = subprocess.Popen([sys.executable, os.path.join(ROOT, 'cost-report.py'), '--now', NOW, '--prices', self.prices,
+                                  '--budgets', self.budgets], stdout=terminal, stderr=terminal, env=environ)
+        os.close(terminal)
+        text = b''
+        while True:
+            try:
+                piece = os.read(main, 65536)
+            except OSError:
+                break
+            if not piece:
+                break
+            text += piece
+        child.wait()
+        os.close(main)
+        return text.decode()
+
+    def test_a_terminal_without_unicode(self):
+        text = self.report(PYTHONIOENCODING='ascii')
+        self.assertIn('#', text)
+        self.assertTrue(text.isascii())
+
+
+class CronTest(Machine):
+    def test_quiet(self):
+        self.assertIn('acme', self.report('--quiet'))                        # at alert
+        budgets = os.path.join(self.home, 'calm.yaml')
+        with open(budgets, 'w') as stream:
+            stream.write('budgets:\n  - arm: acme\n    path: /clients/acme\n    monthly_usd_cap: 1000\n')
+        calm = os.path.join(self.home, 'calm')
+        write_logs(calm, CALLS[:8])
+        environ = {'budgets': False, 'ARMLEDGER_BUDGETS': budgets, 'CLAUDE_CONFIG_DIR': calm, 'ARMLEDGER_HOME': calm}
+        self.assertEqual(self.report('--quiet', '--yesterday', **environ), '')
+        self.assertIn('acme', self.report('--yesterday', **environ))
+        self.assertIn('days old', self.report('--quiet', now='2027-02-01T00:00:00Z', **environ))
+        path = os.path.join(self.home, 'quiet.json')
+        self.assertEqual(self.report('--quiet', '--format', 'json', '--output', path, **environ), '')
+        self.assertTrue(os.path.exists(path))
+
+    def test_output(self):
+        path = os.path.join(self.home, 'out.csv')
+        self.assertEqual(self.report('--format', 'csv', '--output', path), '')
+        with open(path, encoding='utf-8', newline='') as stream:
+            self.assertEqual(stream.read(), self.report('--format', 'csv'))
+        with open(path, 'w') as stream:
+            stream.write('as before')
+        result = self.start('--format', 'csv', '--output', path, '--baseline', 'claude-opus-55')
+        self.assertEqual((result.returncode, result.stderr.decode()),
+                         (1, 'cost-report: --baseline: prices.json has no claude-opus-55; did you mean claude-opus-5-5?\n'))
+        with open(path) as stream:
+            self.assertEqual(stream.read(), 'as before')
+        self.assertEqual([name for name in os.listdir(self.home) if '.tmp' in name], [])
+        result = self.start('--output', os.path.join(self.home, 'no', 'such', 'folder'))
+        self.assertEqual(result.returncode, 1)
+
+    @unittest.skipIf(os.name == 'nt', 'links and modes')
+    def test_output_keeps_links_modes_and_devices(self):
+        path, link = os.path.join(self.home, 'kept'), os.path.join(self.home, 'link')
+        open(path, 'w').close()
+        os.chmod(path, 0o640)
+        os.symlink(path, link)
+        self.report('--output', link)
+        self.assertTrue(os.path.islink(link) and os.path.getsize(path))
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o640)
+        self.report('--output', '/dev/null')
+        self.assertFalse(os.path.isfile('/dev/null'))
+
+    def test_broken_budgets(self):
+        budgets = os.path.join(self.home, 'broken.yaml')
+        with open(budgets, 'w') as stream:
+            stream.write('budgets:\n  - arm: acme\n\tpath: x\n')
+        for options in [], ['--format', 'json'], ['--format', 'focus'], ['--quiet']:
+            result = self.start(*options, budgets=False, ARMLEDGER_BUDGETS=budgets)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(b'broken.yaml:3:1: ', result.stderr)
+            self.assertIn(b'/clients/acme', result.stdout)
+
+    def test_errors(self):
+        for options, words in ((['--by', 'arms'], "--by: 'arms' is no key; write one or more of arm, day"),
+                               (['--month', '2026-13'], "--month: '2026-13' is no month; write 2026-10"),
+                               (['--since', '2026-02-30'], "--since: '2026-02-30' is no date"),
+                               (['--since', '2026-11-05', '--until', '2026-11-04'], '--since has to be before --until'),
+                               (['--month', '2026-11', '--yesterday'], '--month and --yesterday cannot go together'),
+                               (['--arm', 'nobody'], "--arm: nothing was spent under that name"),
+                               (['--format', 'xml'], 'invalid choice'), (['--forma', 'csv'], 'unrecognized'),
+                               (['--format', 'focus', '--by', 'day'], '--format focus has its own columns'),
+                               (['--format', 'prometheus', '--yesterday'], '--format prometheus has its own'),
+                               (['--billed', '/no/such'], '/no/such: --billed: cannot be read'),
+                               (['--billed', 'x', '--by', 'day'], '--billed goes with --by arm'),
+                               (['--prices', '/no/such'], '/no/such'), (['--now', 'x'], '--now')):
+            with self.subTest(options):
+                result = self.start(*options)
+                self.assertEqual((result.returncode, result.stdout), (1, b''))
+                self.assertIn(words, result.stderr.decode())
+                self.assertEqual(result.stderr.count(b'\n'), 1)
+
+    def test_alone(self):
+        folder = os.path.join(self.home, 'alone')
+        os.makedirs(folder)
+        shutil.copy(os.path.join(ROOT, 'cost-report.py'), folder)
+        shutil.copy(self.prices, folder)
+        for form in REPORT.FORMATS:
+            with self.subTest(form):
+                text = self.report('--format', form, script=os.path.join(folder, 'cost-report.py'), budgets=False)
+                self.assertIn('/clients/globex', text)
+        found, rows = self.rows(script=os.path.join(folder, 'cost-report.py'), budgets=False)
+        self.assertEqual({row['arm']: row['usd'] for row in rows}, {
+            '/clients/acme': 180, '/clients/acme/web': 20, '/clients/globex': Decimal('2.73'), '/clients/initech': 4, '(unattributed)': 1})
+        result = self.start(script=os.path.join(folder, 'cost-report.py'))
+        self.assertEqual(result.returncode, 1)
+        self.assertIn('has to lie beside', result.stderr.decode())
+
+    def test_empty_ledger(self):
+        for form in REPORT.FORMATS:
+            with self.subTest(form):
+                text = self.report('--format', form, budgets=False, CLAUDE_CONFIG_DIR='/none', ARMLEDGER_HOME=self.home + '/empty')
+                self.assertTrue(text)
+        text = self.report(budgets=False, CLAUDE_CONFIG_DIR='/none', ARMLEDGER_HOME=self.home + '/empty')
+        self.assertIn('No spend in this time.', text)
+        self.assertIn('no session logs were found, and the ledger is empty; looked in /none/projects', ' '.join(text.split()))
+
+
+class ArithmeticTest(unittest.TestCase):
+    def test_money(self):
+        for pico, places, text in ((0, 2, '0.00'), (1234567 * PICO, 2, '1,234,567.00'), (5 * 10 ** 9, 2, '0.00'),
+                                   (15 * 10 ** 9, 2, '0.02'), (-15 * 10 ** 9, 2, '-0.02'), (-1, 2, '0.00'), (1, 6, '0.000000'),
+                                   (1500000, 6, '0.000002'), (500000, 6, '0.000000'), (999999500000, 6, '1.000000'), (PICO, 0, '1')):
+            with self.subTest((pico, places)):
+                self.assertEqual(REPORT.money(pico, places), text)
+
+    def test_exact(self):
+        for value, scale, text in ((0, 6, '0.0'), (1, 6, '0.000001'), (1500000, 6, '1.5'), (20 * MILLION, 6, '20.0'), (125, 2, '1.25')):
+            self.assertEqual(REPORT.exact(value, scale), text)
+            self.assertEqual(Decimal(text), Decimal(value) / 10 ** scale)
+
+    def test_percent_is_rounded_down(self):
+        for part, whole, places, text in ((999, 1000, 0, '99'), (9999, 10000, 1, '99.9'), (1, 1, 1, '100.0'), (1, 3, 0, '33'),
+                                          (0, 5, 1, '0.0'), (5, 0, 0, None), (1, 10000, 1, '0.0')):
+            self.assertEqual(REPORT.percent(part, whole, places), text)
+
+    def test_short_counts(self):
+        for number, text in ((0, '0'), (999, '999'), (1000, '1.0k'), (12345, '12.3k'), (999999, '999k'), (10 ** 6, '1.0M'),
+                             (123456789, '123M'), (5 * 10 ** 9, '5.0G'), (10 ** 13, '10.0T')):
+            self.assertEqual(REPORT.short_count(number), text)
+
+    def test_rounded_amounts_add_up(self):
+        import random
+        chance = random.Random(3)
+        for _ in range(200):
+            amounts = [chance.randrange(10 ** chance.randrange(1, 15)) for _ in range(chance.randrange(40))]
+            for places in 2, 6:
+                rounded, unit = REPORT.add_up(amounts, places), PICO // 10 ** places
+                self.assertEqual(sum(rounded), REPORT.divide(sum(amounts), unit) * unit)
+                self.assertTrue(all(abs(a - b) < unit and not b % unit for a, b in zip(amounts, rounded)))
+
+    def test_amounts_as_people_write_them(self):
+        for text, usd in (('1', PICO), ('1,234.50', 1234 * PICO + PICO // 2), ('$5', 5 * PICO), (' 7 USD ', 7 * PICO), ('-3', -3 * PICO),
+                          ('-$3.5', -3 * PICO - PICO // 2), ('0.000000000001', 1), ('', None), ('1e3', None), ('x', None), ('1,23', None),
+                          ('٣', None), ('1.2.3', None)):
+            with self.subTest(text):
+                self.assertEqual(REPORT.parse_usd(text), usd)
+
+    def test_bills(self):
+        for text, found in (('{"a": 1.10, "b": "2"}', {'a': 11 * PICO // 10, 'b': 2 * PICO}), ('arm,usd\na,1.10\n"b, c","1,000.00"\n',
+                            {'a': 11 * PICO // 10, 'b, c': 1000 * PICO}), ('\ufeffa,1\n\n', {'a': PICO}), ('{"a": 0.1}', {'a': PICO // 10}),
+                            ('a,1\na,2\n', 'f:2: a: stands here twice'), ('{"a": 1, "a": 2}', 'f: a: stands here twice'), ('a,1\nb,x\n', 'f:2: b: its amount'),
+                            ('{"a": null}', 'f: a: its amount'), ('{', 'f: not JSON')):
+            with self.subTest(text):
+                if type(found) is dict:
+                    self.assertEqual(REPORT.parse_bills(text, 'f'), found)
+                else:
+                    with self.assertRaisesRegex(REPORT.UserError, found):
+                        REPORT.parse_bills(text, 'f')
+
+    def test_spike_rule(self):
+        def rows(days):
+            found = [REPORT.Row(REPORT.Arm('a', None), ('a', '2026-11-%02d' % day), REPORT.NOTHING._replace(usd=int(usd * PICO)))
+                     for day, usd in days.items()]
+            REPORT.mark_spikes(found, ('arm', 'day'), {('a', row.key[1]): row.figures.usd for row in found})
+            return [int(row.key[1][-2:]) for row in found if row.spike]
+        usual = {1: 10, 2: 12, 3: 8, 4: 10, 5: 11}                               # the median is 10
+        self.assertEqual(rows(dict(usual, **{})), [])
+        self.assertEqual(rows({**usual, 6: 30}), [])
+        self.assertEqual(rows({**usual, 6: 30.01}), [6])
+        self.assertEqual(rows({1: 10, 2: 12, 3: 8, 4: 10, 6: 99}), [])             # four days tell too little
+        self.assertEqual(rows({1: .1, 2: .1, 3: .1, 4: .1, 5: .1, 6: 5}), [])      # pennies
+        self.assertEqual(rows({1: .1, 2: .1, 3: .1, 4: .1, 5: .1, 6: 5.01}), [6])
+        self.assertEqual(rows({1: 10, 2: 20, 3: 10, 4: 20, 5: 10, 6: 20, 7: 46}), [7])       # the median of six: 15
+
+    def test_widths(self):
+        for text, cells in (('abc', 3), ('日本', 4), ('e\u0301', 1), ('█', 1), ('…', 1), ('\uff21', 2)):
+            self.assertEqual(REPORT.cells_wide(text), cells)
+        self.assertEqual(REPORT.fit('日本語', 4, 'text'), '日… ')
+        self.assertEqual(REPORT.fit('/clients/acme', 8, 'text'), '…ts/acme')
+        self.assertEqual([len(REPORT.bar(part / 100, 7)) for part in range(101)], [7] * 101)
+
+
+class CalendarTest(unittest.TestCase):
+    ZONES = ('UTC', 'Europe/Berlin', 'America/New_York', 'Asia/Kolkata', 'Australia/Lord_Howe', 'America/Sao_Paulo', 'Asia/Beirut',
+             'Pacific/Apia', 'Africa/Cairo')
+
+    def zones(self):
+        for zone in self.ZONES:
+            try:
+                yield REPORT.Calendar(zone)
+            except REPORT.UserError:
+                pass                                                     # a system without this zone
+
+    def test_days_hang_together(self):
+        for calendar in self.zones():
+            with self.subTest(calendar.timezone):
+                start = calendar.window('day', 1262304000000)[0]         # 2010-01-01
+                for _ in range(800):
+                    since, end = calendar.window('day', start)
+                    self.assertEqual(since, start)
+                    self.assertTrue(20 * 3600000 <= end - since <= 28 * 3600000)
+                    self.assertNotEqual(calendar.date(start), calendar.date(start - 1))
+                    start = end
+
+    def test_windows(self):
+        calendar = REPORT.Calendar('UTC')
+        at = REPORT.parse_time('2026-11-16T12:00:00Z')
+        for name, since, end in (('day', '2026-11-16', '2026-11-17'), ('week', '2026-11-16', '2026-11-23'), ('month', '2026-11-01', '2026-12-01')):
+            self.assertEqual(calendar.window(name, at), (calendar.midnight(since), calendar.midnight(end)))
+        december = REPORT.parse_time('2026-12-31T12:00:00Z')
+        self.assertEqual(calendar.window('month', december)[1], calendar.midnight('2027-01-01'))
+
+    def test_labels(self):
+        import datetime
+        calendar, day = REPORT.Calendar('UTC'), datetime.date(2019, 12, 20)
+        for _ in range(900):
+            year, week, _ = day.isocalendar()
+            label = '%04d-W%02d' % (year, week)
+            self.assertEqual(REPORT.week_label(day.isoformat()), label)
+            start = REPORT.label_start(calendar, 'week', label)
+            self.assertEqual(calendar.date(start), (day - datetime.timedelta(day.weekday())).isoformat())
+            day += datetime.timedelta(1)
+
+    def test_days_in_sql(self):
+        import random
+        import sqlite3
+        chance, db = random.Random(5), sqlite3.connect(':memory:')
+        for calendar in self.zones():
+            span = REPORT.Span(1772000000000, 1772000000000 + 400 * 86400000, None, 0)
+            sql = calendar.day_sql(span, '?1')
+            for _ in range(300):
+                ms = chance.randrange(span.since, span.until)
+                day, = db.execute('select ' + sql, (ms,)).fetchone()
+                self.assertEqual(REPORT.utc_date(day), calendar.date(ms))
+        db.close()
+
+    def test_checkers_calendar_is_the_same(self):
+        checker = load_script('budget-check.py')
+        for calendar in self.zones():
+            for at in range(1767000000000, 1800000000000, 7 * 86400000 + 1234567):
+                for name in REPORT.TIME_KEYS:
+                    self.assertEqual(calendar.window(name, at), checker.window_bounds(name, at, calendar.timezone))
+
+
+if __name__ == '__main__':
+    unittest.main()
