@@ -1298,23 +1298,32 @@ class Ledger:
             return
         compressed = 0
         for entry in entries:
-            if entry.is_dir():
-                if entry.path not in folders and entry.name not in FOLDERS_WITHOUT_LOGS and not (
-                        entry.is_symlink() and (folder + os.sep).startswith(os.path.realpath(entry.path) + os.sep)):
-                    changed.append((entry.path, cli))
-            elif agents[cli].wanted(entry.name):
-                if entry.path not in known and entry.is_file():
-                    self.pending.append((agents[cli], entry.path, entry.stat().st_size))
-            elif entry.name.endswith('.jsonl.zst'):
-                thread = entry.name[:-10][-36:]            # metered before it was compressed?
-                compressed += not self.one('select 1 from sessions where name = ? union all '
-                                           'select 1 from agents where name = ?', thread, thread)
+            try:
+                compressed += self.list_entry(entry, cli, folders, known, changed, agents)
+            except OSError:
+                pass                                       # it has gone meanwhile
         if mtime_ns > time.time_ns() - RACY_NS:
             mtime_ns = -1
         now = cli, mtime_ns, compressed
         self.compressed += compressed - folders.get(folder, now)[2] * (folder in folders)
         if folders.get(folder) != now:
             self.listed.append((folder, *now))
+
+    def list_entry(self, entry, cli, folders, known, changed, agents):
+        """Note a new log as pending, a new folder as changed; 1 for a compressed log that was never metered."""
+        if entry.is_dir():
+            around = os.path.dirname(entry.path) + os.sep
+            if entry.path not in folders and entry.name not in FOLDERS_WITHOUT_LOGS and not (
+                    entry.is_symlink() and around.startswith(os.path.realpath(entry.path) + os.sep)):
+                changed.append((entry.path, cli))
+        elif agents[cli].wanted(entry.name):
+            if entry.path not in known and entry.is_file():
+                self.pending.append((agents[cli], entry.path, entry.stat().st_size))
+        elif entry.name.endswith('.jsonl.zst'):
+            thread = entry.name[:-10][-36:]
+            return not self.one('select 1 from sessions where name = ? union all select 1 from agents where name = ?',
+                                thread, thread)
+        return 0
 
     def write(self, change):
         """Run `change` in a transaction of its own; what it did is kept whole or not at all."""
@@ -3127,12 +3136,18 @@ def parse_request(text):
     if event not in ('PreToolUse', 'UserPromptSubmit'):
         return None
 
-    def text_of(name):
-        value = payload.get(name)
-        return value if type(value) is str else ''
-    return Request('codex' if 'turn_id' in payload else 'claude-code', event, text_of('tool_name'),
-                   payload.get('tool_input'), text_of('tool_use_id'), text_of('session_id'), text_of('agent_id'),
-                   text_of('cwd') or os.getcwd(), text_of('transcript_path'))
+    def field(name):
+        return text_of(payload.get(name), 4096) or ''
+    return Request('codex' if 'turn_id' in payload else 'claude-code', event, field('tool_name'),
+                   payload.get('tool_input'), field('tool_use_id'), field('session_id'), field('agent_id'),
+                   field('cwd') or working_folder(), field('transcript_path'))
+
+
+def working_folder():
+    try:
+        return os.getcwd()
+    except OSError:                                        # it has been deleted
+        return ''
 
 
 def answer_claude(request, answer):
@@ -3189,19 +3204,22 @@ def gate(text, environ, folder):
     and the rest passes with a message; where nothing is armed, all passes in silence."""
     budgets, request, may_apply, home = None, None, True, home_of(environ)
     try:
+        request = parse_request(text)
+        if request is None:
+            return 0, '', ''
+    except (ValueError, RecursionError) as error:
+        unread = error
+    try:
         path = find_budgets(None, environ, folder, home)
         if path is None:
             return 0, '', ''
-        try:
-            request = parse_request(text)
-        except (ValueError, RecursionError):
-            if load_budgets(path, home).armed():
-                raise
-            return 0, '', ''
-        if request is None:
-            return 0, '', ''
         budgets = load_budgets(path, home)
-        arm = match_arm(budgets, resolve_place(request.cwd, home)) if budgets.armed() else None
+        may_apply = budgets.armed()
+        if may_apply and request is None:
+            raise UserError('the hook got no payload that it can read (%s)' % unread)
+        if may_apply and not request.cwd:
+            raise UserError('the payload names no folder, and the working folder has gone')
+        arm = match_arm(budgets, resolve_place(request.cwd, home)) if may_apply else None
         if arm is None:
             may_apply = False
             return 0, '', ''

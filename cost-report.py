@@ -33,6 +33,7 @@ PICO = 10 ** 12                  # money is kept in whole pico-dollars: sums are
 CHUNK = 1 << 20                  # bytes read at once
 LONGEST_LINE = 32 << 20          # a longer line is passed over and counted
 BUCKET_MS = 15 * 60 * 1000       # every time zone's midnight falls on a quarter of an hour
+EARLIEST_MS = 1577836800000      # 2020-01-01: an earlier call is stamped by no clock at all
 RACY_NS = 3 * 10 ** 9            # a folder changed this recently may change again unseen
 
 
@@ -246,7 +247,7 @@ class Batch:
             if (sidechain, -tokens[1]) > (held[3], -held[9][1]):
                 return
             ts, cwd = held[5], held[6]
-        elif ts is None:
+        elif ts is None or ts < EARLIEST_MS:
             ts = self.mtime_ms
         self.calls[key] = (key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, assumed)
 
@@ -1294,23 +1295,32 @@ class Ledger:
             return
         compressed = 0
         for entry in entries:
-            if entry.is_dir():
-                if entry.path not in folders and entry.name not in FOLDERS_WITHOUT_LOGS and not (
-                        entry.is_symlink() and (folder + os.sep).startswith(os.path.realpath(entry.path) + os.sep)):
-                    changed.append((entry.path, cli))
-            elif agents[cli].wanted(entry.name):
-                if entry.path not in known and entry.is_file():
-                    self.pending.append((agents[cli], entry.path, entry.stat().st_size))
-            elif entry.name.endswith('.jsonl.zst'):
-                thread = entry.name[:-10][-36:]            # metered before it was compressed?
-                compressed += not self.one('select 1 from sessions where name = ? union all '
-                                           'select 1 from agents where name = ?', thread, thread)
+            try:
+                compressed += self.list_entry(entry, cli, folders, known, changed, agents)
+            except OSError:
+                pass                                       # it has gone meanwhile
         if mtime_ns > time.time_ns() - RACY_NS:
             mtime_ns = -1
         now = cli, mtime_ns, compressed
         self.compressed += compressed - folders.get(folder, now)[2] * (folder in folders)
         if folders.get(folder) != now:
             self.listed.append((folder, *now))
+
+    def list_entry(self, entry, cli, folders, known, changed, agents):
+        """Note a new log as pending, a new folder as changed; 1 for a compressed log that was never metered."""
+        if entry.is_dir():
+            around = os.path.dirname(entry.path) + os.sep
+            if entry.path not in folders and entry.name not in FOLDERS_WITHOUT_LOGS and not (
+                    entry.is_symlink() and around.startswith(os.path.realpath(entry.path) + os.sep)):
+                changed.append((entry.path, cli))
+        elif agents[cli].wanted(entry.name):
+            if entry.path not in known and entry.is_file():
+                self.pending.append((agents[cli], entry.path, entry.stat().st_size))
+        elif entry.name.endswith('.jsonl.zst'):
+            thread = entry.name[:-10][-36:]
+            return not self.one('select 1 from sessions where name = ? union all select 1 from agents where name = ?',
+                                thread, thread)
+        return 0
 
     def write(self, change):
         """Run `change` in a transaction of its own; what it did is kept whole or not at all."""
@@ -1832,7 +1842,7 @@ def window_span(calendar, name, at, through):
 
 def parse_month(text, calendar):
     try:
-        if len(text) == 7:
+        if len(text) == 7 and calendar.date(calendar.midnight(text + '-01')) == text + '-01':
             return calendar.midnight(text + '-01')
     except (ValueError, OverflowError):
         pass
@@ -2504,8 +2514,8 @@ def wrap(text, width):
     lines, line = [], ''
     for word in text.split():
         while cells_wide(word) > width:                      # a long path
-            head = cut(word, width - (cells_wide(line) + 1 if line else 0))
-            lines.append(line + ' ' * bool(line) + head)
+            head = cut(word, width - cells_wide(line) - 1) if line else cut(word, width)
+            lines.append((line + ' ' + head).strip())
             word, line = word[len(head):], ''
         if line and cells_wide(line) + 1 + cells_wide(word) > width:
             lines.append(line)
@@ -3175,7 +3185,8 @@ class Context:
         self.looking_back = options.now is not None
         self.now = parse_now(options.now)
         self.checker = load_checker(HERE)
-        self.problem, self.budgets = None, self.load_budgets(options, environ)
+        self.problem = None
+        self.budgets = self.load_budgets(options, environ)
         self.prices = load_prices(find_prices(options.prices, environ, HERE))
         self.path = find_ledger(options.ledger, environ, self.home)
         self.ledger = Ledger(self.path, self.home, 3600.0)

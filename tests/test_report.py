@@ -311,6 +311,7 @@ class FocusTest(Machine):
     more = ''
 
     def lines(self, *options, **more):
+        options = options or ('--since', '2026-10-01')
         return list(csv.DictReader(io.StringIO(self.report('--format', 'focus', *options, **more))))
 
     def test_columns(self):
@@ -366,8 +367,7 @@ class FocusTest(Machine):
             stream.write('timezone: Europe/Berlin\n')
         lines = self.lines('--since', '2026-10-30', '--until', '2026-10-31', budgets=False, ARMLEDGER_BUDGETS=budgets)
         self.assertEqual({line['ChargePeriodStart'] + ' ' + line['ChargePeriodEnd'] for line in lines if line['x_Model'] == 'gpt-5.5'},
-                         {'2026-10-30T23:00:00Z 2026-10-31T23:00:00Z'} - {
-                             '2026-10-30T23:00:00Z 2026-10-31T23:00:00Z'} | {'2026-10-29T23:00:00Z 2026-10-30T23:00:00Z'})
+                         {'2026-10-29T23:00:00Z 2026-10-30T23:00:00Z'})
         self.assertEqual({line['ChargePeriodStart'] for line in lines if 'haiku' in line['x_Model']}, {'2026-10-30T23:00:00Z'})
         self.assertEqual({(line['BillingPeriodStart'], line['BillingPeriodEnd']) for line in lines},
                          {('2026-09-30T22:00:00Z', '2026-10-31T23:00:00Z')})
@@ -379,14 +379,14 @@ class FocusTest(Machine):
 
 
 NASTY = ['=1+1', '+1', '-1', '@SUM(A1)', '|', '<script>alert(1)</script>', '\x1b[31mred\x1b[0m', 'a\nb', '\u202egnp', '日本' * 40,
-         'x' * 150, '`*_[]', '&amp;', '"quoted"', "'", '%s%d', '\ud800', 'a\x9bb', '\uff1d1', 'a\tb', '\u0301\u0301']
+         'x' * 150, '`*_[]', '&amp;', '"quoted"', "'", '%s%d', 'a\x9bb', '\uff1d1', 'a\tb', '\u0301\u0301']
 
 
 class NamesTest(Machine):
     """Names come from logs: whatever they are, they stay names."""
 
     more = ''
-    calls = [('/clients/%s' % name.replace('/', '_'), name.replace('/', '_') if name != '\ud800' else 'x', '', '2026-11-10', name,
+    calls = [('/clients/%s' % name.replace('/', '_'), name.replace('/', '_'), '', '2026-11-10', name,
               (1000 + n,)) for n, name in enumerate(NASTY)]
 
     @classmethod
@@ -417,7 +417,7 @@ class NamesTest(Machine):
 
     def test_markdown(self):
         text = self.report('--format', 'markdown', '--by', 'model,session')
-        table = [line.replace('\\|', '') for line in text.splitlines() if line.startswith('|')]
+        table = [line.replace('\\|', '') for line in text.split('\n\n')[1].splitlines()]
         self.assertEqual({line.count('|') for line in table}, {table[0].count('|')})
         self.assertEqual(len(table), 2 + len(NASTY) + 1)
         self.assertNotIn('<script', text)
