@@ -327,12 +327,13 @@ def told_of(line):
 
     A call stands on a line for each of its content blocks: one in the same words has nothing new in it."""
     message, usage = line.find(b'"message":{'), line.rfind(b'"usage":{')
-    end = line.find(b'"apiBlockIndex"', usage)
+    content, end = line.find(b'"content"', message), line.find(b'"apiBlockIndex"', usage)
     if end < 0:
         end = line.find(b'"requestId"', usage)
-    if message < 0 or usage < message or end < 0:
+    if not 0 <= message < line.find(b'"id":"', message) < content < usage < end or \
+            line.find(b'"usage":{', message) < usage:
         return None
-    return line[message:line.find(b'"content"', message)], line[usage:end]
+    return line.find(b'"isSidechain":true', 0, message) < 0, line[message:content], line[usage:end]
 
 
 def read_agent_type(source, state, batch):
@@ -1456,13 +1457,19 @@ class Ledger:
         and stays where and when it was: a forged copy can take nothing away.
 
         The main line wins over a replay in a side chain, and of two sessions the one that began first."""
-        db, key = self.db, row[0]
-        if held[16] and not row[16] and key in self.replaceable or                 row[16] <= held[16] and row[9] >= held[9] and row[14] >= held[14] and row[6:16] != held[6:16]:
-            db.execute('update calls set model = ?, variant = ?, input = ?, output = ?, write_short = ?, write_long = ?, '
-                       'read = ?, searches = ?, usd = ?, assumed = ? where key = ?', row[6:16] + (key,))
+        replays = held[16] and not row[16] and row[0] in self.replaceable
+        fuller = row[16] <= held[16] and row[9] >= held[9] and row[14] >= held[14] and row[6:16] != held[6:16]
+        if replays or fuller:
+            self.db.execute(
+                'update calls set model = ?, variant = ?, input = ?, output = ?, write_short = ?, write_long = ?, '
+                'read = ?, searches = ?, usd = ?, assumed = ? where key = ?', row[6:16] + row[:1])
             self.book([held], -1)
             self.book([held[:6] + row[6:16] + held[16:]], 1)
-        session = held[1]
+        self.settle_owner(held, row)
+
+    def settle_owner(self, held, row):
+        """Of two copies of a call: the session that made it keeps it, the other's is noted as a copy."""
+        db, key, session = self.db, row[0], held[1]
         if row[16] < held[16] or row[16] == held[16] and row[1] != session and self.rank(row[1]) < self.rank(session):
             session = row[1]
             db.execute('update calls set session = ?, agent = ?, sidechain = ? where key = ?',
@@ -1496,11 +1503,13 @@ class Ledger:
         return number
 
     def known_root(self, place):
-        """A folder in a repo that is known stays in it, whatever its .git may say today."""
+        """What lies in a repo that is known, or in a worktree of one, stays in it, whatever its .git may say
+        today, and if there is none any more."""
         folder = place.path
         while folder != os.path.dirname(folder):
-            if self.one('select 1 from places where root = ? and is_repo', folder):
-                return place._replace(root=folder, is_repo=True)
+            known = self.one('select root from places where (path = ? or root = ?) and is_repo', folder, folder)
+            if known:
+                return place._replace(root=known[0], is_repo=True)
             folder = os.path.dirname(folder)
         return place
 
@@ -2930,6 +2939,9 @@ def read_anew(ledger, environ):
     ledger.commit_every = float('inf')
     ledger.survey(environ)
     ledger.take_in()
+    for row in db.execute('select kept.* from temp.kept join calls on calls.key = kept.key '
+                          'where calls.session <> kept.session').fetchall():
+        ledger.settle_owner(ledger.one('select %s from calls where key = ?' % COLUMNS, row[0]), row)
     kept = db.execute('select * from temp.kept where key not in (select key from calls)').fetchall()
     ledger.insert(kept)
     db.execute('update sessions set dirty = 1')
@@ -3540,8 +3552,8 @@ def find_arm(text, budgets, places, home):
         raise UserError('%s is in no arm that has a cap; list it in %s, or set a default: there'
                         % (printable(text), printable(budgets.name)))
     near = nearest(text, [entry.arm for entry in budgets.entries])
-    raise UserError('there is no arm and no folder %s%s' % (printable(text), '; did you mean %s?' % printable(near)
-                                                          if near else '; arms are listed in ' + printable(budgets.name)))
+    raise UserError('there is no arm and no folder %s; %s' % (
+        printable(text), 'did you mean %s?' % near if near else 'arms are listed in ' + budgets.name))
 
 
 def armed_arms(budgets, places):
@@ -3577,13 +3589,31 @@ def warnings_of(reading, ledger, prices, now_ms):
 
 def verdict_json(standings, budgets, prices, warnings):
     """The verdict for programs; see format_json for its figures."""
-    tiers = [standing.verdict for standing in standings]
-    status = max((one.tier for one in tiers), key=TIERS.index, default='ok')
-    halted = [standing for standing in standings if standing.verdict.verdict == 'HARD_STOP']
-    return {'status': VERDICTS[status], 'estimate': True, 'prices_as_of': prices.as_of,
+    stopped = [one for one in standings if one.verdict.verdict == 'HARD_STOP']
+    reasons = [arithmetic(one.verdict.worst, one.arm, one.verdict.tier) for one in stopped]
+    worst = max((one.verdict.tier for one in standings), key=TIERS.index, default='ok')
+    return {'status': VERDICTS[worst], 'estimate': True, 'prices_as_of': prices.as_of,
             'arms': [arm_json(standing, budgets) for standing in standings],
-            'halt_reason': '; '.join(arithmetic(one.verdict.worst, one.arm, one.verdict.tier) for one in halted) or None,
-            'warnings': warnings}
+            'halt_reason': '; '.join(reasons) or None, 'warnings': warnings}
+
+
+def arm_json(standing, budgets):
+    verdict, worst, entry = standing.verdict, standing.verdict.worst, standing.arm.entry
+    reserved_usd = standing.held.worst.reserved
+    return {
+        'arm': standing.arm.name, 'path': entry.patterns[0].spelled if entry.patterns else standing.arm.root,
+        'tier': verdict.tier, 'verdict': verdict.verdict, 'action_on_breach': entry.action,
+        'spent_usd': usd_number(worst.spent), 'cap_usd': usd_number(worst.cap), 'grace_usd': usd_number(worst.grace),
+        'untranscribed_usd': usd_number(standing.untranscribed_usd), 'assumed_usd': usd_number(standing.assumed_usd),
+        'windows': [{
+            'window': one.window, 'start': format_time(one.start, budgets.timezone),
+            'spent_usd': usd_number(one.spent), 'cap_usd': usd_number(one.cap), 'grace_usd': usd_number(one.grace),
+            'pct': None if one.pct is None else number(format_percent(one.pct, 2)), 'tier': one.tier,
+        } for one in verdict.windows], **({'reserved_usd': usd_number(reserved_usd)} if reserved_usd else {})}
+
+
+def usd_number(pico):
+    return number(usd6(pico))
 
 
 def number(text):
@@ -3593,19 +3623,6 @@ def number(text):
 
 def format_json(value):
     return re.sub(r'"\\u0000(-?[0-9.]+)"', r'\1', json.dumps(value, indent=2))
-
-
-def arm_json(standing, budgets):
-    verdict, worst, entry = standing.verdict, standing.verdict.worst, standing.arm.entry
-    path = entry.patterns[0].spelled if entry.patterns else standing.arm.root
-    return {'arm': standing.arm.name, 'path': path, 'tier': verdict.tier,
-            'verdict': verdict.verdict, 'action_on_breach': entry.action, 'spent_usd': number(usd6(worst.spent)),
-            'cap_usd': number(usd6(worst.cap)), 'grace_usd': number(usd6(worst.grace)), 'reserved_usd': number(usd6(standing.held.worst.reserved)),
-            'untranscribed_usd': number(usd6(standing.untranscribed_usd)), 'assumed_usd': number(usd6(standing.assumed_usd)),
-            'windows': [{'window': one.window, 'start': format_time(one.start, budgets.timezone),
-                         'spent_usd': number(usd6(one.spent)), 'cap_usd': number(usd6(one.cap)), 'grace_usd': number(usd6(one.grace)),
-                         'pct': number(format_percent(one.pct, 2)) if one.pct is not None else None, 'tier': one.tier}
-                        for one in verdict.windows]}
 
 
 def format_standings(standings, budgets, prices, colour):
@@ -3652,7 +3669,8 @@ def rebuild(options):
     prices = load_prices(find_prices(options.prices, os.environ, HERE))
     path = find_ledger(options.ledger, os.environ, options.home)
     kept, reading = rebuild_ledger(path, options.home, prices, os.environ, options.now_ms, progress_on(sys.stderr))
-    print('%s: rebuilt from %d log files; %d calls are kept whose logs are gone' % (printable(path, 1000), reading.files, kept))
+    print('%s: rebuilt from %d log files; %d calls are kept whose logs are gone'
+          % (printable(path, 1000), reading.files, kept))
     return 0
 
 

@@ -242,12 +242,19 @@ class WorktreeTest(unittest.TestCase):
         shutil.rmtree(home.at('trees/fix'))
         shutil.rmtree(home.at('clients/beta/.git/worktrees'))
         home.append('.claude/projects/p/s-0.jsonl', [spent_line('late', 1024, cwd=home.at('trees/fix'))])
-        home.append('.claude/projects/p/s-0.jsonl', [spent_line('later', 2048, cwd=home.at('trees/fix/unseen'))])
-        spent, = [one['spent_usd'] for one in home.verdict('--now', NOW)['arms'] if one['arm'] == 'beta']
-        self.assertEqual(spent, '0.%06d' % (1 + 2 + 1024 + 2048))
-        self.assertEqual(home.main('--rebuild').code, 0)
-        spent, = [one['spent_usd'] for one in home.verdict('--now', NOW)['arms'] if one['arm'] == 'beta']
-        self.assertEqual(spent, '0.%06d' % (1 + 2 + 1024 + 2048))
+        for _ in range(2):
+            spent, = [one['spent_usd'] for one in home.verdict('--now', NOW)['arms'] if one['arm'] == 'beta']
+            self.assertEqual(spent, '0.%06d' % (1 + 2 + 1024))
+            self.assertEqual(home.main('--rebuild').code, 0)
+
+    def test_a_late_subfolder_of_a_deleted_worktree(self):
+        home = self.home()
+        home.worktree('trees/fix', 'clients/beta', 'fix')
+        work = Work(home).call('trees/fix')
+        self.assertEqual(work.arms(), {'beta': {'trees/fix'}})
+        shutil.rmtree(home.at('trees/fix'))
+        work.call('trees/fix/unseen')
+        self.assertEqual(work.arms(), {'beta': {'trees/fix', 'trees/fix/unseen'}})
 
     def test_a_worktree_inside_of_another_arm(self):
         home = self.home()

@@ -92,7 +92,7 @@ class Machine(unittest.TestCase):
         places = ['--prices', self.prices] + (['--budgets', self.budgets] if budgets else [])
         environ = dict({'PATH': os.environ.get('PATH', ''), 'HOME': self.home, 'CLAUDE_CONFIG_DIR': self.logs,
                         'CODEX_HOME': self.home + '/none', 'ARMLEDGER_HOME': self.home + '/ledger', 'TZ': 'UTC',
-                        'PYTHONIOENCODING': 'utf-8', 'PYTHONDONTWRITEBYTECODE': '1'}, **environ)
+                        'PYTHONIOENCODING': 'utf-8', 'LC_ALL': 'C.UTF-8'}, **environ)
         return subprocess.run([sys.executable, script, '--now', now] + places + list(options), env=environ,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

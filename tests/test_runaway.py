@@ -2,6 +2,7 @@
 
     python tests/test_runaway.py        shows the numbers of one run
 """
+import io
 import json
 import os
 import sqlite3
@@ -10,7 +11,9 @@ import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from heapq import heappop, heappush
+from unittest import mock
 
 from support import SESSION, Home, load_script
 
@@ -190,8 +193,10 @@ class Gate(unittest.TestCase):
         self.assertNotIn('cannot tell', out + err)
         return 'deny' in out or code == 2
 
-    def check(self):
-        return json.loads(self.home.run('budget-check.py', '--json').stdout)['arms'][0]
+    def check(self, *arguments):
+        with mock.patch.dict(os.environ, self.environ, clear=True), redirect_stdout(io.StringIO()) as out:
+            self.gate.main(['--json', *arguments])
+        return json.loads(out.getvalue())['arms'][0]
 
     def reserved(self):
         return self.check()['reserved_usd']
