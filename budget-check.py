@@ -1378,11 +1378,6 @@ class Ledger:
 
     def take_in(self):
         db, due = self.db, time.monotonic() + self.commit_every
-        for row in self.listed:
-            if row[2] is None:
-                db.execute('delete from folders where path = ?', row[:1])
-            else:
-                db.execute('insert or replace into folders values (?, ?, ?, ?)', row)
         db.executemany('delete from files where path = ?', ((path,) for path in self.gone))
         pending, total, done = [], sum(size for _, _, size in self.pending), 0
         for agent, path, size in self.pending:
@@ -1408,6 +1403,10 @@ class Ledger:
                     due = time.monotonic() + self.commit_every
         finally:
             results.close()
+        # Only now: a folder counts as listed when all that was found in it is read.
+        db.executemany('delete from folders where path = ?', [row[:1] for row in self.listed if row[2] is None])
+        db.executemany('insert or replace into folders values (?, ?, ?, ?)',
+                       [row for row in self.listed if row[2] is not None])
         self.settle()
 
     def apply(self, cli, path, start, ino, size, mtime_ns, offset, tail, malformed, state,
@@ -3438,7 +3437,9 @@ def main(argv=None):
     """Exit code: 0, 2 when an arm is at its hard stop, 1 when it could not be told."""
     try:
         options = parse_options(sys.argv[1:] if argv is None else argv)
-        return options.command(options)
+        code = options.command(options)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print('budget-check: %s' % printable(str(error), 2000), file=sys.stderr)
     except BrokenPipeError:
@@ -3477,7 +3478,7 @@ def parse_options(argv):
     parser.set_defaults(command=check)
     options = parser.parse_args(argv)
     options.looking_back = options.now is not None
-    options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
+    options.now_ms = int(time.time() * 1000) if options.now is None else parse_time(options.now)
     if options.now_ms is None:
         raise UserError('--now %s is not a time; write it as in 2026-10-31T23:59:59Z' % options.now)
     options.home = home_of(os.environ)
@@ -3519,7 +3520,7 @@ def progress_on(stream):
 def check(options):
     budgets, prices, ledger, reading = load_all(options)
     places = all_places(ledger)
-    arms = [find_arm(options.arm, budgets, places, options.home)] if options.arm else armed_arms(budgets, places)
+    arms = [find_arm(options.arm, budgets, places, options.home)] if options.arm is not None else armed_arms(budgets, places)
     standings = [stand(ledger, budgets, arm, places, options.now_ms, options.looking_back) for arm in arms]
     standings.sort(key=lambda one: (-TIERS.index(one.verdict.tier), one.arm.name))
     warnings = warnings_of(reading, ledger, prices, options.now_ms)
@@ -3537,6 +3538,8 @@ def check(options):
 
 def find_arm(text, budgets, places, home):
     """The arm of a path, or of that name; UserError with the nearest name."""
+    if not text.strip():
+        raise UserError('ARM is empty: name an arm, or a path in one')
     named = [entry for entry in budgets.entries if entry.arm == text]
     if named:
         return next(arm for arm in armed_arms(budgets, places) if arm.listed and arm.name == text)

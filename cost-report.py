@@ -324,12 +324,13 @@ def told_of(line):
 
     A call stands on a line for each of its content blocks: one in the same words has nothing new in it."""
     message, usage = line.find(b'"message":{'), line.rfind(b'"usage":{')
-    end = line.find(b'"apiBlockIndex"', usage)
+    content, end = line.find(b'"content"', message), line.find(b'"apiBlockIndex"', usage)
     if end < 0:
         end = line.find(b'"requestId"', usage)
-    if message < 0 or usage < message or end < 0:
+    if not 0 <= message < line.find(b'"id":"', message) < content < usage < end or \
+            line.find(b'"usage":{', message) < usage:
         return None
-    return line[message:line.find(b'"content"', message)], line[usage:end]
+    return line.find(b'"isSidechain":true', 0, message) < 0, line[message:content], line[usage:end]
 
 
 def read_agent_type(source, state, batch):
@@ -1374,11 +1375,6 @@ class Ledger:
 
     def take_in(self):
         db, due = self.db, time.monotonic() + self.commit_every
-        for row in self.listed:
-            if row[2] is None:
-                db.execute('delete from folders where path = ?', row[:1])
-            else:
-                db.execute('insert or replace into folders values (?, ?, ?, ?)', row)
         db.executemany('delete from files where path = ?', ((path,) for path in self.gone))
         pending, total, done = [], sum(size for _, _, size in self.pending), 0
         for agent, path, size in self.pending:
@@ -1404,6 +1400,10 @@ class Ledger:
                     due = time.monotonic() + self.commit_every
         finally:
             results.close()
+        # Only now: a folder counts as listed when all that was found in it is read.
+        db.executemany('delete from folders where path = ?', [row[:1] for row in self.listed if row[2] is None])
+        db.executemany('insert or replace into folders values (?, ?, ?, ?)',
+                       [row for row in self.listed if row[2] is not None])
         self.settle()
 
     def apply(self, cli, path, start, ino, size, mtime_ns, offset, tail, malformed, state,
@@ -1453,13 +1453,19 @@ class Ledger:
         and stays where and when it was: a forged copy can take nothing away.
 
         The main line wins over a replay in a side chain, and of two sessions the one that began first."""
-        db, key = self.db, row[0]
-        if held[16] and not row[16] and key in self.replaceable or                 row[16] <= held[16] and row[9] >= held[9] and row[14] >= held[14] and row[6:16] != held[6:16]:
-            db.execute('update calls set model = ?, variant = ?, input = ?, output = ?, write_short = ?, write_long = ?, '
-                       'read = ?, searches = ?, usd = ?, assumed = ? where key = ?', row[6:16] + (key,))
+        replays = held[16] and not row[16] and row[0] in self.replaceable
+        fuller = row[16] <= held[16] and row[9] >= held[9] and row[14] >= held[14] and row[6:16] != held[6:16]
+        if replays or fuller:
+            self.db.execute(
+                'update calls set model = ?, variant = ?, input = ?, output = ?, write_short = ?, write_long = ?, '
+                'read = ?, searches = ?, usd = ?, assumed = ? where key = ?', row[6:16] + row[:1])
             self.book([held], -1)
             self.book([held[:6] + row[6:16] + held[16:]], 1)
-        session = held[1]
+        self.settle_owner(held, row)
+
+    def settle_owner(self, held, row):
+        """Of two copies of a call: the session that made it keeps it, the other's is noted as a copy."""
+        db, key, session = self.db, row[0], held[1]
         if row[16] < held[16] or row[16] == held[16] and row[1] != session and self.rank(row[1]) < self.rank(session):
             session = row[1]
             db.execute('update calls set session = ?, agent = ?, sidechain = ? where key = ?',
@@ -1493,11 +1499,13 @@ class Ledger:
         return number
 
     def known_root(self, place):
-        """A folder in a repo that is known stays in it, whatever its .git may say today."""
+        """What lies in a repo that is known, or in a worktree of one, stays in it, whatever its .git may say
+        today, and if there is none any more."""
         folder = place.path
         while folder != os.path.dirname(folder):
-            if self.one('select 1 from places where root = ? and is_repo', folder):
-                return place._replace(root=folder, is_repo=True)
+            known = self.one('select root from places where (path = ? or root = ?) and is_repo', folder, folder)
+            if known:
+                return place._replace(root=known[0], is_repo=True)
             folder = os.path.dirname(folder)
         return place
 
@@ -1888,11 +1896,12 @@ def exact(value, scale):
 
 def parse_usd(text):
     """Pico-dollars of decimal text; None if it isn't an amount."""
-    match = re.match(r'\s*\$?\s*(-?)\s*\$?(\d{1,12}|\d{1,3}(?:,\d{3}){1,3})(?:\.(\d{1,12}))?\s*(?:USD)?\s*$', text, re.ASCII)
+    match = re.match(r'\s*(-?)\s*\$?\s*(-?)(\d{1,12}|\d{1,3}(?:,\d{3}){1,3})(?:\.(\d{1,12}))?\s*(?:USD)?\s*$',
+                     text, re.ASCII)
     if not match:
         return None
-    sign, whole, fraction = match.groups()
-    return (-1 if sign else 1) * (int(whole.replace(',', '')) * PICO + int((fraction or '').ljust(12, '0')))
+    minus, sign, whole, fraction = match.groups()
+    return (-1 if minus or sign else 1) * (int(whole.replace(',', '')) * PICO + int((fraction or '').ljust(12, '0')))
 
 
 def add_up(amounts, places):
@@ -1927,10 +1936,18 @@ def percent(part, whole, places=0):
 
 Figures = namedtuple('Figures', 'usd untranscribed assumed calls input output cache_write cache_read searches')
 NOTHING = Figures(0, 0, 0, 0, 0, 0, 0, 0, 0)
-SPEND_SUMS = ', '.join('sum(%s)' % name for name in (
-    'usd', 'untranscribed_usd', 'assumed_usd', 'calls', 'input', 'output', 'cache_write', 'cache_read', 'searches'))
-CALL_SUMS = ("sum(usd), sum(usd * (kind = 'untranscribed')), sum(usd * assumed), sum(kind <> 'untranscribed'), "
-             'sum(input), sum(output), sum(write_short + write_long), sum(read), sum(searches)')
+
+
+def sums_of(amounts, counts):
+    """SQL; amounts are summed up in halves, which cannot overflow SQLite's integers: see figures_of."""
+    halves = ['sum((%s) >> 20), sum((%s) & 1048575)' % (amount, amount) for amount in amounts]
+    return ', '.join(halves + ['sum(%s)' % count for count in counts])
+
+
+SPEND_SUMS = sums_of(('usd', 'untranscribed_usd', 'assumed_usd'),
+                     ('calls', 'input', 'output', 'cache_write', 'cache_read', 'searches'))
+CALL_SUMS = sums_of(('usd', "usd * (kind = 'untranscribed')", 'usd * assumed'),
+                    ("kind <> 'untranscribed'", 'input', 'output', 'write_short + write_long', 'read', 'searches'))
 TOKEN_COLUMNS = ('input', 'output', 'write_short', 'write_long', 'read', 'searches')
 TOKEN_SUMS = ', '.join('sum(%s)' % name for name in TOKEN_COLUMNS)
 UTC_DAY = 'ts / %d' % DAY_MS      # prices change at midnight UTC
@@ -1939,8 +1956,8 @@ DETAILS = {'model': ('model',), 'session': ('session',), 'agent': ('session', 'a
 BY = ('arm',) + TIME_KEYS + tuple(DETAILS)
 
 
-def plus(one, other):
-    return Figures(*map(int.__add__, one, other))
+def figures_of(sums):
+    return Figures(*[(sums[n] << 20) + sums[n + 1] for n in (0, 2, 4)], *sums[6:])
 
 
 def columns_of(by):
@@ -1952,7 +1969,7 @@ def read_sums(db, span, day_sql, places=None, columns=(), sums=None):
     """Yield (place, day, *columns, *sums) of the span. day_sql(span, moment) is SQL for the day, None: 0.
 
     The quarters of an hour that `spend` holds are used where they tell enough: they are fewer than the calls."""
-    chosen = '' if places is None else ' and place in (%s)' % ', '.join(map(str, places))
+    chosen = within(places)
     if not columns and sums is None and span.since % BUCKET_MS == 0 == span.until % BUCKET_MS:
         day = day_sql(span, 'bucket * %d' % BUCKET_MS) if day_sql else '0'
         return db.execute('select place, %s, %s from spend where bucket >= ? and bucket < ?%s group by 1, 2'
@@ -1966,6 +1983,11 @@ def read_sums(db, span, day_sql, places=None, columns=(), sums=None):
 canonical = lru_cache(maxsize=None)(canonical_model)      # one name for one model, however its id is written
 
 
+def within(places):
+    """SQL that keeps to these places; None: all."""
+    return '' if places is None else ' and place in (%s)' % ', '.join(map(str, places))
+
+
 class Keys:
     """Turns what read_sums yields into the values of the --by keys."""
 
@@ -1973,9 +1995,11 @@ class Keys:
         self.by, self.arms, columns = by, arms, columns_of(by)
         self.at = {name: columns.index(name) + 2 for name in columns}
         self.width, self.labels = len(columns) + 2, {}
-        needs_sessions = {'session', 'agent-cli'} & set(by)
-        self.sessions = {row[0]: row[1:] for row in db.execute('select id, name, cli from sessions')} if needs_sessions else {}
-        self.agents = {row[:2]: row[2] for row in db.execute('select session, name, type from agents')} if 'agent' in by else {}
+        self.sessions, self.agents = {}, {}
+        if {'session', 'agent-cli'} & set(by):
+            self.sessions = {row[0]: row[1:] for row in db.execute('select id, name, cli from sessions')}
+        if 'agent' in by:
+            self.agents = {row[:2]: row[2] for row in db.execute('select session, name, type from agents')}
 
     def value(self, key, row):
         if key == 'arm':
@@ -2013,7 +2037,7 @@ def sum_by(db, span, by, arms, calendar, places=None):
             key = keys.of(row)
             held = summed.get(key)
             summed[key] = row[keys.width:] if held is None else tuple(map(int.__add__, held, row[keys.width:]))
-    return {key: Figures(*figures) for key, figures in summed.items()}
+    return {key: figures_of(sums) for key, sums in summed.items()}
 
 
 def sum_baseline(db, span, by, arms, calendar, places, price_at):
@@ -2048,10 +2072,10 @@ class Row:
         self.spike, self.running = False, False
 
 
-# verdicts: [(Arm, budget-check's WindowVerdict)] of now. before: Figures of the window before, None unless asked for.
-# bills: [Bill]. daily: {(arm, date): pico} and models: [(model, Figures)], for charts.
-Report = namedtuple('Report', 'span by rows total calendar now prices_as_of arm verdicts before before_span baseline '
-                              'bills unpriced malformed warnings daily models home')
+# verdicts: [(Arm, budget-check's WindowVerdict)] of now. before_span, baseline: None unless asked for.
+# bills: [Bill]. daily: {(arm, day, week or month): pico} and models: [(model, Figures)] are for charts.
+Report = namedtuple('Report', 'span by rows total calendar now home arm prices_as_of verdicts before_span baseline '
+                              'bills unpriced malformed warnings daily models')
 Bill = namedtuple('Bill', 'name estimate billed')
 
 
@@ -2077,17 +2101,19 @@ def choose_arm(wanted, arms, entries, place_of):
 
 def make_rows(summed, by, arms, span, calendar, now):
     """Rows in order: arms by spend, then the keys; times as they come, the rest by spend."""
-    by_name = {arm.name: arm for arm in arms}
     by_arm, place = {}, by.index('arm')
     for key, figures in summed.items():
         by_arm[key[place]] = by_arm.get(key[place], 0) + figures.usd
 
     def order(row):
-        name = row.arm.name
-        parts = {'arm': (name == UNATTRIBUTED, -by_arm.get(name, 0), name)}
-        return [parts['arm'] if key == 'arm' else (value,) for key, value in zip(by, row.key) if key == 'arm' or key in TIME_KEYS] \
-            + [(-row.figures.usd,), row.key]
-    rows = [Row(by_name[key[place]], key, figures) for key, figures in summed.items()]
+        ranks = []
+        for key, value in zip(by, row.key):
+            if key == 'arm':
+                ranks.append((value == UNATTRIBUTED, -by_arm.get(value, 0), value))
+            elif key in TIME_KEYS:
+                ranks.append(value)
+        return ranks + [-row.figures.usd, row.key]
+    rows = [Row(arms[key[place]], key, figures) for key, figures in summed.items()]
     for row in rows:
         set_against_cap(row, by, span, calendar, now)
     return sorted(rows, key=order)
@@ -2135,8 +2161,7 @@ def set_beside(rows, by, arms, before, calendar):
     times = [key for key in by if key in TIME_KEYS]
     if not times:
         known = {row.key for row in rows}
-        by_name = {arm.name: arm for arm in arms}
-        rows += [Row(by_name[key[by.index('arm')]], key, NOTHING) for key in before if key not in known]
+        rows += [Row(arms[key[by.index('arm')]], key, NOTHING) for key in before if key not in known]
     for row in rows:
         key = list(row.key)
         for name in times:
@@ -2240,7 +2265,7 @@ def moment(calendar, ms, now):
     return '%s %d' % (MONTHS[int(text[5:7]) - 1], int(text[8:10])) if same_year else text[:7]
 
 
-def cap_reached(report, pct, cap_at):
+def cap_hit(report, pct, cap_at):
     if pct is not None and len(pct.partition('.')[0]) > 2:
         return 'already'
     return moment(report.calendar, cap_at, report.now) if cap_at else ''
@@ -2259,10 +2284,10 @@ def notes(report):
         told.append('%s: calls whose record names no folder.' % UNATTRIBUTED)
     if total.assumed:
         told.append('~ %s of it is at assumed prices: prices.json lacks a price for %s. Add it there; its '
-                    '"about" says how.' % (dollars(total.assumed), ', '.join(map(printable, report.unpriced)) or 'some calls'))
+                    '"about" says how.' % (dollars(total.assumed), list_of(report.unpriced)))
     if any(row.spike for row in report.rows):
-        told.append("\u25b2 A day far above the usual: more than %d times the median of the arm's days with spend in the "
-                    '%d days before it, and more than $%d.' % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO))
+        told.append("\u25b2 A day far above the usual: more than %d times the median of the arm's days with spend "
+                    'in the %d days before it, and more than $%d.' % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO))
     if report.baseline:
         told.append(baseline_note(report))
     if report.before_span:
@@ -2271,6 +2296,10 @@ def notes(report):
         told.append('%d log line%s could not be read and %s not counted.' % (
             report.malformed, *(('', 'is') if report.malformed == 1 else ('s', 'are'))))
     return told + ['Warning: ' + warning for warning in report.warnings]
+
+
+def list_of(models):
+    return ', '.join(map(printable, models)) or 'some calls'
 
 
 def baseline_note(report):
@@ -2300,9 +2329,25 @@ COLOURS = {'green': '32', 'yellow': '33', 'red': '31', 'bold': '1', 'dim': '2'}
 SMALLEST_BAR, WIDEST_BAR = 5, 20
 LEAST_TEXT = 8
 
-# kind: 'text' may be cut, 'fixed' may not, 'number' stands right, 'bar' has cells of 0..1 or None.
-# rank: which goes first where there is no room; None stays.
-Column = namedtuple('Column', 'title kind rank cells colours')
+# kind: 'text' may be cut, 'fixed' may not, 'number' stands right, 'bar' has cells of (filled, forecast), 0..1, or None.
+# rank: which goes first where there is no room; None stays. colours: a name for each cell.
+Column = namedtuple('Column', 'title kind cells rank colours')
+
+
+def text_column(title, cells):
+    return Column(title, 'text', cells, None, None)
+
+
+def fixed_column(title, cells, colours=None):
+    return Column(title, 'fixed', cells, None, colours)
+
+
+def number_column(title, cells, rank=None, colours=None):
+    return Column(title, 'number', cells, rank, colours)
+
+
+def bar_column(cells, rank, colours=None):
+    return Column('', 'bar', cells, rank, colours)
 
 
 def format_table(report, width=80, colour=False):
@@ -2312,7 +2357,7 @@ def format_table(report, width=80, colour=False):
         parts.append('\n'.join(lay_out(row_columns(report), width, colour)))
     else:
         parts.append('No spend in this time.')
-    columns = cap_columns(report)
+    columns = cap_columns(report, other_caps(report))
     if columns:
         parts.append('Other caps, now\n' + '\n'.join(lay_out(columns, width, colour)))
     if report.bills:
@@ -2324,81 +2369,97 @@ def format_table(report, width=80, colour=False):
 
 def row_columns(report):
     """The rows and the total as columns; what no row has is left out."""
-    rows, total, columns = report.rows, report.total, []
+    return key_columns(report) + spent_columns(report) + comparison_columns(report) + usage_columns(report)
+
+
+def key_columns(report):
+    columns, rows = [], [key_cells(report, row) for row in report.rows]
     for n, key in enumerate(report.by):
-        cells = [key_cells(report, row)[n] for row in rows] + ['TOTAL' if not n else '']
-        columns.append(Column(KEY_TITLES.get(key, key.capitalize()), 'text' if key in ('arm', 'model', 'agent') else 'fixed',
-                              None, cells, None))
-    colours = [tier_colour(row) for row in rows] + [None]
-    spikes = any(row.spike for row in rows)
-    columns.append(number('Spent', None, [
-        ('~' if row.figures.assumed else '') + money(row.figures.usd) + (' \u25b2' if row.spike else '  ' if spikes else '')
-        for row in rows] + [money(total.usd) + '  ' * spikes]))
-    capped = [row for row in rows if row.cap is not None]
-    if capped:
-        columns.append(number('Cap', None, ['' if row.cap is None else money(row.cap) for row in rows] + ['']))
-        columns.append(Column('', 'bar', 4, [ratio(row.figures.usd * rate_of(row.arm), row.cap and row.cap * WHOLE)
-                                             for row in rows] + [None], colours))
-        columns.append(Column('%', 'number', None, [row.pct.partition('.')[0] + '%' if row.pct else '' for row in rows] + [''],
-                              colours))
-    elif len(rows) > 1:
-        most = max(row.figures.usd for row in rows)
-        columns.append(Column('', 'bar', 1, [ratio(row.figures.usd, most) for row in rows] + [None], None))
-    if report.before_span:
-        befores = [row.before for row in rows]
-        columns.append(number('Before', None, [money(usd) for usd in befores + [sum(befores)]]))
-        columns.append(number('Change', None, [change(row.figures.usd, row.before) for row in rows]
-                              + [change(total.usd, sum(befores))]))
-    if report.baseline:
-        costs = [row.baseline for row in rows]
-        columns.append(number('Baseline', None, [money(usd) for usd in costs + [sum(costs)]]))
-        columns.append(number('Saved', None, [money(row.baseline - row.figures.usd) for row in rows]
-                              + [money(sum(costs) - total.usd)]))
-    columns.append(number('Calls', 3, [short_count(figures.calls) for figures in all_figures(report)]))
-    columns.append(number('Tokens', 2, [short_count(tokens_of(figures)) for figures in all_figures(report)]))
-    if any(row.running for row in rows):
-        projected = sum(row.projected or 0 for row in rows)
-        columns.append(number('Projected', 6, ['' if row.projected is None else money(row.projected) for row in rows]
-                              + [money(projected) if all(row.running for row in rows) else '']))
-        if capped:
-            columns.append(number('Cap hit', 5, [cap_reached(report, row.pct, row.cap_at) for row in rows] + ['']))
+        make = text_column if key in ('arm', 'model', 'agent') else fixed_column
+        title = KEY_TITLES.get(key, key.capitalize())
+        columns.append(make(title, [cells[n] for cells in rows] + ['' if n else 'TOTAL']))
     return columns
 
 
-def cap_columns(report):
-    """The caps of now that no row shows."""
-    shown_rows = {(row.arm.name, report.span.window) for row in report.rows if row.cap is not None and report.by == ('arm',)}
-    others = [(arm, one) for arm, one in report.verdicts if (arm.name, one.window) not in shown_rows]
-    if not others or report.now >= report.span.end:
+def spent_columns(report):
+    rows, total = report.rows, report.total
+    margin = '  ' * any(row.spike for row in rows)
+    spent = [assumed_mark(row.figures) + money(row.figures.usd) + (' \u25b2' if row.spike else margin) for row in rows]
+    columns = [number_column('Spent', spent + [money(total.usd) + margin])]
+    if any(row.cap is not None for row in rows):
+        colours = [tier_colour(row) for row in rows] + [None]
+        columns.append(number_column('Cap', ['' if row.cap is None else money(row.cap) for row in rows] + ['']))
+        columns.append(bar_column([row_gauge(row) for row in rows] + [None], 4, colours))
+        columns.append(number_column('%', [row.pct.partition('.')[0] + '%' if row.pct else '' for row in rows] + [''],
+                                     colours=colours))
+    elif len(rows) > 1:
+        most = max(row.figures.usd for row in rows)
+        columns.append(bar_column([gauge(row.figures.usd, most) for row in rows] + [None], 1))
+    return columns
+
+
+def comparison_columns(report):
+    rows, total, columns = report.rows, report.total, []
+    if report.before_span:
+        befores = [row.before for row in rows]
+        columns.append(number_column('Before', [money(usd) for usd in befores + [sum(befores)]]))
+        columns.append(number_column('Change', [change(row.figures.usd, row.before) for row in rows]
+                                     + [change(total.usd, sum(befores))]))
+    if report.baseline:
+        costs = [row.baseline for row in rows]
+        columns.append(number_column('Baseline', [money(usd) for usd in costs + [sum(costs)]]))
+        columns.append(number_column('Saved', [money(row.baseline - row.figures.usd) for row in rows]
+                                     + [money(sum(costs) - total.usd)]))
+    return columns
+
+
+def usage_columns(report):
+    rows, all_figures = report.rows, [row.figures for row in report.rows] + [report.total]
+    columns = [number_column('Calls', [short_count(figures.calls) for figures in all_figures], 3),
+               number_column('Tokens', [short_count(tokens_of(figures)) for figures in all_figures], 2)]
+    if any(row.running for row in rows):
+        total = money(sum(row.projected for row in rows)) if all(row.running for row in rows) else ''
+        projected = ['' if row.projected is None else money(row.projected) for row in rows]
+        columns.append(number_column('Projected', projected + [total], 6))
+        if any(row.cap is not None for row in rows):
+            hits = [cap_hit(report, row.pct, row.cap_at) for row in rows]
+            columns.append(number_column('Cap hit', hits + [''], 5))
+    return columns
+
+
+def cap_columns(report, verdicts):
+    """Caps as they stand now, at each arm's own rate."""
+    if not verdicts or report.now >= report.span.end:
         return []
-    colours = [TIER_COLOURS[one.tier] for _, one in others]
-    return [Column('Arm', 'text', None, [shown(report, arm.name) for arm, _ in others], None),
-            Column('Window', 'fixed', None, [one.window for _, one in others], None),
-            number('Spent', None, [money(one.spent) for _, one in others]),
-            number('Cap', None, [money(one.cap) for _, one in others]),
-            Column('', 'bar', 1, [ratio(one.spent, one.cap) for _, one in others], colours),
-            Column('%', 'number', None, [pct_text(one) for _, one in others], colours),
-            Column('Tier', 'fixed', None, [one.tier for _, one in others], colours),
-            number('Cap hit', 2, [cap_reached(report, percent(one.spent, one.cap, 1), one.cap_at) for _, one in others])]
+    caps = [one for _, one in verdicts]
+    colours = [TIER_COLOURS[one.tier] for one in caps]
+    return [text_column('Arm', [shown(report, arm.name) for arm, _ in verdicts]),
+            fixed_column('Window', [one.window for one in caps]),
+            number_column('Spent', [money(one.spent) for one in caps]),
+            number_column('Cap', [money(one.cap) for one in caps]),
+            bar_column([gauge(one.spent, one.cap, one.projected) for one in caps], 1, colours),
+            number_column('%', [percent(one.spent, one.cap) + '%' if one.cap else '' for one in caps], None, colours),
+            fixed_column('Tier', [one.tier for one in caps], colours),
+            number_column('Projected', ['' if one.projected is None else money(one.projected) for one in caps], 3),
+            number_column('Cap hit', [cap_hit(report, percent(one.spent, one.cap, 1), one.cap_at) for one in caps], 2)]
+
+
+def other_caps(report):
+    """The caps that no row shows."""
+    in_rows = {row.arm.name for row in report.rows if row.cap is not None} if report.by == ('arm',) else ()
+    return [(arm, one) for arm, one in report.verdicts if arm.name not in in_rows or one.window != report.span.window]
 
 
 def bill_columns(report):
     bills = report.bills
-    return [Column('Arm', 'text', None, [shown(report, bill.name) for bill in bills], None),
-            number('Estimate', None, [money(bill.estimate) for bill in bills]),
-            number('Billed', None, [money(bill.billed) for bill in bills]),
-            number('Difference', None, [money(bill.billed - bill.estimate) for bill in bills]),
-            number('Factor', None, [factor(bill) or '' for bill in bills]),
-            Column('', 'fixed', None, ['more than 20 % off' if is_off(bill) else '' for bill in bills],
-                   ['red' if is_off(bill) else None for bill in bills])]
-
-
-def number(title, rank, cells):
-    return Column(title, 'number', rank, cells, None)
-
-
-def all_figures(report):
-    return [row.figures for row in report.rows] + [report.total]
+    flags = [is_off(bill) for bill in bills]
+    return [text_column('Arm', [shown(report, bill.name) for bill in bills]),
+            number_column('Estimate', [money(bill.estimate) for bill in bills]),
+            number_column('Billed', [money(bill.billed) for bill in bills]),
+            number_column('Difference', [money(bill.billed - bill.estimate) for bill in bills]),
+            number_column('Factor', [factor(bill) or '' for bill in bills]),
+            fixed_column('', ['more than 20 % off' if flag else '' for flag in flags],
+                         ['red' if flag else None for flag in flags])]
 
 
 def tokens_of(figures):
@@ -2409,19 +2470,28 @@ def rate_of(arm):
     return arm.entry.rate_pct if arm.entry else WHOLE
 
 
-def ratio(part, whole):
-    """0..1, for the length of a bar only."""
-    return None if whole is None else min(1.0, part / whole) if whole else 1.0
+def assumed_mark(figures):
+    return '~' if figures.assumed else ''
+
+
+def gauge(part, whole, forecast=None):
+    """(filled, forecast) of a bar, 0..1: lengths, never amounts."""
+    if not whole:
+        return 1.0, 1.0
+    return min(1.0, part / whole), min(1.0, (part if forecast is None else forecast) / whole)
+
+
+def row_gauge(row):
+    if row.cap is None:
+        return None
+    rate = rate_of(row.arm)
+    return gauge(row.figures.usd * rate, row.cap * WHOLE, None if row.projected is None else row.projected * rate)
 
 
 def change(now, before):
     if not before:
         return 'new' if now else ''
     return '%s%s%%' % ('-' if now < before else '+', percent(abs(now - before), before))
-
-
-def pct_text(one):
-    return '' if one.pct is None else '%d%%' % (one.pct // PERCENT)
 
 
 TIER_COLOURS = {'ok': 'green', 'alert': 'yellow', 'warn': 'yellow', 'hard_stop': 'red', 'halt': 'red'}
@@ -2438,7 +2508,8 @@ def tier_colour(row):
 
 def lay_out(columns, width, colour):
     """Lines no wider than `width`: texts are cut and columns left out until they fit."""
-    widths = [SMALLEST_BAR if column.kind == 'bar' else max(map(cells_wide, [column.title] + column.cells)) for column in columns]
+    widths = [SMALLEST_BAR if column.kind == 'bar' else max(map(cells_wide, [column.title] + column.cells))
+              for column in columns]
     while total_width(widths) > width:
         texts = [n for n, column in enumerate(columns) if column.kind == 'text' and widths[n] > LEAST_TEXT]
         roomy = [n for n in texts if widths[n] > 2 * LEAST_TEXT]
@@ -2458,7 +2529,8 @@ def lay_out(columns, width, colour):
     for n in range(len(columns[0].cells)):
         line = []
         for column, size in zip(columns, widths):
-            text = bar(column.cells[n], size) if column.kind == 'bar' else fit(column.cells[n], size, column.kind)
+            cell = column.cells[n]
+            text = bar(cell, size) if column.kind == 'bar' else fit(cell, size, column.kind)
             line.append(paint(text, column.colours and column.colours[n], colour))
         lines.append(line)
     return [' '.join(line).rstrip() for line in lines]
@@ -2468,10 +2540,11 @@ def total_width(widths):
     return sum(widths) + len(widths) - 1
 
 
-def bar(part, size):
+def bar(cell, size):
     """Eighths of a character tell 1 % from 3 %."""
-    if part is None:
+    if cell is None:
         return ' ' * size
+    part = cell[0]
     eighths = max(1, round(part * size * 8)) if part > 0 else 0
     text = '\u2588' * (eighths // 8) + (chr(0x2590 - eighths % 8) if eighths % 8 else '')
     return text.ljust(size, '\u00b7')
@@ -2535,10 +2608,9 @@ def json_text(value, indent=''):
     if isinstance(value, Raw):
         return value
     deeper = indent + '  '
-    if type(value) is dict and not indent:
-        return '{\n%s\n}' % ',\n'.join('%s%s: %s' % (deeper, json.dumps(key), json_text(part, deeper)) for key, part in value.items())
     if type(value) is dict:
-        return '{%s}' % ', '.join('%s: %s' % (json.dumps(key), json_text(part, deeper)) for key, part in value.items())
+        parts = ['%s: %s' % (json.dumps(key), json_text(part, deeper)) for key, part in value.items()]
+        return '{%s}' % ', '.join(parts) if indent else '{\n%s\n}' % ',\n'.join(deeper + part for part in parts)
     if type(value) is list and value and type(value[0]) is dict:
         return '[\n%s\n%s]' % (',\n'.join(deeper + json_text(part, deeper) for part in value), indent)
     if type(value) is list:
@@ -2555,10 +2627,11 @@ def row_values(report, row):
     figures, values = row.figures, {'arm': row.arm.name}
     values.update(zip(report.by, row.key))
     values.update({
-        'usd': amount(figures.usd), 'calls': figures.calls, 'input_tokens': figures.input, 'output_tokens': figures.output,
-        'cache_write_tokens': figures.cache_write, 'cache_read_tokens': figures.cache_read, 'web_searches': figures.searches,
+        'usd': amount(figures.usd), 'calls': figures.calls, 'input_tokens': figures.input,
+        'output_tokens': figures.output, 'cache_write_tokens': figures.cache_write,
+        'cache_read_tokens': figures.cache_read, 'web_searches': figures.searches,
         'untranscribed_usd': amount(figures.untranscribed), 'assumed_usd': amount(figures.assumed),
-        'cap_usd': amount(row.cap), 'pct': None if row.pct is None else Raw(row.pct), 'projected_usd': amount(row.projected)})
+        'cap_usd': amount(row.cap), 'pct': row.pct and Raw(row.pct), 'projected_usd': amount(row.projected)})
     if 'day' in report.by:
         values['spike'] = row.spike
     if report.before_span:
@@ -2583,7 +2656,8 @@ def format_json(report):
              'unattributed_usd': amount(sum(row.figures.usd for row in report.rows if row.arm.name == UNATTRIBUTED)),
              'unpriced_models': report.unpriced, 'skipped_lines': report.malformed, 'warnings': report.warnings}
     if report.before_span:
-        found['before'] = {'since': calendar.iso(report.before_span.since), 'until': calendar.iso(report.before_span.until)}
+        since, until = report.before_span[:2]
+        found['before'] = {'since': calendar.iso(since), 'until': calendar.iso(until)}
     if report.baseline:
         found['baseline_model'] = report.baseline
     if report.bills:
@@ -2627,7 +2701,7 @@ def format_markdown(report):
     parts = ['# Spend by %s: %s%s' % (', '.join(report.by), markdown_escaped(title_of(report)),
                                       ', arm ' + markdown_cell(shown(report, report.arm)) if report.arm else '')]
     parts.append(markdown_table(row_columns(report)) if report.rows else 'No spend in this time.')
-    others = cap_columns(report)
+    others = cap_columns(report, other_caps(report))
     if others:
         parts += ['## Other caps, now', markdown_table(others)]
     if report.bills:
@@ -2638,9 +2712,11 @@ def format_markdown(report):
 
 def markdown_table(columns):
     columns = [column for column in columns if column.kind != 'bar']
-    lines = [[column.title for column in columns], ['---:' if column.kind == 'number' else '---' for column in columns]]
+    lines = [[column.title for column in columns],
+             ['---:' if column.kind == 'number' else '---' for column in columns]]
     for n in range(len(columns[0].cells)):
-        lines.append([column.cells[n].strip() if column.kind == 'number' else markdown_cell(column.cells[n]) for column in columns])
+        lines.append([column.cells[n].strip() if column.kind == 'number' else markdown_cell(column.cells[n])
+                      for column in columns])
     return '\n'.join('| %s |' % ' | '.join(line) for line in lines)
 
 
@@ -2659,13 +2735,15 @@ def markdown_escaped(text):
 
 STYLE = '''
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --back: #ffffff; --card: #f6f8fa;
-  --green: #1a7f37; --yellow: #9a6700; --red: #cf222e;
-  --s0: #0969da; --s1: #bc4c00; --s2: #1a7f37; --s3: #8250df; --s4: #b58400; --s5: #bf3989; --s6: #1b7c83; --s7: #6e7781 }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9da7b3; --line: #30363d; --back: #0d1117; --card: #161b22;
-  --green: #3fb950; --yellow: #d29922; --red: #f85149;
-  --s0: #58a6ff; --s1: #f0883e; --s2: #3fb950; --s3: #bc8cff; --s4: #e3b341; --s5: #f778ba; --s6: #39c5cf; --s7: #8b949e } }
+  --green: #1a7f37; --yellow: #9a6700; --red: #cf222e; --s0: #0969da; --s1: #bc4c00; --s2: #1a7f37; --s3: #8250df;
+  --s4: #b58400; --s5: #bf3989; --s6: #1b7c83; --s7: #6e7781 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6edf3; --soft: #9da7b3; --line: #30363d; --back: #0d1117; --card: #161b22;
+    --green: #3fb950; --yellow: #d29922; --red: #f85149; --s0: #58a6ff; --s1: #f0883e; --s2: #3fb950; --s3: #bc8cff;
+    --s4: #e3b341; --s5: #f778ba; --s6: #39c5cf; --s7: #8b949e } }
 * { box-sizing: border-box }
-body { margin: 0; background: var(--back); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
+body { margin: 0; background: var(--back); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
 main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 3rem }
 h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem }
 p { margin: .25rem 0 } .soft { color: var(--soft) }
@@ -2675,17 +2753,24 @@ dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.3rem; 
 .wide { overflow-x: auto } .wide:focus-visible { outline: 2px solid var(--s0) }
 table { border-collapse: collapse; width: 100%; font-size: .92rem }
 caption { text-align: left; color: var(--soft); padding-bottom: .25rem }
-th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line); font-weight: normal; white-space: nowrap }
-thead th { color: var(--soft); font-size: .85rem } th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 6rem }
+th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line);
+  font-weight: normal; white-space: nowrap }
+thead th { color: var(--soft); font-size: .85rem }
+th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 6rem }
 .num { text-align: right; font-variant-numeric: tabular-nums } tr.total > * { font-weight: 600 }
-.chart { display: block; width: 100%; min-width: 34rem; height: auto } .chart text { fill: var(--soft); font-size: 13px }
-.grid { stroke: var(--line) } .meter { display: block; width: 7rem; height: .8rem } .track { fill: var(--line) }
-.legend { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; margin: .5rem 0; padding: 0; font-size: .9rem }
+.chart { display: block; width: 100%; min-width: 34rem; height: auto }
+.chart text { fill: var(--soft); font-size: 13px } .grid { stroke: var(--line) }
+.meter { display: block; width: 7rem; height: .8rem } .track { fill: var(--line) } .forecast { opacity: .35 }
+.legend { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; margin: .5rem 0; padding: 0;
+  font-size: .9rem }
 .legend span { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em }
 .green { color: var(--green) } .yellow { color: var(--yellow) } .red { color: var(--red) } .plain { color: var(--s0) }
-summary { cursor: pointer; color: var(--soft); margin-top: .5rem } .notes { color: var(--soft); font-size: .9rem; padding-left: 1.1rem }
-@media (max-width: 40rem) { main { padding: 1rem .75rem 2rem } .meter { width: 3.5rem } th[scope=row] { min-width: 7.5rem } }
-@media print { :root { color-scheme: light } main { max-width: none; padding: 0 } body { font-size: 11pt }
+summary { cursor: pointer; color: var(--soft); margin-top: .5rem }
+.notes { color: var(--soft); font-size: .9rem; padding-left: 1.1rem }
+@media (max-width: 40rem) {
+  main { padding: 1rem .75rem 2rem } .meter { width: 3.5rem } th[scope=row] { min-width: 7.5rem } }
+@media print {
+  :root { color-scheme: light } main { max-width: none; padding: 0 } body { font-size: 11pt }
   h2, tr, .chart { break-inside: avoid } .wide { overflow: visible } details { display: none }
   rect, .legend span, dl div { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
 '''
@@ -2707,15 +2792,17 @@ def html_page(title, body):
 
 def format_html(report):
     title = 'Spend, %s%s' % (title_of(report), ': ' + shown(report, report.arm) if report.arm else '')
+    zone = html_escaped(report.calendar.timezone)
     body = ['<h1>%s</h1>' % html_escaped(title),
-            '<p class="soft">Estimate at list price, in US dollars; time zone %s.</p>' % html_escaped(report.calendar.timezone),
-            html_cards(report)]
+            '<p class="soft">Estimate at list price, in US dollars; time zone %s.</p>' % zone, html_cards(report)]
     if report.daily:
         body += ['<h2>By %s</h2>' % chart_unit(report.span)] + html_days(report)
-    if report.verdicts and report.now < report.span.end:
-        body += ['<h2>Against the caps, now</h2>', html_table(verdict_columns(report), 'Each cap with its forecast')]
+    caps = cap_columns(report, report.verdicts)
+    if caps:
+        body += ['<h2>Against the caps, now</h2>', html_table(caps, 'Each cap with its forecast')]
     if report.rows:
-        body += ['<h2>By %s</h2>' % html_escaped(', '.join(report.by)), html_table(row_columns(report), title, total=True)]
+        by = html_escaped(', '.join(report.by))
+        body += ['<h2>By %s</h2>' % by, html_table(row_columns(report), title, total=True)]
     if report.models and 'model' not in report.by:
         body += ['<h2>By model</h2>', html_table(model_columns(report), 'Spend by model')]
     if report.bills:
@@ -2733,7 +2820,11 @@ def html_cards(report):
         cards.append(('Saved by routing', dollars(sum(row.baseline for row in report.rows) - total.usd)))
     cards += [('Calls', '{:,}'.format(total.calls)), ('Tokens', short_count(tokens_of(total))),
               ('Untranscribed', dollars(total.untranscribed))]
-    return '<dl>%s</dl>' % ''.join('<div><dt>%s</dt><dd>%s</dd></div>' % card for card in cards)
+    return html_boxes(cards)
+
+
+def html_boxes(boxes):
+    return '<dl>%s</dl>' % ''.join('<div><dt>%s</dt><dd>%s</dd></div>' % box for box in boxes)
 
 
 def html_notes(told):
@@ -2741,14 +2832,15 @@ def html_notes(told):
 
 
 def html_table(columns, caption, total=False):
-    head = ''.join('<th scope="col"%s>%s</th>' % (' class="num"' * (column.kind == 'number'), html_escaped(column.title)
-                                                  or '<span class="soft"></span>') for column in columns)
+    heads = ['<th scope="col"%s>%s</th>' % (' class="num"' * (column.kind == 'number'), html_escaped(column.title))
+             for column in columns]
     count, lines = len(columns[0].cells), []
     for n in range(count):
         cells = ''.join(html_cell(column, n, first=not at) for at, column in enumerate(columns))
         lines.append('<tr%s>%s</tr>' % (' class="total"' * (total and n == count - 1), cells))
-    return ('<div class="wide" tabindex="0" role="region" aria-label="%s"><table>\n<caption>%s</caption>\n<thead><tr>%s</tr></thead>\n'
-            '<tbody>\n%s\n</tbody></table></div>' % (html_escaped(caption), html_escaped(caption), head, '\n'.join(lines)))
+    return ('<div class="wide" tabindex="0" role="region" aria-label="%s"><table>\n<caption>%s</caption>\n'
+            '<thead><tr>%s</tr></thead>\n<tbody>\n%s\n</tbody></table></div>'
+            % (html_escaped(caption), html_escaped(caption), ''.join(heads), '\n'.join(lines)))
 
 
 def html_cell(column, n, first):
@@ -2761,35 +2853,24 @@ def html_cell(column, n, first):
     return '<td%s>%s</td>' % (' class="%s"' % ' '.join(names) if names else '', html_escaped(cell.strip()))
 
 
-def html_meter(part, colour):
+def html_meter(cell, colour):
     """The figures stand beside it, so that a screen reader need not be told."""
-    return ('<svg class="meter %s" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-            '<rect class="track" width="100" height="10" rx="2"/><rect fill="currentColor" width="%.1f" height="10" rx="2"/></svg>'
-            % (colour or 'plain', 100 * part))
-
-
-def verdict_columns(report):
-    pairs = report.verdicts
-    colours = [TIER_COLOURS[one.tier] for _, one in pairs]
-    return [Column('Arm', 'text', None, [shown(report, arm.name) for arm, _ in pairs], None),
-            Column('Window', 'fixed', None, [one.window for _, one in pairs], None),
-            number('Spent', None, [money(one.spent) for _, one in pairs]),
-            number('Cap', None, [money(one.cap) for _, one in pairs]),
-            Column('', 'bar', 1, [ratio(one.spent, one.cap) for _, one in pairs], colours),
-            Column('%', 'number', None, [pct_text(one) for _, one in pairs], colours),
-            Column('Tier', 'fixed', None, [one.tier for _, one in pairs], colours),
-            number('Projected', None, [money(one.projected) if one.projected is not None else '' for _, one in pairs]),
-            number('Cap hit', None, [cap_reached(report, percent(one.spent, one.cap, 1), one.cap_at) for _, one in pairs])]
+    shape = '<rect%s width="%.1f" height="10" rx="2"/>'
+    shapes = [shape % (' class="track"', 100), shape % (' class="forecast" fill="currentColor"', 100 * cell[1]),
+              shape % (' fill="currentColor"', 100 * cell[0])]
+    return ('<svg class="meter %s" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">%s</svg>'
+            % (colour or 'plain', ''.join(shapes)))
 
 
 def model_columns(report):
-    most = max([figures.usd for _, figures in report.models])
-    return [Column('Model', 'text', None, [printable(model) for model, _ in report.models], None),
-            number('Spent', None, [('~' if figures.assumed else '') + money(figures.usd) for _, figures in report.models]),
-            Column('', 'bar', 1, [ratio(figures.usd, most) for _, figures in report.models], None),
-            number('%', None, [(percent(figures.usd, report.total.usd) or '0') + '%' for _, figures in report.models]),
-            number('Calls', None, [short_count(figures.calls) for _, figures in report.models]),
-            number('Tokens', None, [short_count(tokens_of(figures)) for _, figures in report.models])]
+    models = report.models
+    most = max([figures.usd for _, figures in models])
+    return [text_column('Model', [printable(model) for model, _ in models]),
+            number_column('Spent', [assumed_mark(figures) + money(figures.usd) for _, figures in models]),
+            bar_column([gauge(figures.usd, most) for _, figures in models], 1),
+            number_column('%', [(percent(figures.usd, report.total.usd) or '0') + '%' for _, figures in models]),
+            number_column('Calls', [short_count(figures.calls) for _, figures in models]),
+            number_column('Tokens', [short_count(tokens_of(figures)) for _, figures in models])]
 
 
 def chart_unit(span):
@@ -2827,42 +2908,50 @@ def html_days(report):
     labels = chart_bins(report, unit)
     names = [shown(report, name) for name, _ in series]
     totals = [sum(amounts.get(label, 0) for _, amounts in series) for label in labels]
-    columns = [Column(unit.capitalize(), 'fixed', None, labels, None)] + [
-        number(name, None, [money(amounts.get(label, 0)) for label in labels]) for name, (_, amounts) in zip(names, series)]
+    columns = [fixed_column(unit.capitalize(), labels)]
+    for name, (_, amounts) in zip(names, series):
+        columns.append(number_column(name, [money(amounts.get(label, 0)) for label in labels]))
     if len(series) > 1:
-        columns.append(number('Total', None, [money(usd) for usd in totals]))
+        columns.append(number_column('Total', [money(usd) for usd in totals]))
     legend = ''.join('<li><span style="background:var(--s%d)"></span>%s</li>' % (n, html_escaped(name))
                      for n, name in enumerate(names))
     return ['<div class="wide" tabindex="0" role="region" aria-label="Chart of spend by %s">%s</div>'
             % (unit, svg_days(unit, labels, names, series, totals)), '<ul class="legend">%s</ul>' % legend,
-            '<details><summary>The figures of this chart</summary>%s</details>' % html_table(columns, 'Spend by ' + unit)]
+            '<details><summary>The figures of this chart</summary>%s</details>'
+            % html_table(columns, 'Spend by ' + unit)]
 
 
 def svg_days(unit, labels, names, series, totals):
-    top = nice_top(max(totals, default=0))
-    scale = (CHART_HEIGHT - CHART_BOTTOM - 10) / top
-    step = (CHART_WIDTH - CHART_LEFT) / max(1, len(labels))
-    floor, shapes = CHART_HEIGHT - CHART_BOTTOM, []
-    for n in range(5):
-        y = floor - top * n / 4 * scale
-        shapes.append('<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/><text x="%d" y="%.1f" text-anchor="end">%s</text>'
-                      % (CHART_LEFT, CHART_WIDTH, y, y, CHART_LEFT - 6, y + 4, '$' + money(top * n // 4, 0 if top >= 4 * PICO else 2)))
-    every = max(1, -(-len(labels) // 12))
+    floor, most = CHART_HEIGHT - CHART_BOTTOM, max(totals, default=0)
+    top = nice_top(most)
+    scale, step = (floor - 10) / top, (CHART_WIDTH - CHART_LEFT) / max(1, len(labels))
+    shapes, every = svg_grid(floor, top, scale), -(-len(labels) // 12)
     for n, label in enumerate(labels):
         x, y = CHART_LEFT + n * step, float(floor)
         for s, (_, amounts) in enumerate(series):
-            usd = amounts.get(label, 0)
-            if usd > 0:
-                height = usd * scale
+            height = amounts.get(label, 0) * scale
+            if height > 0:
                 y -= height
-                shapes.append('<rect x="%.1f" y="%.2f" width="%.1f" height="%.2f" style="fill:var(--s%d)"><title>%s %s %s</title></rect>'
-                              % (x + step * .1, y, step * .8, height, s, label, html_escaped(names[s]), dollars(usd)))
+                shapes.append('<rect x="%.1f" y="%.2f" width="%.1f" height="%.2f" style="fill:var(--s%d)">'
+                              '<title>%s %s %s</title></rect>' % (x + step * .1, y, step * .8, height, s, label,
+                                                                  html_escaped(names[s]), dollars(amounts[label])))
         if n % every == 0:
-            shapes.append('<text x="%.1f" y="%d" text-anchor="middle">%s</text>' % (
-                x + step / 2, CHART_HEIGHT - 6, label[5:] if unit == 'day' else label[2:] if unit == 'month' else label[5:]))
-    return ('<svg class="chart" viewBox="0 0 %d %d" role="img" aria-labelledby="chart-title"><title id="chart-title">'
-            'Spend by %s, stacked by arm: %s in all, at most %s in one %s. The figures follow as a table.</title>%s</svg>'
-            % (CHART_WIDTH, CHART_HEIGHT, unit, dollars(sum(totals)), dollars(max(totals, default=0)), unit, ''.join(shapes)))
+            shapes.append('<text x="%.1f" y="%d" text-anchor="middle">%s</text>'
+                          % (x + step / 2, CHART_HEIGHT - 6, label[2:] if unit == 'month' else label[5:]))
+    return ('<svg class="chart" viewBox="0 0 %d %d" role="img" aria-labelledby="chart-title">'
+            '<title id="chart-title">Spend by %s, stacked by arm: %s in all, at most %s in one %s. '
+            'The figures follow as a table.</title>%s</svg>'
+            % (CHART_WIDTH, CHART_HEIGHT, unit, dollars(sum(totals)), dollars(most), unit, ''.join(shapes)))
+
+
+def svg_grid(floor, top, scale):
+    shapes, places = [], 0 if top >= 4 * PICO else 2
+    for n in range(5):
+        y = floor - top * n / 4 * scale
+        shapes.append('<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/>' % (CHART_LEFT, CHART_WIDTH, y, y))
+        shapes.append('<text x="%d" y="%.1f" text-anchor="end">$%s</text>'
+                      % (CHART_LEFT - 6, y + 4, money(top * n // 4, places)))
+    return shapes
 
 
 def nice_top(most):
@@ -2877,8 +2966,8 @@ def nice_top(most):
 
 # ---- a client's statement ------------------------------------------------------------------
 
-Statement = namedtuple('Statement', 'arm month lines total rate_pct markup_pct prices_as_of unpriced home calendar')
-# lines: [(date, model, Figures)]; amounts are added to them in list_contracted_invoice.
+# lines: [(date, model, Figures)]
+Statement = namedtuple('Statement', 'arm month lines total rate_pct markup_pct prices_as_of unpriced calendar')
 
 
 def statement_amounts(statement, places):
@@ -2897,26 +2986,30 @@ def statement_title(statement):
 def statement_columns(statement):
     amounts, lines = statement_amounts(statement, 2), statement.lines
     figures = [line[2] for line in lines] + [statement.total]
-    return [Column('Day', 'fixed', None, [line[0] for line in lines] + ['Total'], None),
-            Column('Model', 'text', None, [printable(line[1]) for line in lines] + [''], None),
-            number('Calls', None, ['{:,}'.format(one.calls) for one in figures]),
-            number('Tokens', None, [short_count(tokens_of(one)) for one in figures]),
-            number('List USD', None, [('~' if one.assumed else '') + money(usd[0]) for one, usd in zip(figures, amounts)]),
-            number('Contracted USD', None, [money(usd[1]) for usd in amounts]),
-            number('Invoice USD', None, [money(usd[2]) for usd in amounts])]
+    return [fixed_column('Day', [line[0] for line in lines] + ['Total']),
+            text_column('Model', [printable(line[1]) for line in lines] + ['']),
+            number_column('Calls', ['{:,}'.format(one.calls) for one in figures]),
+            number_column('Tokens', [short_count(tokens_of(one)) for one in figures]),
+            number_column('List USD', [assumed_mark(one) + money(usd[0]) for one, usd in zip(figures, amounts)]),
+            number_column('Contracted USD', [money(usd[1]) for usd in amounts]),
+            number_column('Invoice USD', [money(usd[2]) for usd in amounts])]
 
 
 def statement_notes(statement):
-    told = ['Metered from session logs and priced at list price; prices as of %s. List and contracted amounts are estimates.'
+    told = ['Metered from session logs, at list price; prices as of %s. List and contracted amounts are estimates.'
             % statement.prices_as_of,
-            'Contracted is %s %% of list; invoice is contracted plus %s %%.' % (
-                exact(statement.rate_pct, 6).replace('.0', '') if statement.rate_pct % PERCENT == 0 else exact(statement.rate_pct, 6),
-                exact(statement.markup_pct, 6).replace('.0', '') if statement.markup_pct % PERCENT == 0 else exact(statement.markup_pct, 6)),
+            'Contracted is %s %% of list; invoice is contracted plus %s %%.'
+            % (percent_text(statement.rate_pct), percent_text(statement.markup_pct)),
             'Days are whole in the time zone %s.' % statement.calendar.timezone]
     if statement.total.assumed:
         told.append('~ %s of list is at assumed prices, for want of a list price of %s.' % (
-            dollars(statement.total.assumed), ', '.join(map(printable, statement.unpriced)) or 'some calls'))
+            dollars(statement.total.assumed), list_of(statement.unpriced)))
     return told
+
+
+def percent_text(millionths):
+    """90, 87.5"""
+    return exact(millionths, 6).rstrip('0').rstrip('.')
 
 
 def format_statement_markdown(statement):
@@ -2930,8 +3023,7 @@ def format_statement_html(statement):
     body = ['<h1>%s</h1>' % html_escaped(title)]
     if statement.lines:
         total = statement_amounts(statement, 2)[-1]
-        cards = zip(('List', 'Contracted', 'Invoice'), total)
-        body.append('<dl>%s</dl>' % ''.join('<div><dt>%s</dt><dd>$%s</dd></div>' % (name, money(usd)) for name, usd in cards))
+        body.append(html_boxes(zip(('List', 'Contracted', 'Invoice'), ['$' + money(usd) for usd in total])))
         body.append(html_table(statement_columns(statement), 'By day and model', total=True))
     else:
         body.append('<p>No spend in this month.</p>')
@@ -2958,13 +3050,15 @@ FOCUS_COLUMNS = (
     'ServiceProviderName', 'ServiceSubcategory', 'SkuId', 'SkuMeter', 'SkuPriceId', 'SubAccountId', 'SubAccountName',
     'Tags', 'x_Arm', 'x_AssumedCost', 'x_Estimate', 'x_Model', 'x_PricesAsOf', 'x_UntranscribedCost')
 METERS = (('Input Tokens', 'input'), ('Output Tokens', 'output'), ('Short Cache Write Tokens', 'cache-write-short'),
-          ('Long Cache Write Tokens', 'cache-write-long'), ('Cache Read Tokens', 'cache-read'), ('Web Searches', 'web-search'))
+          ('Long Cache Write Tokens', 'cache-write-long'), ('Cache Read Tokens', 'cache-read'),
+          ('Web Searches', 'web-search'))
 SEARCHES = 5                     # the index of the one meter that does not count tokens
 PROVIDERS = (('claude', 'Anthropic', 'Claude API'), ('gpt', 'OpenAI', 'OpenAI API'), ('codex', 'OpenAI', 'OpenAI API'),
              ('o1', 'OpenAI', 'OpenAI API'), ('o3', 'OpenAI', 'OpenAI API'), ('o4', 'OpenAI', 'OpenAI API'),
              ('gemini', 'Google', 'Gemini API'), ('grok', 'xAI', 'xAI API'))
-CLOUDS = (('anthropic.', 'Amazon Web Services', 'Amazon Bedrock'), ('bedrock/', 'Amazon Web Services', 'Amazon Bedrock'),
-          ('vertex', 'Google Cloud', 'Vertex AI'), ('@', 'Google Cloud', 'Vertex AI'), ('azure', 'Microsoft', 'Microsoft Foundry'))
+CLOUDS = (('anthropic.', 'Amazon Web Services', 'Amazon Bedrock'), ('bedrock', 'Amazon Web Services', 'Amazon Bedrock'),
+          ('vertex', 'Google Cloud', 'Vertex AI'), ('@', 'Google Cloud', 'Vertex AI'),
+          ('azure', 'Microsoft', 'Microsoft Foundry'))
 
 
 @lru_cache(maxsize=None)
@@ -2985,11 +3079,12 @@ def sum_meters(db, span, arms, calendar, places, prices):
     Calls are summed up at the price of their model, variant and day; those that the ledger has priced
     otherwise (a long context) are looked at one by one, so that quantity times price is the cost exactly."""
     price_table(db, span, prices)
-    chosen = '' if places is None else ' and place in (%s)' % ', '.join(map(str, places))
-    source = ('from calls join temp.unit on unit.model = calls.model and unit.variant = calls.variant and unit.day = %s '
-              'where ts >= ? and ts < ?%s' % (UTC_DAY, chosen))
+    chosen = within(places)
+    source = ('from calls join temp.unit on unit.model = calls.model and unit.variant = calls.variant '
+              'and unit.day = %s where ts >= ? and ts < ?%s' % (UTC_DAY, chosen))
     as_listed = ' + '.join('%s * u%d' % (name, n) for n, name in enumerate(TOKEN_COLUMNS))
-    units, meters = {row[0]: row[1:] for row in db.execute('select rowid, u0, u1, u2, u3, u4, u5 from temp.unit')}, {}
+    units = {row[0]: row[1:] for row in db.execute('select rowid, u0, u1, u2, u3, u4, u5 from temp.unit')}
+    meters = {}
     for place, day, model, variant, rest, assumed, unit, odd, ts, *tokens in db.execute(
             "select place, %s, calls.model, calls.variant, kind = 'untranscribed', assumed, unit.rowid, "
             "case when usd = %s then '' else key end, ts, %s %s group by 1, 2, 7, 8, 5, 6"
@@ -3001,7 +3096,8 @@ def sum_meters(db, span, arms, calendar, places, prices):
 
 def price_table(db, span, prices):
     """temp.unit: the unit prices of each model, variant and day of the span, without long contexts."""
-    db.execute('create temp table unit (model text, variant text, day int, u0 int, u1 int, u2 int, u3 int, u4 int, u5 int)')
+    db.execute('create temp table unit (model text, variant text, day int, '
+               'u0 int, u1 int, u2 int, u3 int, u4 int, u5 int)')
     kinds = db.execute('select distinct model, variant, %s from calls where ts >= ? and ts < ?' % UTC_DAY,
                        (span.since, span.until)).fetchall()
     db.executemany('insert into temp.unit values (?, ?, ?, ?, ?, ?, ?, ?, ?)', [
@@ -3043,7 +3139,8 @@ def focus_amounts(meter, price, rate, quantity, untranscribed, assumed, day, day
     """What differs between the rows of one arm, model, meter and price."""
     cost, contracted = exact(quantity * price, 12), exact(quantity * price * rate, 20)
     return {
-        'BillingPeriodStart': month, 'BillingPeriodEnd': month_end, 'ChargePeriodStart': day, 'ChargePeriodEnd': day_end,
+        'BillingPeriodStart': month, 'BillingPeriodEnd': month_end,
+        'ChargePeriodStart': day, 'ChargePeriodEnd': day_end,
         'ConsumedQuantity': quantity, 'PricingQuantity': quantity if meter == SEARCHES else exact(quantity, 6),
         'ListCost': cost, 'ContractedCost': contracted, 'EffectiveCost': contracted,
         'x_UntranscribedCost': exact(untranscribed * price, 12), 'x_AssumedCost': exact(assumed * price, 12)}
@@ -3056,15 +3153,16 @@ def focus_template(arm, model, provider, service, meter, price, rate, prices_as_
     unit_price, sku, name = exact(price, scale), '%s/%s' % (model, METERS[meter][1]), METERS[meter][0]
     account = '' if arm == UNATTRIBUTED else arm
     values = {
-        'BilledCost': '0.0', 'BillingAccountId': 'armledger', 'BillingAccountName': 'armledger (metered from session logs)',
-        'BillingCurrency': 'USD', 'ChargeCategory': 'Usage', 'ChargeClass': '',
+        'BilledCost': '0.0', 'BillingCurrency': 'USD', 'BillingAccountId': 'armledger',
+        'BillingAccountName': 'armledger (metered from session logs)', 'ChargeCategory': 'Usage', 'ChargeClass': '',
         'ChargeDescription': '%s of %s at $%s%s; an estimate from session logs' % (
             name, model, unit_price, ' each' if meter == SEARCHES else ' for 1000000'),
-        'ConsumedUnit': 'Requests' if meter == SEARCHES else 'Tokens', 'ContractedUnitPrice': exact(price * rate, scale + 8),
-        'HostProviderName': provider, 'InvoiceIssuerName': provider, 'ListUnitPrice': unit_price,
-        'PricingCategory': 'Standard', 'PricingUnit': 'Requests' if meter == SEARCHES else '1000000 Tokens',
-        'ServiceCategory': 'AI and Machine Learning', 'ServiceName': service, 'ServiceProviderName': provider,
-        'ServiceSubcategory': 'Generative AI', 'SkuId': sku, 'SkuMeter': name, 'SkuPriceId': '%s@%s' % (sku, unit_price),
+        'ConsumedUnit': 'Requests' if meter == SEARCHES else 'Tokens',
+        'PricingUnit': 'Requests' if meter == SEARCHES else '1000000 Tokens', 'PricingCategory': 'Standard',
+        'ListUnitPrice': unit_price, 'ContractedUnitPrice': exact(price * rate, scale + 8),
+        'ServiceProviderName': provider, 'HostProviderName': provider, 'InvoiceIssuerName': provider,
+        'ServiceName': service, 'ServiceCategory': 'AI and Machine Learning', 'ServiceSubcategory': 'Generative AI',
+        'SkuId': sku, 'SkuMeter': name, 'SkuPriceId': '%s@%s' % (sku, unit_price),
         'SubAccountId': account, 'SubAccountName': account, 'Tags': json.dumps({'arm': arm}), 'x_Arm': arm,
         'x_Estimate': 'true', 'x_Model': model, 'x_PricesAsOf': prices_as_of}
     return ','.join(csv_cell(values[column]).replace('%', '%%') if column in values else '%%(%s)s' % column
@@ -3076,23 +3174,26 @@ def focus_template(arm, model, provider, service, meter, price, rate, prices_as_
 def format_prometheus(spends, verdicts, facts):
     """Text for node_exporter's textfile collector. spends: {window: {arm: pico}}; facts: [(name, help, value)]."""
     tiers = {tier: n for n, tier in enumerate(TIER_COLOURS)}
-    windows = [((arm, window), usd6(usd)) for window in spends for arm, usd in sorted(spends[window].items())]
+    spent = [((arm, window), usd6(usd)) for window in spends for arm, usd in sorted(spends[window].items())]
     caps = [((arm.name, one.window), one) for arm, one in verdicts]
     families = [
-        ('spend_usd', 'Spend in the current window at list price, an estimate, in US dollars.', windows),
-        ('cap_usd', 'Cap of the window, in US dollars.', [(key, usd6(one.cap)) for key, one in caps]),
-        ('cap_ratio', "Spend at the arm's rate divided by the cap; 1 is the cap.",
-         [(key, usd6(one.spent * PICO // one.cap)) for key, one in caps if one.cap]),
-        ('tier', 'Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.', [(key, str(tiers[one.tier])) for key, one in caps])]
-    lines = []
-    for name, help_text, samples in families:
-        if samples:
-            lines += ['# HELP armledger_%s %s' % (name, help_text), '# TYPE armledger_%s gauge' % name]
-            lines += ['armledger_%s{arm="%s",window="%s"} %s' % (name, label_value(arm), window, value)
-                      for (arm, window), value in samples]
-    for name, help_text, value in facts:
-        lines += ['# HELP armledger_%s %s' % (name, help_text), '# TYPE armledger_%s gauge' % name, 'armledger_%s %s' % (name, value)]
-    return '\n'.join(lines) + '\n'
+        metric('spend_usd', 'Spend in the current window at list price, an estimate, in US dollars.', spent),
+        metric('cap_usd', 'Cap of the window, in US dollars.', [(key, usd6(one.cap)) for key, one in caps]),
+        metric('cap_ratio', "Spend at the arm's rate divided by the cap; 1 is the cap.",
+               [(key, usd6(one.spent * PICO // one.cap)) for key, one in caps if one.cap]),
+        metric('tier', 'Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.',
+               [(key, str(tiers[one.tier])) for key, one in caps])]
+    return ''.join(families + [metric(name, text, [(None, value)]) for name, text, value in facts])
+
+
+def metric(name, help_text, samples):
+    """The lines of a gauge; none without samples. A sample is ((arm, window) or None, value)."""
+    name = 'armledger_' + name
+    lines = ['# HELP %s %s' % (name, help_text), '# TYPE %s gauge' % name] if samples else []
+    for labels, value in samples:
+        where = '{arm="%s",window="%s"}' % tuple(map(label_value, labels)) if labels else ''
+        lines.append('%s%s %s' % (name, where, value))
+    return ''.join(line + '\n' for line in lines)
 
 
 def label_value(text):
@@ -3108,15 +3209,26 @@ STALE_DAYS = 60
 
 def main(argv=None):
     """Exit code: 0 when the report was made, 1 when it could not be, or not with its caps."""
+    options = None
     try:
-        return run(parse_options(sys.argv[1:] if argv is None else argv))
+        options = parse_options(sys.argv[1:] if argv is None else argv)
+        return run(options)
     except UserError as error:
         complain(error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         complain('interrupted')
+    except Exception as error:
+        if not options or not is_from_ledger(error):
+            raise
+        complain(ledger_error(find_ledger(options.ledger, os.environ, home_of(os.environ)), error))
     return 1
+
+
+def is_from_ledger(error):
+    import sqlite3
+    return isinstance(error, sqlite3.Error)
 
 
 def complain(error):
@@ -3130,7 +3242,8 @@ def parse_options(argv):
         def error(self, message):
             raise UserError('%s; see cost-report.py --help' % message)
 
-    parser = Parser(prog='cost-report.py', formatter_class=RawDescriptionHelpFormatter, description=__doc__, allow_abbrev=False)
+    parser = Parser(prog='cost-report.py', description=__doc__, formatter_class=RawDescriptionHelpFormatter,
+                    allow_abbrev=False)
     add = parser.add_argument
     add('--by', metavar='KEYS', action='append', help='one or more of ' + ', '.join(BY))
     add('--since', metavar='DATE', help='a date or time; the first that counts')
@@ -3173,7 +3286,7 @@ def check_options(options):
         raise UserError('--format %s has its own columns and windows: leave out --%s' % (options.format, given[0]))
     if options.billed and options.by not in (None, ('arm',)):
         raise UserError('--billed goes with --by arm')
-    options.statement = bool(options.arm and options.month and options.format in ('markdown', 'html', 'csv') and not given)
+    options.statement = not given and bool(options.arm and options.month) and options.format in STATEMENTS
 
 
 class Context:
@@ -3198,7 +3311,9 @@ class Context:
         self.calendar = Calendar(self.budgets.timezone if self.budgets else 'local')
         self.entries = self.budgets.entries if self.budgets else ()
         self.arms = arms_of_places(places, self.match)
-        self.arm, self.chosen = choose_arm(options.arm, self.arms, self.entries, self.place_of) if options.arm else (None, None)
+        self.arm = self.chosen = None
+        if options.arm:
+            self.arm, self.chosen = choose_arm(options.arm, self.arms, self.entries, self.place_of)
 
     def load_budgets(self, options, environ):
         """The budgets, None if there are none or they cannot be read; that is told when the costs are."""
@@ -3227,10 +3342,11 @@ class Context:
         return arms_of_places([(0,) + tuple(place)], self.match)[0]
 
     def span(self):
-        first = self.db.execute('select min(bucket) from spend').fetchone()[0]
+        first = self.ledger.one('select min(bucket) from spend')[0]
         quarter = self.now // BUCKET_MS + 1              # whole quarters are summed up already
         through = self.now + 1 if self.looking_back else quarter * BUCKET_MS
-        return choose_span(self.options, self.calendar, self.now, through, self.now if first is None else first * BUCKET_MS)
+        oldest = self.now if first is None else first * BUCKET_MS
+        return choose_span(self.options, self.calendar, self.now, through, oldest)
 
     def sum_by(self, span, by):
         return sum_by(self.db, span, by, self.arms, self.calendar, self.chosen)
@@ -3242,32 +3358,39 @@ class Context:
         found = []
         for arm in self.checker.armed_arms(self.budgets, self.places):
             if self.arm in (None, arm.name):
-                standing = self.checker.stand(self.ledger, self.budgets, arm, self.places, self.now, self.looking_back)
+                standing = self.stand(arm)
                 if arm.listed or any(one.spent for one in standing.verdict.windows):
                     found += [(Arm(arm.name, arm.entry), one) for one in standing.verdict.windows]
         return found
+
+    def stand(self, arm):
+        try:
+            return self.checker.stand(self.ledger, self.budgets, arm, self.places, self.now, self.looking_back)
+        except self.checker.UserError as error:
+            raise UserError(str(error))
 
     def unpriced(self, span, total):
         """Models with a price that had to be assumed, of the calls that this report is about."""
         if not total.assumed:
             return []
-        chosen = '' if self.chosen is None else ' and place in (%s)' % ', '.join(map(str, self.chosen))
-        return sorted({canonical(model) for model, in self.db.execute(
-            'select distinct model from calls where assumed and ts >= ? and ts < ?' + chosen, (span.since, span.until))})
+        rows = self.db.execute('select distinct model from calls where assumed and ts >= ? and ts < ?'
+                               + within(self.chosen), (span.since, span.until))
+        return sorted({canonical(model) for model, in rows})
 
     def warnings(self):
         """What may be wrong with the figures. For one arm, no path: it can hold another arm's name."""
         told, reading = [], self.reading
         days = self.now // DAY_MS - days_from_civil(*map(int, self.prices.as_of.split('-')))
         if days > STALE_DAYS:
-            told.append('the prices are %d days old (%s): look whether they still hold, and put the new ones into prices.json'
-                        % (days, self.prices.as_of))
-        for path, reason in reading.unreadable[:0 if self.arm else 3]:
+            told.append('the prices are %d days old (%s): look whether they still hold, and put the new ones into '
+                        'prices.json' % (days, self.prices.as_of))
+        named = reading.unreadable[:0 if self.arm else 3]
+        for path, reason in named:
             told.append('%s cannot be read (%s): what it cost is not counted; give its owner read access to it'
                         % (printable(path, 500), reason))
-        left = len(reading.unreadable) - (0 if self.arm else min(3, len(reading.unreadable)))
-        if left:
-            told.append('%d %slog files cannot be read: what they cost is not counted' % (left, '' if self.arm else 'more '))
+        if len(reading.unreadable) > len(named):
+            told.append('%d %slog files cannot be read: what they cost is not counted'
+                        % (len(reading.unreadable) - len(named), 'more ' if named else ''))
         if reading.compressed:
             told.append('%d compressed logs (.jsonl.zst) cannot be read and are not counted; unpack them with `zstd -d`'
                         % reading.compressed)
@@ -3317,15 +3440,7 @@ def progress_on(stream):
 
 def run(options):
     context = Context(options)
-    try:
-        text, alarming = make(context)
-    except Exception as error:
-        import sqlite3
-        if isinstance(error, sqlite3.Error):
-            raise ledger_error(context.path, error)
-        if context.checker and isinstance(error, context.checker.UserError):
-            raise UserError(str(error))
-        raise
+    text, alarming = make(context)
     context.ledger.close()
     if context.problem:
         complain(context.problem)
@@ -3336,30 +3451,33 @@ def run(options):
     return 1 if context.problem else 0
 
 
+STATEMENTS = {'markdown': format_statement_markdown, 'html': format_statement_html, 'csv': format_statement_csv}
+REPORTS = {'json': format_json, 'csv': format_csv, 'markdown': format_markdown, 'html': format_html}
+
+
 def make(context):
     """(the report's text, whether --quiet has to let it through)"""
-    options, verdicts = context.options, []
+    options, verdicts, warnings = context.options, [], context.warnings()
     if options.quiet or options.format in ('table', 'markdown', 'html', 'prometheus') and not options.statement:
         verdicts = context.verdicts()
-    alarming = any(one.tier != 'ok' for _, one in verdicts) or bool(context.problem or context.reading.malformed)
+    alarming = any(one.tier != 'ok' for _, one in verdicts) or bool(
+        context.problem or warnings or context.reading.malformed)
     if options.format == 'prometheus':
-        return make_prometheus(context, verdicts), alarming or bool(context.warnings())
+        return make_prometheus(context, verdicts), alarming
     span = context.span()
     if options.format == 'focus':
         meters = sum_meters(context.db, span, context.arms, context.calendar, context.chosen, context.prices)
-        alarming = alarming or any(held[2] for held in meters.values()) or bool(context.warnings())
-        return format_focus(meters, context.arms, context.calendar, context.prices.as_of), alarming
+        text = format_focus(meters, context.arms, context.calendar, context.prices.as_of)
+        return text, alarming or any(held[2] for held in meters.values())
     if options.statement:
         statement = make_statement(context, span)
-        formats = {'markdown': format_statement_markdown, 'html': format_statement_html, 'csv': format_statement_csv}
-        return formats[options.format](statement), alarming or bool(statement.total.assumed or context.warnings())
-    report = make_report(context, span, verdicts)
-    alarming = alarming or bool(report.total.assumed or report.warnings)
-    formats = {'json': format_json, 'csv': format_csv, 'markdown': format_markdown, 'html': format_html}
-    return formats[options.format](report) if options.format in formats else format_table(report, *terminal()), alarming
+        return STATEMENTS[options.format](statement), alarming or bool(statement.total.assumed)
+    report = make_report(context, span, verdicts, warnings)
+    text = format_table(report, *terminal()) if options.format == 'table' else REPORTS[options.format](report)
+    return text, alarming or bool(report.total.assumed)
 
 
-def make_report(context, span, verdicts):
+def make_report(context, span, verdicts, warnings):
     options, by, calendar = context.options, context.options.by or ('arm',), context.calendar
     arms = {arm.name: arm for arm in context.arms.values()}
     arms.update((entry.arm, Arm(entry.arm, entry)) for entry in context.entries)
@@ -3369,63 +3487,70 @@ def make_report(context, span, verdicts):
         for entry in context.entries:
             if context.arm in (None, entry.arm):
                 summed.setdefault((entry.arm,), NOTHING)
-    rows = make_rows(summed, by, arms.values(), span, calendar, context.now)
+    rows = make_rows(summed, by, arms, span, calendar, context.now)
     if set(by) == {'arm', 'day'}:
         history = Span(calendar.window('day', span.since)[0] - (SPIKE_DAYS + 1) * DAY_MS, span.until, None, span.until)
         mark_spikes(rows, by, {key: figures.usd for key, figures in context.sum_by(history, ('arm', 'day')).items()})
     before_span = comparison_span(by, span, calendar) if options.compare else None
     if before_span:
-        set_beside(rows, by, arms.values(), context.sum_by(before_span, by), calendar)
-    baseline = find_baseline(options.baseline, context.prices) if options.baseline else None
-    if baseline:
-        price_at = lambda ms: context.prices.units(baseline, ms, (0,) * 6, '', False)[0]
-        costs = sum_baseline(context.db, span, by, context.arms, calendar, context.chosen, price_at)
-        for row in rows:
-            row.baseline = costs.get(row.key, 0)
-    bills = reconcile(chosen_bills(options.billed, context.arm), rows) if options.billed else []
-    daily, models = {}, []
-    if options.format == 'html':
-        daily = {key: figures.usd for key, figures in context.sum_by(span, ('arm', chart_unit(span))).items()}
-        models = sorted(((key[0], figures) for key, figures in context.sum_by(span, ('model',)).items()),
-                        key=lambda item: (-item[1].usd, item[0]))
-    return Report(span, by, rows, total, calendar, context.now, context.prices.as_of, context.arm, verdicts, options.compare,
-                  before_span, baseline, bills, context.unpriced(span, total), context.reading.malformed, context.warnings(),
-                  daily, models, context.home)
+        set_beside(rows, by, arms, context.sum_by(before_span, by), calendar)
+    if options.baseline:
+        set_baseline(rows, by, span, context)
+    daily, models = chart_sums(context, span) if options.format == 'html' else ({}, [])
+    return Report(
+        span=span, by=by, rows=rows, total=total, calendar=calendar, now=context.now, home=context.home,
+        arm=context.arm, prices_as_of=context.prices.as_of, verdicts=verdicts, before_span=before_span,
+        baseline=options.baseline,
+        bills=reconcile(read_bills(options.billed, context.arm), rows) if options.billed else [],
+        unpriced=context.unpriced(span, total), malformed=context.reading.malformed, warnings=warnings,
+        daily=daily, models=models)
+
+
+def set_baseline(rows, by, span, context):
+    prices, model = context.prices, context.options.baseline
+    if not prices.known(model):
+        from difflib import get_close_matches
+        near = get_close_matches(model, list(prices.models), 1)
+        raise UserError('--baseline: prices.json has no %s%s'
+                        % (printable(model), '; did you mean %s?' % near[0] if near else ''))
+    costs = sum_baseline(context.db, span, by, context.arms, context.calendar, context.chosen,
+                         lambda ms: prices.units(model, ms, (0,) * 6, '', False)[0])
+    for row in rows:
+        row.baseline = costs.get(row.key, 0)
+
+
+def chart_sums(context, span):
+    """What the charts show, whatever --by says: ({(arm, day): pico}, [(model, Figures)])"""
+    daily = context.sum_by(span, ('arm', chart_unit(span)))
+    models = context.sum_by(span, ('model',))
+    return {key: figures.usd for key, figures in daily.items()}, sorted(
+        ((model, figures) for (model,), figures in models.items()), key=lambda pair: (-pair[1].usd, pair[0]))
 
 
 def sum_figures(all_figures):
-    total = NOTHING
-    for figures in all_figures:
-        total = plus(total, figures)
-    return total
+    return Figures(*map(sum, zip(NOTHING, *all_figures)))
 
 
-def find_baseline(model, prices):
-    if prices.known(model):
-        return model
-    from difflib import get_close_matches
-    near = get_close_matches(model, list(prices.models), 1)
-    raise UserError('--baseline: prices.json has no %s%s' % (printable(model), '; did you mean %s?' % near[0] if near else ''))
-
-
-def chosen_bills(path, arm):
+def read_bills(path, arm):
     try:
         with open(path, encoding='utf-8', newline='') as stream:
             text = stream.read(1 << 20)
     except (OSError, ValueError) as error:
-        raise UserError('--billed: cannot be read: %s' % (getattr(error, 'strerror', None) or 'it is not UTF-8 text'), path)
+        reason = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
+        raise UserError('--billed: cannot be read: %s' % reason, path)
     return {name: usd for name, usd in parse_bills(text, path).items() if arm in (None, name)}
 
 
 def make_statement(context, span):
     summed = context.sum_by(span, ('day', 'model'))
-    lines = sorted([key + (figures,) for key, figures in summed.items()], key=lambda line: (line[0], -line[2].usd, line[1]))
+    lines = [key + (figures,) for key, figures in summed.items()]
+    lines.sort(key=lambda line: (line[0], -line[2].usd, line[1]))
     entry = next((entry for entry in context.entries if entry.arm == context.arm), None) or next(
         (context.arms[number].entry for number in context.chosen), None)
     total = sum_figures(summed.values())
     return Statement(context.arm, context.options.month, lines, total, entry.rate_pct if entry else WHOLE,
                      entry.markup_pct if entry else 0, context.prices.as_of, context.unpriced(span, total),
-                     context.home, context.calendar)
+                     context.calendar)
 
 
 def make_prometheus(context, verdicts):

@@ -1140,8 +1140,9 @@ def bench(options, scratch):
     if runs.rows:
         print(bench_table(runs.rows, options.markdown))
     if swept:
-        print('\n' + sweep_table(swept, options.markdown))
-    print('\n' + ('%d figures are wrong' % len(runs.wrong) if runs.wrong else 'every figure equals the truth' if runs.rows else ''))
+        print('\nHow a first read grows:\n\n' + sweep_table(swept, options.markdown))
+    if runs.rows:
+        print('\n' + ('%d figures are wrong' % len(runs.wrong) if runs.wrong else 'every figure equals the truth'))
     return 1 if runs.wrong or options.strict and any(verdict(row) == 'over' for row in runs.rows) else 0
 
 

@@ -48,7 +48,7 @@ class Growth:
     def __init__(self, home, seed):
         self.home, self.random, self.torn = home, random.Random(seed), {}
         self.folder = os.path.dirname(home.transcript)
-        self.lines = []
+        self.lines, self.age = [], 10 ** 9
 
     def grow(self, files):
         for _ in range(files):
@@ -63,6 +63,10 @@ class Growth:
                 cut = self.random.randrange(len(text))
                 text, self.torn[path] = text[:cut], text[cut:]
             self.home.write(path, text, 'a')
+        # Folders that have been quiet for long: a reader may trust their times.
+        self.age += 10
+        for folder, _, _ in os.walk(self.home.join('.claude')):
+            os.utime(folder, (self.age, self.age))
 
     def line(self, session, more):
         kind = self.random.random()
@@ -151,6 +155,21 @@ class Killed(unittest.TestCase):
                 self.same_as_a_fresh_read(home, path)
         self.assertGreater(kills, rounds // 5)
         return kills
+
+    def test_out_of_time(self):
+        """A first read that takes longer than there is time for goes on with the next call."""
+        home = Home(self)
+        for n in range(10):
+            home.add_calls(1, path=home.transcript.replace('ac3e', '%04d' % n))
+        Growth(home, SEED).grow(0)
+        for n in range(1, 10):
+            ledger = self.gate.Ledger(home.ledger, home.path)
+            ledger.limit = 0
+            with self.assertRaisesRegex(self.gate.NotYet, 'the ledger is being built: 1 of %d changed log files' % (11 - n)):
+                ledger.refresh(self.prices, home.environ, int(time.time() * 1000))
+            self.assertEqual(n, ledger.one('select count(*) from calls')[0])
+            ledger.close()
+        self.same_as_a_fresh_read(home, home.ledger)
 
     def test_kill_at_any_moment(self):
         self.kill_often(ROUNDS, SEED)

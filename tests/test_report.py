@@ -709,7 +709,7 @@ class ArithmeticTest(unittest.TestCase):
             self.assertEqual(REPORT.cells_wide(text), cells)
         self.assertEqual(REPORT.fit('日本語', 4, 'text'), '日… ')
         self.assertEqual(REPORT.fit('/clients/acme', 8, 'text'), '…ts/acme')
-        self.assertEqual([len(REPORT.bar(part / 100, 7)) for part in range(101)], [7] * 101)
+        self.assertEqual([len(REPORT.bar((part / 100, 1), 7)) for part in range(101)], [7] * 101)
 
 
 class CalendarTest(unittest.TestCase):

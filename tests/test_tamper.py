@@ -139,7 +139,9 @@ COMMANDS_PASSED = [
     'cat .claude/settings.json', "jq '.permissions' .claude/settings.json > /tmp/x", 'rm -rf /tmp/nothing-here', 'rm ~/notes/todo.md', 'cp a.md ~/notes/', 'mv "My Docs/a.md" ~/notes/',
     'echo "unclosed', "echo 'it''s", 'for i in 1 2 3; do echo $i; done', 'docker run -v "$PWD":/app -e A=b image sh -c "npm ci && npm test"', 'tar xf x.tgz -C /tmp', 'ls ~/clients/acme/*.py',
     'grep -rn "hooks" src/', 'python3 -c "print(1)"', 'echo $((1+2)) ${x:-y} `date` $(date)', 'cat <<EOF\n$(\n', 'echo \\', '"', "'", '`', '$(', '<<', '>', '&&', '\x00', '{', '[', '*', '~', '$', '\n' * 50, '#',
-    'ls ~/.claude/projects', 'find ~/.claude/projects -name "*.jsonl" -newer x', 'for f in ~/.claude/projects/*/*.jsonl; do wc -l "$f"; done', 'echo done > ../notes.txt',
+    'while read l; do echo $l; done < ~/.claude/hooks/budgets.yaml', 'echo "$(cat ~/.claude/hooks/budgets.yaml)"', 'sed -n 5p ~/.claude/hooks/budgets.yaml',
+    'echo \'{"permissions": {}}\' > .claude/settings.local.json', 'jq .permissions .claude/settings.json > t && mv t .claude/settings.json',
+    'cat > ~/.claude/hooks/new.sh', 'ls ~/.claude/projects', 'find ~/.claude/projects -name "*.jsonl" -newer x', 'for f in ~/.claude/projects/*/*.jsonl; do wc -l "$f"; done', 'echo done > ../notes.txt',
 ]
 WEIRD = [None, 5, [], ['a'], '', 'text', {}, {'command': None}, {'command': 5}, {'command': {'a': 1}}, {'command': ['bash', '-lc', 'ls']},
          {'command': [1, None]}, {'file_path': 5}, {'file_path': ''}, {'file_path': '\x00'}, {'file_path': '\ud800'}, {'file_path': 'x' * 100000},

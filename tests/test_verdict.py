@@ -39,10 +39,10 @@ class TierTest(VerdictCase):
 
     def tier(self, caps, micro_usd, tenths=0):
         """The tier and exit code of an arm that has spent so much, in pieces that stay below what a line may claim."""
-        lines = [spent_line('m%d' % n, min(TEN_MILLION, micro_usd - n * TEN_MILLION))
+        lines = [spent_line('m%d' % n, min(TEN_MILLION, micro_usd - n * TEN_MILLION), time=NOW)
                  for n in range(micro_usd // TEN_MILLION + 1)]
         with Home(acme(caps)) as home:
-            self.spend(home, *lines, call_line('tenths', read=tenths))
+            self.spend(home, *lines, call_line('tenths', read=tenths, time=NOW))
             code, arm = self.arm(home)
             return arm['tier'], code
 
@@ -54,7 +54,7 @@ class TierTest(VerdictCase):
                                               ('halt', 50000000))),
                 ('weekly_usd_cap: 2\nalert_pct: 33.3333\ngrace_pct: 100\nhalt_pct: 100.0001',
                  (('ok', 0), ('alert', 666666), ('hard_stop', 2000000), ('halt', 2000002))),
-                ('total_usd_cap: 0.000001\nhalt_pct: 300', (('ok', 0), ('hard_stop', 2), ('halt', 3))),
+                ('total_usd_cap: 0.000001\nhalt_pct: 300', (('ok', 0), ('warn', 1), ('hard_stop', 2), ('halt', 3))),
                 ('total_usd_cap: 0.5\nhalt_pct: never', (('alert', 400000), ('warn', 500000), ('hard_stop', 550000),
                                                          ('hard_stop', 60000000))),
                 ('total_usd_cap: 0.5\ngrace_pct: 200', (('warn', 500000), ('halt', 1000000), ('halt', 1000001))),
@@ -117,7 +117,7 @@ class TierTest(VerdictCase):
                       '    monthly_usd_cap: 10.00\n    action_on_breach: hard_stop\n    grace_pct: 100\n'
             home.write(home.budgets, budgets)
             for text, tier, code in (('10.0', 'hard_stop', 2), ('9.999999999999', 'alert', 0), ('7.99', 'ok', 0), ('15', 'halt', 2),
-                                     ('1e1', None, 1), ('-1', None, 1), ('"9"', None, 1), ('null', None, 1), ('[]', None, 1)):
+                                     ('1e1', None, 1), ('-1', None, 1), ('"nine"', None, 1), ('null', None, 1), ('[]', None, 1)):
                 with self.subTest(text):
                     home.write(export, '{"other": 99, "fixture-hot": %s}' % text)
                     result = home.main('--json', '--now', NOW)
@@ -251,7 +251,7 @@ class OutputTest(VerdictCase):
             self.assertEqual((found['status'], found['estimate'], found['warnings']), ('HARD_STOP', True, []))
             self.assertRegex(found['prices_as_of'], r'^20\d\d-\d\d-\d\d$')
             self.assertEqual([arm[key] for key in self.ARM[:10]],
-                             ['acme', '~/acme', 'halt', 'HARD_STOP', 'hard_stop', '1.600000', '1.000000', '1.100000',
+                             ['acme', home.at('acme'), 'halt', 'HARD_STOP', 'hard_stop', '1.600000', '1.000000', '1.100000',
                               '0.000000', '0.000000'])
             month, = [window for window in arm['windows'] if window['window'] == 'month']
             self.assertEqual([month[key] for key in self.WINDOW],
