@@ -75,7 +75,7 @@ def parse_time(text):
             if day is not None and text[10] == 'T' and text[13] == text[16] == ':' and text[19] == '.':
                 return day + int(text[11:13]) * 3600000 + int(text[14:16]) * 60000 \
                     + int(text[17:19]) * 1000 + int(text[20:23])
-        match = ISO_TIME(text)
+        match = iso_time()(text)
         if not match:
             return None
         date, hour, minute, second, fraction, zone = match.groups()
@@ -90,7 +90,9 @@ def parse_time(text):
         return None
 
 
-ISO_TIME = re.compile(r'(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))[Tt ]([01]\d|2[0-3]):([0-5]\d)'
+@lru_cache(None)                 # compiled when it is needed: most gates read nothing
+def iso_time():
+    return re.compile(r'(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))[Tt ]([01]\d|2[0-3]):([0-5]\d)'
                       r'(?::([0-5]\d|60)(?:[.,](\d+))?)?([Zz]|[+-]\d\d:?\d\d)?$', re.ASCII).match
 
 
@@ -277,11 +279,15 @@ class Batch:
 
 # ---- Claude Code ---------------------------------------------------------------------------
 
-# Top-level scalars up to a type that no bill depends on: such a line need not be looked at.
-CLAUDE_SKIP = re.compile(rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
-                         rb'(?!assistant"|cost-state"|progress")').match
+UP_TO_TYPE = rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
 CLAUDE_TAGS = {'batch': 'batch', 'fast': 'fast', 'us': 'us'}
 EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
+
+
+@lru_cache(None)
+def claude_skip():
+    """What starts like a line that no bill depends on need not be looked at: scalars up to such a type."""
+    return re.compile(UP_TO_TYPE + rb'(?!assistant"|cost-state"|progress")').match
 
 
 def claude_roots(environ, home):
@@ -301,7 +307,7 @@ def read_claude(source, state, batch):
             state['began'] = began
             batch.session(source.name[:-6], began)
     last = None
-    for line in source.lines(CLAUDE_SKIP, b'okens"'):
+    for line in source.lines(claude_skip(), b'okens"'):
         told = told_of(line)
         if told and told == last:
             continue
@@ -838,14 +844,17 @@ def place_in(text, path, key=False):
 
 # ---- Codex CLI -----------------------------------------------------------------------------
 
-# What starts like a line that no bill depends on is not looked at: most lines, and the longest.
-CODEX_SKIP = re.compile(rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
-                        rb'(?:(?!session_meta"|turn_context"|token_usage_record"|event_msg")'
-                        rb'|event_msg","payload":\{"type":"(?!token_count"|thread_settings_applied"))').match
 CODEX_USAGE = 'input_tokens', 'cached_input_tokens', 'cache_write_input_tokens', 'output_tokens'
 CODEX_TIERS = 'batch', 'fast', 'flex', 'priority', 'ultrafast'
 REPLAY_GAP_MS = 1000             # a fork writes its parent's history down at once; a model takes longer
-UUID7 = re.compile(r'[0-9a-f]{8}-[0-9a-f]{4}-7').match     # ids that sort by the time they were made
+
+
+@lru_cache(None)
+def codex_skip():
+    """As claude_skip: most lines, and the longest."""
+    return re.compile(UP_TO_TYPE +
+                      rb'(?:(?!session_meta"|turn_context"|token_usage_record"|event_msg")'
+                      rb'|event_msg","payload":\{"type":"(?!token_count"|thread_settings_applied"))').match
 
 
 def codex_roots(environ, home):
@@ -863,7 +872,7 @@ def read_codex(source, state, batch):
     if 'thread' not in state:    # until its first line says so: rollout-<local time>-<thread>.jsonl
         thread = source.name[:-6][-36:]
         state.update(thread=thread, session=thread, agent='', total=None, drops=0)
-    for line in source.lines(CODEX_SKIP, b'"payload"'):
+    for line in source.lines(codex_skip(), b'"payload"'):
         record = parse_line(line)
         try:
             kind, payload = record.get('type'), record.get('payload')
@@ -910,8 +919,13 @@ def codex_turn(turn, ts, state, batch):
     state['model'] = text_of(turn.get('model')) or state.get('model')
     state['cwd'] = text_of(turn.get('cwd'), 4096) or state.get('cwd')
     began, thread = text_of(turn.get('turn_id')) or '', state['thread']
-    if UUID7(began) and UUID7(thread) and began > thread:
+    if is_uuid7(began) and is_uuid7(thread) and began > thread:
         state.pop('replay', None)                      # a turn younger than the thread is its own
+
+
+def is_uuid7(text):
+    """Whether an id sorts by the time it was made."""
+    return len(text) == 36 and text[8] == text[13] == '-' and text[14] == '7'
 
 
 def codex_settings(event, ts, state, batch):
@@ -1131,7 +1145,8 @@ create table folders (path text primary key, cli text,
     mtime_ns int,                    -- as it was listed last; -1: list it again
     compressed int                   -- logs in it that can't be read here
     ) without rowid;
-create table files (path text primary key, cli text, ino int, size int, mtime_ns int,
+create table files (path text primary key, ino int, size int, mtime_ns int) without rowid;
+create table readings (path text primary key, cli text, ino int,
     offset int,                      -- behind the last line that was read
     tail int,                        -- a checksum of the bytes before it
     malformed int, state text) without rowid;
@@ -1192,7 +1207,9 @@ class Ledger:
     Figures are pico-dollars, times are milliseconds. sqlite3.Error passes through: see ledger_error."""
 
     def __init__(self, path, home, seconds=5.0):
+        import gc
         import sqlite3
+        gc.disable()                                       # rows make no cycles, and thousands of them are looked through
         self.path, self.home, self.limit = path, home, time.monotonic() + seconds
         try:
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
@@ -1255,12 +1272,12 @@ class Ledger:
         A folder is listed again only when its time says that names came or went; a file is looked at
         every time, since one of any age can grow."""
         self.pending, self.listed, self.gone, self.unreadable = [], [], [], []
-        self.malformed = self.compressed = self.files = 0
-        rows = self.db.execute('select path, cli, ino, size, mtime_ns, malformed from files').fetchall()
+        self.malformed, self.compressed = self.one('select coalesce(sum(malformed), 0) from readings')[0], 0
+        rows = self.db.execute('select path, ino, size, mtime_ns from files').fetchall()
         folders = {row[0]: row[1:] for row in self.db.execute('select * from folders').fetchall()}
         agents, stat = {agent.name: agent for agent in AGENTS}, os.stat
         changed = [(root, agent.name) for agent in AGENTS for root in agent.roots(environ, self.home)
-                   if root not in folders]
+                   if root not in folders and not is_missing(root)]
         for path, (cli, mtime_ns, compressed) in folders.items():
             self.compressed += compressed
             try:
@@ -1271,8 +1288,7 @@ class Ledger:
         known = {row[0] for row in rows} if changed else ()
         while changed:
             self.list_folder(*changed.pop(), folders, known, changed, agents)
-        for path, cli, ino, size, mtime_ns, malformed in rows:
-            self.malformed += malformed
+        for path, ino, size, mtime_ns in rows:
             try:
                 status = stat(path)
             except FileNotFoundError:
@@ -1282,8 +1298,9 @@ class Ledger:
                 self.unreadable.append((path, error.strerror))
                 continue
             if status.st_size != size or status.st_mtime_ns != mtime_ns or status.st_ino != ino:
+                cli = self.one('select cli from readings where path = ?', path)[0]
                 self.pending.append((agents[cli], path, max(0, status.st_size - size)))
-        self.files += len(rows)
+        self.files = len(rows)
 
     def list_folder(self, folder, cli, folders, known, changed, agents):
         try:
@@ -1378,12 +1395,16 @@ class Ledger:
 
     def take_in(self):
         db, due = self.db, time.monotonic() + self.commit_every
-        db.executemany('delete from files where path = ?', ((path,) for path in self.gone))
+        for table in ('files', 'readings'):
+            db.executemany('delete from %s where path = ?' % table, [(path,) for path in self.gone])
         pending, total, done = [], sum(size for _, _, size in self.pending), 0
         for agent, path, size in self.pending:
             pending.append((agent, path, self.one(
-                'select ino, offset, tail, malformed, state from files where path = ?', path)))
+                'select ino, offset, tail, malformed, state from readings where path = ?', path)))
         workers = cores() if total > PARALLEL_BYTES and len(pending) > 1 else 1
+        if workers > 1:
+            self.one('pragma wal_autocheckpoint = 16384')
+            pending = [one for _, one in sorted(zip(self.pending, pending), key=lambda pair: -pair[0][2])]
         results = read_files(self.prices, pending, workers)
         try:
             for n, result in enumerate(results):
@@ -1413,13 +1434,14 @@ class Ledger:
               sessions, agents, calls, marks):
         """Put what was read of one file into the ledger."""
         db = self.db
-        held = self.one('select offset, malformed from files where path = ?', path)
+        held = self.one('select offset, malformed from readings where path = ?', path)
         if (held[0] if held else 0) != start:
             return                                         # another process was here first
         self.malformed += malformed - (held[1] if held else 0)
         self.files += not held
-        db.execute('insert or replace into files values (?, ?, ?, ?, ?, ?, ?, ?, ?)',
-                   (path, cli, ino, size, mtime_ns, offset, tail, malformed, state))
+        db.execute('insert or replace into files values (?, ?, ?, ?)', (path, ino, size, mtime_ns))
+        db.execute('insert or replace into readings values (?, ?, ?, ?, ?, ?, ?)',
+                   (path, cli, ino, offset, tail, malformed, state))
         for name, began in sessions:
             db.execute('update sessions set began = ? where id = ? and began is null', (began, self.session(cli, name)))
         db.executemany('insert or replace into agents values (?, ?, ?)',
@@ -1621,6 +1643,17 @@ class Ledger:
         fitting = [one for one in candidates if all(
             part <= whole for model in one for part, whole in zip(one[model], rest.get(model, NONE)))]
         return max(fitting, key=lambda one: sum(map(sum, one.values())), default={})
+
+
+def is_missing(path):
+    """Whether nothing lies there; what can't be looked at may."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 NONE = (0,) * 6
@@ -2933,7 +2966,7 @@ def read_anew(ledger, environ):
     """Calls and files are forgotten and read again; what the logs don't tell any more is put back."""
     db = ledger.db
     db.execute("create temp table kept as select * from calls where kind <> 'untranscribed'")
-    for table in ('calls', 'spend', 'files', 'folders'):
+    for table in ('calls', 'spend', 'files', 'readings', 'folders'):
         db.execute('delete from ' + table)
     ledger.commit_every = float('inf')
     ledger.survey(environ)
@@ -3003,16 +3036,21 @@ def all_places(ledger):
             ledger.db.execute('select id, cwd, path, root, is_repo from places where id <> 0').fetchall()}
 
 
-def places_of(arm, budgets, places):
-    found = ((number, match_arm(budgets, place)) for number, place in places.items())
-    return [number for number, other in found if other and (other.name, other.listed) == (arm.name, arm.listed)]
+def arms_of_places(budgets, places):
+    """{(listed, name): (Arm, [ids of its places])} of all places that are in an arm."""
+    found = {}
+    for number, place in places.items():
+        arm = match_arm(budgets, place)
+        if arm:
+            found.setdefault((arm.listed, arm.name), (arm, []))[1].append(number)
+    return found
 
 
-def stand(ledger, budgets, arm, places, now_ms, looking_back=False):
-    """Where an arm stands: the sums of the ledger's 15-minute buckets in each of its windows.
+def stand(ledger, budgets, arm, found, now_ms, looking_back=False):
+    """Where an arm stands: the sums of the ledger's 15-minute buckets in each of its windows. `found` are arms_of_places.
 
     A bucket that is later than the window counts as well (a clock was wrong), unless someone is looking back."""
-    places = places_of(arm, budgets, places)
+    places = found.get((arm.listed, arm.name), (arm, []))[1]
     within = 'place in (%s)' % ', '.join(map(str, places))
     spent, parts = {}, {}
     for window, _ in arm.entry.caps:
@@ -3299,7 +3337,7 @@ def bring_up(ledger, budgets, arm, prices, environ, now_ms):
                         % (reason, more), path)
     places = all_places(ledger)
     check_ambiguous(budgets, places.values(), arm.name)
-    return stand(ledger, budgets, arm, places, now_ms)
+    return stand(ledger, budgets, arm, arms_of_places(budgets, places), now_ms)
 
 
 def too_near(standing, expensive):
@@ -3370,7 +3408,7 @@ def reserve(ledger, request, budgets, standing, now_ms):
         kept = [key for key, _, _, _ in running(ledger, standing.arm, now_ms)]
         ledger.db.execute('delete from reservations where arm = ? and key not in (%s)' % ', '.join('?' * len(kept)),
                           [standing.arm.name] + kept)
-        current = stand(ledger, budgets, standing.arm, all_places(ledger), now_ms)
+        current = stand(ledger, budgets, standing.arm, arms_of_places(budgets, all_places(ledger)), now_ms)
         answers[0] = answer_for(request, budgets, current, True)
         if answers[0].refused:
             return
@@ -3520,8 +3558,10 @@ def progress_on(stream):
 def check(options):
     budgets, prices, ledger, reading = load_all(options)
     places = all_places(ledger)
-    arms = [find_arm(options.arm, budgets, places, options.home)] if options.arm is not None else armed_arms(budgets, places)
-    standings = [stand(ledger, budgets, arm, places, options.now_ms, options.looking_back) for arm in arms]
+    found = arms_of_places(budgets, places)
+    arms = armed_arms(budgets, found) if options.arm is None else \
+        [find_arm(options.arm, budgets, places, found, options.home)]
+    standings = [stand(ledger, budgets, arm, found, options.now_ms, options.looking_back) for arm in arms]
     standings.sort(key=lambda one: (-TIERS.index(one.verdict.tier), one.arm.name))
     warnings = warnings_of(reading, ledger, prices, options.now_ms)
     if options.json:
@@ -3536,13 +3576,13 @@ def check(options):
     return 1 if reading.unreadable and not budgets.spend_json else 0
 
 
-def find_arm(text, budgets, places, home):
+def find_arm(text, budgets, places, found, home):
     """The arm of a path, or of that name; UserError with the nearest name."""
     if not text.strip():
         raise UserError('ARM is empty: name an arm, or a path in one')
     named = [entry for entry in budgets.entries if entry.arm == text]
     if named:
-        return next(arm for arm in armed_arms(budgets, places) if arm.listed and arm.name == text)
+        return next(arm for arm in armed_arms(budgets, found) if arm.listed and arm.name == text)
     path = os.path.abspath(expand_home(text, home))
     if os.path.isfile(path):
         raise UserError('%s is a file: name its folder' % printable(text))
@@ -3559,15 +3599,11 @@ def find_arm(text, budgets, places, home):
         printable(text), 'did you mean %s?' % near if near else 'arms are listed in ' + budgets.name))
 
 
-def armed_arms(budgets, places):
+def armed_arms(budgets, found):
     """Every listed arm, then the unlisted ones that default: arms."""
-    found = {}
-    for place in places.values():
-        arm = match_arm(budgets, place)
-        if arm:
-            found.setdefault((arm.listed, arm.name), arm)
-    arms = [found.pop((True, entry.arm), None) or Arm(entry.arm, entry, True, None) for entry in budgets.entries]
-    return arms + list(found.values())
+    listed = [found[True, entry.arm][0] if (True, entry.arm) in found else Arm(entry.arm, entry, True, None)
+              for entry in budgets.entries]
+    return listed + [arm for arm, _ in found.values() if not arm.listed]
 
 
 def warnings_of(reading, ledger, prices, now_ms):

@@ -1782,6 +1782,7 @@ def zone_offset(timezone):
     return offset_s
 
 
+@lru_cache(maxsize=None)
 def utc_date(days):
     return '%04d-%02d-%02d' % time.gmtime(days * 86400)[:3]
 
@@ -1951,8 +1952,9 @@ CALL_SUMS = sums_of(('usd', "usd * (kind = 'untranscribed')", 'usd * assumed'),
 TOKEN_COLUMNS = ('input', 'output', 'write_short', 'write_long', 'read', 'searches')
 TOKEN_SUMS = ', '.join('sum(%s)' % name for name in TOKEN_COLUMNS)
 UTC_DAY = 'ts / %d' % DAY_MS      # prices change at midnight UTC
-DETAILS = {'model': ('model',), 'session': ('session',), 'agent': ('session', 'agent'), 'kind': ('kind',),
-           'agent-cli': ('session',)}
+AGENT = ("case agent when '' then 'main' else coalesce((select type from agents where agents.session = calls.session "
+         "and name = agent), case agent when 'sidechain' then 'side chain' else 'sub-agent' end) end")
+DETAILS = {'model': 'model', 'session': 'session', 'agent': AGENT, 'kind': 'kind', 'agent-cli': 'session'}
 BY = ('arm',) + TIME_KEYS + tuple(DETAILS)
 
 
@@ -1961,8 +1963,8 @@ def figures_of(sums):
 
 
 def columns_of(by):
-    """The columns of `calls` that these keys need."""
-    return sorted({column for key in by for column in DETAILS.get(key, ())})
+    """What these keys need of `calls`, as SQL."""
+    return list(dict.fromkeys(DETAILS[key] for key in by if key in DETAILS))
 
 
 def read_sums(db, span, day_sql, places=None, columns=(), sums=None):
@@ -1992,14 +1994,11 @@ class Keys:
     """Turns what read_sums yields into the values of the --by keys."""
 
     def __init__(self, db, by, arms):
-        self.by, self.arms, columns = by, arms, columns_of(by)
-        self.at = {name: columns.index(name) + 2 for name in columns}
-        self.width, self.labels = len(columns) + 2, {}
-        self.sessions, self.agents = {}, {}
+        self.by, self.arms, self.labels, self.sessions, columns = by, arms, {}, {}, columns_of(by)
+        self.at = {key: columns.index(DETAILS[key]) + 2 for key in by if key in DETAILS}
+        self.width = len(columns) + 2
         if {'session', 'agent-cli'} & set(by):
             self.sessions = {row[0]: row[1:] for row in db.execute('select id, name, cli from sessions')}
-        if 'agent' in by:
-            self.agents = {row[:2]: row[2] for row in db.execute('select session, name, type from agents')}
 
     def value(self, key, row):
         if key == 'arm':
@@ -2009,20 +2008,10 @@ class Keys:
             if at not in self.labels:
                 self.labels[at] = label_of(key, utc_date(row[1]))
             return self.labels[at]
-        if key == 'session':
-            return self.sessions[row[self.at['session']]][0]
-        if key == 'agent-cli':
-            return self.sessions[row[self.at['session']]][1]
+        value = row[self.at[key]]
         if key == 'model':
-            return canonical(row[self.at['model']])
-        if key == 'agent':
-            return self.agent(row[self.at['session']], row[self.at['agent']])
-        return row[self.at[key]]
-
-    def agent(self, session, agent):
-        if not agent:
-            return 'main'
-        return self.agents.get((session, agent)) or ('side chain' if agent == 'sidechain' else 'sub-agent')
+            return canonical(value)
+        return self.sessions[value][key == 'agent-cli'] if key in ('session', 'agent-cli') else value
 
     def of(self, row):
         return tuple([self.value(key, row) for key in self.by])
@@ -3076,39 +3065,44 @@ def provider_of(model):
 def sum_meters(db, span, arms, calendar, places, prices):
     """{(date, arm, model, meter, unit price): [quantity, of it untranscribed, of it assumed]}
 
-    Calls are summed up at the price of their model, variant and day; those that the ledger has priced
-    otherwise (a long context) are looked at one by one, so that quantity times price is the cost exactly."""
-    price_table(db, span, prices)
-    chosen = within(places)
-    source = ('from calls join temp.unit on unit.model = calls.model and unit.variant = calls.variant '
-              'and unit.day = %s where ts >= ? and ts < ?%s' % (UTC_DAY, chosen))
-    as_listed = ' + '.join('%s * u%d' % (name, n) for n, name in enumerate(TOKEN_COLUMNS))
-    units = {row[0]: row[1:] for row in db.execute('select rowid, u0, u1, u2, u3, u4, u5 from temp.unit')}
-    meters = {}
-    for place, day, model, variant, rest, assumed, unit, odd, ts, *tokens in db.execute(
-            "select place, %s, calls.model, calls.variant, kind = 'untranscribed', assumed, unit.rowid, "
-            "case when usd = %s then '' else key end, ts, %s %s group by 1, 2, 7, 8, 5, 6"
-            % (calendar.day_sql(span, 'ts'), as_listed, TOKEN_SUMS, source), (span.since, span.until)):
-        price = prices.units(model, ts, tuple(tokens), variant, not rest)[0] if odd else units[unit]
-        add_meters(meters, (utc_date(day), arms[place].name, model), tokens, price, rest, assumed)
+    Calls are summed up at the price of their model, variant and day. Where that is not what the ledger holds,
+    some had another (a long context): these groups are gone through call by call."""
+    meters, units, odd = {}, {}, set()
+    for row in read_sums(db, span, calendar.day_sql, places, METERED_BY, METER_SUMS):
+        _, _, utc_day, model, variant, rest, assumed, *tokens, high, low = row
+        kind = model, variant, utc_day
+        if kind not in units:
+            units[kind] = prices.units(model, utc_day * DAY_MS, (0,) * 6, variant, False)[0]
+        if sum(map(int.__mul__, tokens, units[kind])) == (high << 20) + low:
+            add_meters(meters, row, arms, tokens, units[kind])
+        else:
+            odd.add(row[:7])
+    for row in calls_of(db, span, calendar, places, {group[3] for group in odd}):
+        if row[:7] in odd:
+            tokens = row[8:]
+            price = prices.units(row[3], row[7], tokens, row[4], not row[5])[0]
+            add_meters(meters, row, arms, tokens, price)
     return meters
 
 
-def price_table(db, span, prices):
-    """temp.unit: the unit prices of each model, variant and day of the span, without long contexts."""
-    db.execute('create temp table unit (model text, variant text, day int, '
-               'u0 int, u1 int, u2 int, u3 int, u4 int, u5 int)')
-    kinds = db.execute('select distinct model, variant, %s from calls where ts >= ? and ts < ?' % UTC_DAY,
-                       (span.since, span.until)).fetchall()
-    db.executemany('insert into temp.unit values (?, ?, ?, ?, ?, ?, ?, ?, ?)', [
-        kind + tuple(prices.units(kind[0], kind[2] * DAY_MS, (0,) * 6, kind[1], False)[0]) for kind in kinds])
-    db.execute('create index temp.unit_of on unit (model, variant, day)')
+METERED_BY = (UTC_DAY, 'model', 'variant', "kind = 'untranscribed'", 'assumed')
+METER_SUMS = TOKEN_SUMS + ', sum(usd >> 20), sum(usd & 1048575)'
 
 
-def add_meters(meters, place, quantities, unit_prices, untranscribed, assumed):
+def calls_of(db, span, calendar, places, models):
+    """Yield (place, day, *METERED_BY, ts, *tokens) of each call of these models."""
+    names = ('place', calendar.day_sql(span, 'ts')) + METERED_BY + ('ts',) + TOKEN_COLUMNS
+    for model in models:
+        yield from db.execute('select %s from calls where model = ? and ts >= ? and ts < ?%s'
+                              % (', '.join(names), within(places)), (model, span.since, span.until))
+
+
+def add_meters(meters, row, arms, quantities, unit_prices):
+    place, day, _, model, _, untranscribed, assumed = row[:7]
+    date, arm = utc_date(day), arms[place].name
     for meter, (quantity, price) in enumerate(zip(quantities, unit_prices)):
         if quantity:
-            key = place + (meter, price)
+            key = date, arm, model, meter, price
             held = meters.get(key)
             if held is None:
                 held = meters[key] = [0, 0, 0]

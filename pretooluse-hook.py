@@ -60,7 +60,10 @@ def read_payload():
 
 def load(path):
     """budget-check.py as a module; its bytecode is cached beside it."""
-    from importlib.machinery import SourceFileLoader
+    try:
+        from _frozen_importlib_external import SourceFileLoader    # what importlib.machinery gives, without its imports
+    except ImportError:
+        from importlib.machinery import SourceFileLoader
     module = type(sys)('budget_check')
     module.__file__ = path
     sys.modules['budget_check'] = module

@@ -21,6 +21,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -613,7 +614,12 @@ class Runner:
     def run(self, argv, stdin=b''):
         self._give(stdin)
         began = time.perf_counter()
-        status = self._wait(self._start(argv))
+        started = self._start(argv)
+        try:
+            status = self._wait(started)
+        except BaseException:                   # it must not go on writing where we clean up
+            stop(started)
+            raise
         return Run(time.perf_counter() - began, status, self._read(self._stdout), self._read(self._stderr))
 
     def peak_bytes(self, argv, stdin=b''):
@@ -648,6 +654,15 @@ class Runner:
     def _read(self, path):
         with open(path, 'rb') as file:
             return file.read().decode('utf-8', 'replace')
+
+
+def stop(started):
+    if hasattr(started, 'kill'):
+        started.kill()
+        started.wait()
+    else:
+        os.kill(started, signal.SIGKILL)
+        os.waitpid(started, 0)
 
 
 def marked_processes(seen):
@@ -1166,4 +1181,5 @@ def main(arguments=None):
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))      # so that what was written is removed
     sys.exit(main())

@@ -199,7 +199,7 @@ class Gate(unittest.TestCase):
         return json.loads(out.getvalue())['arms'][0]
 
     def reserved(self):
-        return self.check()['reserved_usd']
+        return self.check().get('reserved_usd', 0)
 
     def age(self, seconds):
         """Make every reservation older."""
