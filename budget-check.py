@@ -429,7 +429,8 @@ def claude_mark(source, record, state, batch):
             break
     ts = max(filter(None, (ts, state.get('ts'))), default=source.mtime_ms)
     family = record.get('startTime')
-    batch.mark(session, ts, cwd or state.get('cwd'), family if type(family) is int else None, totals)
+    known = type(family) is int and 0 <= family < 1 << 53
+    batch.mark(session, ts, cwd or state.get('cwd'), family if known else None, totals)
 
 
 # ---- prices --------------------------------------------------------------------------------
@@ -1101,9 +1102,11 @@ def resolve_place(cwd, home):
     out of a cap); a repo that is the home folder, or lies above it, is not looked at."""
     if not cwd.startswith('/') and os.sep == '/':
         return Place(cwd, cwd, cwd, False)                 # recorded on another kind of system
-    path, root = os.path.realpath(cwd), None
-    above = os.path.realpath(home)
-    folder = path
+    try:
+        path, above = os.path.realpath(cwd), os.path.realpath(home)
+    except ValueError:                                     # this locale cannot say it to the system
+        return Place(cwd, cwd, cwd, False)
+    folder, root = path, None
     while folder != os.path.dirname(folder):
         if folder != above and not above.startswith(folder + os.sep):
             root = repo_at(folder) or root
@@ -3268,11 +3271,11 @@ def gate(text, environ, folder):
             raise UserError('the hook got no payload that it can read (%s)' % unread)
         if may_apply and not request.cwd:
             raise UserError('the payload names no folder, and the working folder has gone')
-        arm = match_arm(budgets, resolve_place(request.cwd, home)) if may_apply else None
+        arm = arm_of_request(request, budgets, environ, home) if may_apply else None
         if arm is None:
             may_apply = False
             return 0, '', ''
-        answer = decide(request, budgets, arm, environ, folder)
+        answer = guard(request, budgets, arm, environ, folder, home) or decide(request, budgets, arm, environ, folder)
     except BaseException as error:
         if not may_apply:
             return 0, '', ''
@@ -3283,6 +3286,18 @@ def gate(text, environ, folder):
     if not request.cli and answer.refused:                 # no payload, so no agent whose words we know
         return 2, '', answer.reason + ' ' + answer.told
     return ANSWERS.get(request.cli, answer_claude)(request, answer)
+
+
+def arm_of_request(request, budgets, environ, home):
+    """The arm that a request is made in; UserError where its own repo says which files decide about it.
+
+    A repo's settings can set an agent's environment, and a client's repo must not raise its own cap."""
+    place = resolve_place(request.cwd, home)
+    for name in ('ARMLEDGER_BUDGETS', 'ARMLEDGER_PRICES', 'ARMLEDGER_HOME'):
+        named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
+        if named and place.root != os.path.realpath(home) and (named + os.sep).startswith(place.root + os.sep):
+            raise UserError('$%s names a file in the repo whose cap it decides about: keep it elsewhere' % name, named)
+    return match_arm(budgets, place)
 
 
 def answer_error(error, request, budgets, ledger_path):
@@ -3317,6 +3332,7 @@ def decide(request, budgets, arm, environ, folder):
         standing = bring_up(ledger, budgets, arm, prices, environ, now_ms)
         if too_near(standing, expensive) and wait_for_response(ledger, request):
             standing = bring_up(ledger, budgets, arm, prices, environ, now_ms)
+        notify(ledger, budgets, standing, prices, now_ms)
         answer = answer_for(request, budgets, standing, expensive)
         if expensive and not answer.refused and arm.entry.action == 'hard_stop':
             answer = reserve(ledger, request, budgets, standing, now_ms)
@@ -3454,14 +3470,1226 @@ def how_to_lift(budgets, standing):
 
 
 def describe_standing(standing):
-    worst = standing.verdict.worst
-    return '%s has spent %s of its %s cap %s (%s %%: %s; an estimate at list price)' % (
-        printable(standing.arm.name, 60), dollars(worst.spent), dollars(worst.cap),
-        WINDOW_WORDS[worst.window], format_percent(worst.pct) if worst.pct is not None else '-', worst.tier)
+    return describe_window(standing.arm, standing.verdict.worst)
 
 
 def home_of(environ):
     return environ.get('HOME') or os.path.expanduser('~')
+
+
+# ---- tampering: what an agent may not do to its own cap ------------------------------------
+#
+# A tripwire, not a sandbox. Edits by the agents' own tools are known by the file that they name.
+# Of a shell command only the words are known: each one that leads to a protected file counts,
+# unless the command that it stands in is one that only reads.
+
+EDITORS = ('Write', 'Edit', 'MultiEdit', 'NotebookEdit')
+PATCHERS = ('apply_patch',)
+SHELLS = ('Bash', 'exec_command', 'shell', 'shell_command', 'local_shell', 'unified_exec', 'write_stdin', 'PowerShell',
+          'Monitor')
+MCP_EDITS = ('write', 'edit', 'create', 'move', 'rename', 'delete', 'remove', 'replace', 'insert', 'patch', 'append')
+PATH_KEYS = ('file_path', 'notebook_path', 'path', 'relative_path', 'source', 'destination')
+COMMAND_KEYS = ('command', 'cmd', 'script', 'chars')
+SCRIPTS = ('budget-check.py', 'cost-report.py', 'pretooluse-hook.py')
+OWN_FILES = ('__pycache__', '.armledger-install.json')
+RUNNABLE = SCRIPTS[:2]           # an agent may ask what it has spent
+LOG_ENDINGS = ('.jsonl', '.jsonl.zst', '.meta.json')
+LONGEST_COMMAND = 20000          # characters that are looked at; of more, the lines that name something protected
+MOST_WORDS = 200                 # after so many, only words that name something protected are looked up
+DEEPEST_COMMAND = 4              # commands in quotes in commands in quotes
+
+READERS = frozenset((
+    'cat', 'less', 'more', 'head', 'tail', 'grep', 'egrep', 'fgrep', 'zgrep', 'rg', 'ls', 'stat', 'wc', 'diff', 'cmp',
+    'file', 'sha256sum', 'shasum', 'md5sum', 'test', '[', '[[', 'echo', 'printf', 'jq', 'realpath', 'readlink', 'du',
+    'basename', 'dirname', 'cd', 'pushd', 'popd', 'pwd', 'for', 'case', 'in', 'which', 'type', 'true', ':',
+    'cut', 'nl'))
+GIT_READERS = frozenset(('commit', 'log', 'diff', 'show', 'status', 'add', 'grep', 'blame', 'tag', 'ls-files'))
+PREFIXES = frozenset(('sudo', 'env', 'time', 'command', 'exec', 'nohup', 'builtin', 'nice', 'then', 'do', 'else', 'if',
+                      'elif', 'while', 'until', '!', '{', '}', 'fi', 'done'))
+DESTROYERS = frozenset((
+    'rm', 'mv', 'find', 'rsync', 'chmod', 'chown', 'chgrp', 'shred', 'trash', 'xargs', 'parallel', 'ln'))
+COPIERS = frozenset(('cp', 'mv', 'ln', 'install', 'rsync', 'scp'))
+UNPACKERS = frozenset(('tar', 'unzip', 'cpio', '7z', 'bsdtar', 'patch'))
+BLIND = frozenset((
+    'xargs', 'parallel', 'sh', 'bash', 'zsh', 'dash', 'eval', 'source', '.', 'rm', 'mv', 'tee', 'truncate', 'shred',
+    'unlink', 'dd'))
+FIND_WRITES = ('-delete', '-exec', '-ok', '-fprint', '-fls')
+
+# Patterns are compiled when they are needed: most calls need none.
+PYTHON = r'(?:python|pypy)[\d.]*(?:\.exe)?$'
+TOKEN = (
+    r'[^\S\n]*(?:(?P<comment>#[^\n]*)|(?P<redirect>(?:\d+|&)?(?:>>|>\||<>|<<<|<<-?|[<>])&?)'
+    r'|(?P<end>\n|;;?|&&?|\|[|&]?|[()`])'
+    r'|(?P<word>(?:[^\s"\'\\;&|()<>`]|\\.|"(?:[^"\\]|\\.)*"|\'[^\']*\')+)|(?P<rest>.))')
+QUOTED = r'\\(\n)|\\(.)|"((?:[^"\\]|\\.)*)"|\'([^\']*)\''
+PIECE = r'[^\s"\'`;|&<>(),=:]+'
+VARIABLE = r'\$(?:(\w+)|\{(\w+)\})'
+PATCHED = r'(?m)^[ \t]*\*\*\* (?:Add File|Update File|Delete File|Move to): *(.+?)[ \t\r]*$'
+UNQUOTE = {ord(char): None for char in '"\'\\'}
+SPLIT = {ord(char): ' ' for char in '`;|&<>(),=:'}
+
+# Settings that the gate depends on: whether hooks run, with which surroundings, and whether transcripts are kept.
+GUARDED_SETTINGS = ('hooks', 'disableAllHooks', 'allowManagedHooksOnly', 'cleanupPeriodDays')
+GUARDED_VARIABLES = ('ARMLEDGER_', 'CLAUDE_CONFIG_DIR', 'CODEX_HOME', 'XDG_STATE_HOME', 'HOME', 'USERPROFILE', 'PATH',
+                     'PYTHON', 'LD_', 'DYLD_')
+GUARDED_WORDS = GUARDED_SETTINGS + GUARDED_VARIABLES[:3]
+OWN_SETTINGS = ('settings.json', 'settings.local.json')
+
+
+class Protected:
+    """The files that a cap rests on. A path is known by what it leads to (device and inode), else by its folder
+    and name, so links, `..` and other spellings make no difference; a file that is yet to come counts too."""
+
+    def __init__(self, files, trees, settings, logs, home, environ):
+        self.files, self.trees, self.settings, self.logs = files, trees, settings, logs
+        self.home, self.environ, self.looked, self.on_hooks = home, environ, 0, False
+        self.found = self.below = self.own = self.real = self.known = None
+        self.names = {os.path.basename(path).lower() for path in list(files) + settings} - {'hooks'} | \
+            {'.claude', '.codex', '.jsonl', '__pycache__', 'install.py', 'config.toml'}
+
+    def what(self, path):
+        """What a path would change, None if nothing that is protected."""
+        if self.found is None:
+            self.found = {one: what for file, what in self.files.items() for one in identities(file)}
+            self.below = {one: what for tree, what in self.trees.items() for one in identities(tree) if len(one) == 2}
+        for one in identities(path):
+            if one in self.found:
+                return self.found[one]
+            if len(one) == 3 and one[:2] in self.below:
+                return self.below[one[:2]]
+        return self.log(path)
+
+    def may_be(self, path):
+        """A quick look at a path without a protected name: a link, another name of such a file, a pattern."""
+        if has_wildcard(path) or '{' in path:
+            head = os.path.realpath(re.split(r'[*?[{]', path, 1)[0].rpartition('/')[0] or '/')
+            return any(real.startswith(head) for real, _ in self.reals())
+        try:
+            status = os.lstat(path)
+        except (OSError, ValueError):
+            return False
+        if self.known is None:
+            self.known = {one[:2] for path in list(self.files) + self.settings for one in identities(path, False)}
+        return status.st_mode & 0o170000 == 0o120000 or (status.st_dev, status.st_ino) in self.known
+
+    def log(self, path, any_name=False):
+        """What is deleted or rewritten before it was metered would never be. An agent's memory folder is its own."""
+        if not any_name and not path.endswith(LOG_ENDINGS):
+            return None
+        path = os.path.realpath(path)
+        for root in self.logs:
+            root = os.path.realpath(root)
+            if path.startswith(root + os.sep):
+                return None if path[len(root):].split(os.sep)[2:3] == ['memory'] else 'the session logs'
+        return None
+
+    def own_settings(self, path):
+        """Whether it is the user's settings file, which wires the gate."""
+        if self.own is None:
+            self.own = {one for own in self.settings for one in identities(own)}
+        return not self.own.isdisjoint(identities(path))
+
+    def reals(self):
+        """[(real path, what)] of all that is protected."""
+        if self.real is None:
+            memo = {}
+            self.real = [(real_folder(path, memo), what) for path, what in self.files.items()]
+            self.real += [(real_folder(path, memo), 'the settings that wire the gate') for path in self.settings]
+            self.real += [(real_folder(path, memo), 'the session logs') for path in self.logs]
+        return self.real
+
+    def above(self, path):
+        """What lies below a folder that is taken away."""
+        path = os.path.realpath(path).rstrip(os.sep)
+        return next((what for real, what in self.reals() if (real + os.sep).startswith(path + os.sep)), None) \
+            or self.log(path, True)
+
+    def fitting(self, pattern):
+        """What a shell's pattern may stand for."""
+        try:
+            pattern = resolve_head(pattern, {})
+            fits = glob_matcher(pattern)
+        except (re.error, ValueError):
+            return None
+        found = next((what for real, what in self.reals() if fits(folded(real))), None)
+        head = re.split(r'[*?[]', pattern, 1)[0]
+        if found or not any((head + os.sep).startswith(os.path.realpath(root) + os.sep) for root in self.logs):
+            return found
+        return None if '/memory/' in pattern else 'the session logs'
+
+
+def identities(path, by_name=True):
+    """(device, inode) of what a path leads to, and (device, inode, name) of the folder that it stands in."""
+    try:
+        status = os.stat(path)
+        yield status.st_dev, status.st_ino
+    except (OSError, ValueError):
+        if by_name and os.path.islink(path):               # it leads to a file that is yet to come
+            path = os.path.realpath(path)
+    if not by_name:
+        return
+    folder, name = os.path.split(path.rstrip(os.sep))
+    try:
+        status = os.stat(folder or os.sep)
+        yield status.st_dev, status.st_ino, name.lower()
+    except (OSError, ValueError):
+        pass
+
+
+def protected_paths(budgets, ledger_path, environ, folder, home):
+    """What an agent may not change, and where it would be looked for. `folder`: where the scripts lie."""
+    logs = [root for agent in AGENTS for root in agent.roots(environ, home)]
+    configs = [os.path.dirname(root) for root in claude_roots(environ, home)]
+    codex = os.path.dirname(codex_roots(environ, home)[0])
+    hooks = [folder] + [config + '/hooks' for config in configs if os.path.isdir(config + '/hooks')]
+    files = {path + ending: 'the ledger' for path in (ledger_path,) for ending in ('', '-wal', '-shm', '-journal')}
+    files.update({os.path.dirname(ledger_path): 'the ledger', find_prices(None, environ, folder): 'the price list'})
+    for where in hooks:
+        files.update({os.path.join(where, name): 'the gate' for name in SCRIPTS + OWN_FILES})
+        files[where] = 'the gate'
+    files.update(dict.fromkeys(filter(None, (budgets.name, folder + '/budgets.yaml', home + '/.claude/budgets.yaml',
+                                             budgets.spend_json)), 'the caps'))
+    files[codex + '/hooks.json'] = 'the settings that wire the gate'
+    return Protected(files, {os.path.join(where, '__pycache__'): 'the gate' for where in hooks},
+                     [os.path.join(config, name) for config in configs for name in OWN_SETTINGS], logs, home, environ)
+
+
+def tampering(request, protected):
+    """What a tool would change that a cap rests on: (what, the path or word that names it); None if nothing."""
+    values = request.tool_input if type(request.tool_input) is dict else {'command': request.tool_input}
+    if request.event != 'PreToolUse':
+        return None
+    if request.tool in EDITORS or is_mcp_edit(request.tool):
+        paths = [values.get(key) for key in PATH_KEYS]
+        return edits_tamper(request, [path for path in paths if type(path) is str], values, protected)
+    if request.tool in PATCHERS:
+        return edits_tamper(request, re.findall(PATCHED, all_text(values)), values, protected)
+    if request.tool in SHELLS:
+        text = '\n'.join(command_text(values.get(key)) for key in COMMAND_KEYS if values.get(key))
+        folder = values.get('workdir') or values.get('cwd')
+        cwd = resolve_word(folder, request.cwd, protected) if type(folder) is str else request.cwd
+        protected.on_hooks = speaks_of_hooks(text)
+        if may_tamper(text, cwd, protected):
+            return shell_tampers(shortened(text, protected), [cwd], protected)
+    return None
+
+
+def is_mcp_edit(tool):
+    return tool[:5] == 'mcp__' and any(word in tool.lower() for word in MCP_EDITS)
+
+
+def speaks_of_hooks(text):
+    return any(word in text for word in GUARDED_WORDS)
+
+
+def may_tamper(text, cwd, protected):
+    """Whether a command is worth a closer look: it names or leads to something protected, or takes folders away.
+
+    This is all that most commands get, so it is a matter of a tenth of a millisecond."""
+    flat = text.translate(UNQUOTE).lower()
+    if any(name in flat for name in protected.names):
+        return True
+    words = flat[:LONGEST_COMMAND].translate(SPLIT).split()
+    if not DESTROYERS.isdisjoint(words) or not UNPACKERS.isdisjoint(words) or 'make' in words and 'install' in flat:
+        return True
+    words = text[:LONGEST_COMMAND].translate(UNQUOTE).translate(SPLIT).split()[:MOST_WORDS]
+    bases = dict.fromkeys([cwd] + [resolve_word(after, cwd, protected)
+                                   for word, after in zip(words, words[1:]) if word in ('cd', 'pushd')])
+    return any(protected.may_be(resolve_word(word, base, protected)) for word in set(words) for base in bases)
+
+
+def answer_tampering(request, arm, found):
+    what, name = found[0], printable(found[1], 300)
+    tool = printable(request.tool, 60)
+    return Answer(True, 'armledger: this would change %s (%s), which the cap of %s rests on, so %s is refused. Do not '
+                  'retry it or look for a way around it; if it is needed, ask the user to do it.'
+                  % (what, name, printable(arm.name, 60), tool),
+                  'armledger refused %s, which would have changed %s (%s). If you want that, do it yourself, outside '
+                  'of the agent.' % (tool, what, name), False)
+
+
+def all_text(value, depth=0):
+    """Every text in a tool's input."""
+    if type(value) is str:
+        return value
+    parts = value.values() if type(value) is dict else value if type(value) is list else ()
+    return '\n'.join(all_text(part, depth + 1) for part in parts) if depth < 20 else ''
+
+
+def command_text(value):
+    """A command line; a list of arguments is quoted as a shell would want it."""
+    if type(value) is list:
+        return ' '.join("'%s'" % one.replace("'", "'\\''") for one in value if type(one) is str)
+    return value if type(value) is str else ''
+
+
+def shortened(text, protected):
+    if os.sep == '\\':
+        text = text.replace('\\', '/')
+    if len(text) <= LONGEST_COMMAND:
+        return text
+    rest = text[LONGEST_COMMAND // 2:].split('\n')
+    lines = [line[-4000:] for line in rest if any(name in line.lower() for name in protected.names)]
+    return text[:LONGEST_COMMAND // 2] + '\n' + '\n'.join(lines)[:LONGEST_COMMAND]
+
+
+# ---- tampering: edits ----------------------------------------------------------------------
+
+def edits_tamper(request, paths, values, protected):
+    for name in paths:
+        path = resolve_word(name, request.cwd, protected)
+        what = protected.what(path)
+        if what:
+            return what, path
+        own = protected.own_settings(path)
+        if (own or is_agent_settings(path)) and changes_settings(request, path, values, own):
+            return 'the settings that wire the gate', path
+    return None
+
+
+def is_agent_settings(path):
+    """A settings file that an agent reads: a project's, or its own."""
+    folder, name = os.path.split(path.lower())
+    return name in OWN_SETTINGS and os.path.basename(folder) == '.claude' or \
+        name == 'config.toml' and os.path.basename(folder) == '.codex'
+
+
+def changes_settings(request, path, values, own):
+    """Whether an edit changes what the gate depends on; where that can't be told, whether it speaks of it."""
+    try:
+        with open(path, encoding='utf-8-sig') as stream:
+            before = stream.read(LARGEST_BUDGETS)
+    except FileNotFoundError:
+        before = ''
+    except (OSError, ValueError):
+        return True
+    after = edited_text(request.tool, values, before) if path.endswith('.json') else None
+    try:
+        if after is not None:
+            return guarded_settings(before) != guarded_settings(after)
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        if own:
+            return True                                    # settings that can't be read wire nothing
+    return speaks_of_hooks(all_text(values))
+
+
+def edited_text(tool, values, text):
+    """The text of a file after Write, Edit or MultiEdit; None if that can't be told."""
+    if tool == 'Write':
+        return values.get('content') if type(values.get('content')) is str else None
+    for edit in values['edits'] if type(values.get('edits')) is list else [values]:
+        old, new = (edit.get('old_string'), edit.get('new_string')) if type(edit) is dict else (None, None)
+        if type(old) is not str or type(new) is not str:
+            return None
+        text = text.replace(old, new, -1 if edit.get('replace_all') else 1) if old else new
+    return text
+
+
+def guarded_settings(text):
+    settings = json.loads(text) if text.strip() else {}
+    variables = settings.get('env') or {}
+    return [settings.get(name) for name in GUARDED_SETTINGS] + \
+        [(name, variables[name]) for name in sorted(variables) if name.startswith(GUARDED_VARIABLES)]
+
+
+# ---- tampering: shell commands -------------------------------------------------------------
+
+def shell_tampers(text, bases, protected, depth=0):
+    """(what, word) of the first command that may change something protected.
+
+    Paths are looked up from the working folder and from each folder that the commands change to."""
+    seen, blind, variables = None, False, {}
+    for words, targets in commands_of(text):
+        program, arguments = program_of(words, variables)
+        for target in targets:
+            found = look_up(target, bases, protected, variables, '')
+            if found:
+                return found
+        if program in ('cd', 'pushd'):
+            bases += [resolve_word(expand(word, variables), bases[-1], protected) for word in arguments[:1]]
+        found = installs(program, arguments, bases, protected, variables) or \
+            names_protected(program, words, arguments, bases, protected, variables)
+        if found and not only_reads(program, arguments, found, bases, protected, variables):
+            return found
+        for inner in substitutions(words) if depth < DEEPEST_COMMAND else ():
+            inner = shell_tampers(inner, list(bases), protected, depth + 1)
+            if inner:
+                return inner
+        seen = seen or found
+        blind = blind or program in BLIND and (program in ('xargs', 'parallel') or not arguments
+                                               or any('$' in word or '`' in word for word in arguments))
+    return seen if blind else None
+
+
+def commands_of(text):
+    """[(words, files that are written to)] of the simple commands; what can't be told apart is one of its own."""
+    commands, words, targets, delimiters, redirect, at = [], [], [], [], '', 0
+    token_at = re.compile(TOKEN, re.S).match
+    while at < len(text):
+        token = token_at(text, at)
+        if not token:
+            break                                          # only spaces are left
+        at, kind = token.end(), token.lastgroup
+        if kind == 'rest':
+            words = words + ['\0'] + [text[at - 1:]]       # a quote that is not closed
+            break
+        if kind == 'redirect':
+            redirect = token.group('redirect')
+        elif kind == 'word' and redirect:
+            word, redirect = token.group('word'), redirect.lstrip('0123456789')
+            if redirect in ('<<', '<<-'):
+                delimiters.append(unquoted(word))
+            elif redirect == '<<<':
+                words.append(word)
+            elif redirect not in ('<', '<&'):
+                targets.append(word)
+            redirect = ''
+        elif kind == 'word':
+            words.append(token.group('word'))
+        elif kind == 'end':
+            if token.group('end') == '\n':
+                at = skip_documents(text, at, delimiters, words)
+                delimiters = []
+            commands.append((words, targets))
+            words, targets, redirect = [], [], ''
+    return commands + [(words, targets)]
+
+
+def skip_documents(text, at, delimiters, words):
+    """Behind the here-documents that begin at a line; their text goes to the command, unless that only copies it."""
+    for delimiter in delimiters:
+        end = re.compile(r'(?m)^[ \t]*%s[ \t]*$' % re.escape(delimiter)).search(text, at)
+        if program_of(words, {})[0] not in ('cat', 'tee', 'git', 'gh'):
+            words.append(text[at:end.start() if end else len(text)])
+        at = min(end.end() + 1, len(text)) if end else len(text)
+    return at
+
+
+def unquoted(word):
+    if '"' not in word and "'" not in word and '\\' not in word:
+        return word
+    return re.sub(QUOTED, lambda found: '' if found.group(1) else found.group(2) or (
+        found.group(3) or '').replace('\\"', '"') or found.group(4) or '', word, flags=re.S)
+
+
+def program_of(words, variables):
+    """(name of the program, its arguments), behind `sudo`, `do`, `A=b` and their like."""
+    words = [unquoted(word) for word in words]
+    for n, word in enumerate(words):
+        name, equals, value = word.partition('=')
+        if equals and name.isidentifier():
+            variables[name] = value
+        elif word not in PREFIXES and not (n and word[:1] == '-' and words[n - 1] in PREFIXES):
+            return os.path.basename(word) if word != '.' else word, words[n + 1:]
+    return '', []
+
+
+def expand(word, variables):
+    if '$' not in word:
+        return word
+    return re.sub(VARIABLE, lambda found: variables.get(found.group(1) or found.group(2), found.group()), word)
+
+
+def resolve_word(word, base, protected):
+    """The path that a word stands for, seen from a folder."""
+    word = word.rstrip('\n').replace('\0', '')
+    if '$' in word:
+        word = re.sub(VARIABLE, lambda found: protected.home if (found.group(1) or found.group(2)) == 'HOME' else
+                      protected.environ.get(found.group(1) or found.group(2), found.group()), word)
+    if word[:7] == 'file://':
+        word = word[7:]
+    return os.path.join(base, expand_home(word, protected.home))
+
+
+def names_protected(program, words, arguments, bases, protected, variables):
+    """(what, word) of the first word in a command that leads to something protected."""
+    reach = 'destroys' if program in DESTROYERS else 'unpacks' if program in UNPACKERS else ''
+    copies = program in COPIERS and len(arguments) > 1
+    into = next((arguments[n + 1] for n, word in enumerate(arguments[:-1]) if word in ('-t', '--target-directory')),
+                arguments[-1]) if copies else ''
+    for word in words:
+        word = unquoted(word)
+        # What is moved into a folder above is not a danger to what it holds, except by its name.
+        found = look_up(word, bases, protected, variables, '' if copies and word == into else reach)
+        if not found and copies and word != into and word[:1] != '-':
+            inside = into.rstrip('/') + '/' + os.path.basename(word.rstrip('/'))
+            found = look_up(inside, bases, protected, variables, '')
+        if found:
+            return found
+    return None
+
+
+def look_up(word, bases, protected, variables, reach):
+    word = expand(unquoted(word), variables)
+    pieces = re.findall(PIECE, word)
+    for piece in pieces if pieces == [word] else [word] + pieces:
+        protected.looked += 1
+        if protected.looked > MOST_WORDS and not any(name in piece.lower() for name in protected.names):
+            continue
+        for base in bases:
+            what = look_at(resolve_word(piece, base, protected), protected, reach)
+            if what:
+                return what, piece[:300]
+    return None
+
+
+def look_at(path, protected, reach):
+    """What a path in a command leads to; `reach` is what the command does to folders."""
+    if len(path) > 4096:
+        return None
+    if '{' in path:
+        path = re.sub(r'\{[^{}]*\}', '*', path)
+    if has_wildcard(path):
+        return protected.fitting(path)
+    what = protected.what(path)
+    if not what and (protected.own_settings(path) or protected.on_hooks and is_agent_settings(path)):
+        what = 'the settings that wire the gate'
+    if not what and '$' in path:
+        end = path[path.rfind('$'):].partition('/')[2]
+        if '/' in end:                                     # an unknown variable may stand for the right folder
+            what = next((what for real, what in protected.reals() if real.endswith('/' + end)), None)
+    if not what and reach == 'destroys':
+        what = protected.above(path)
+    if not what and reach == 'unpacks':
+        what = next((what for real, what in protected.reals() if os.path.dirname(real) == os.path.realpath(path)), None)
+    return what
+
+
+def only_reads(program, arguments, found, bases, protected, variables):
+    if '\0' in arguments:
+        return False
+    if program in READERS:
+        return True
+    if program == 'find':
+        return not any(word.startswith(FIND_WRITES) for word in arguments)
+    if program == 'sed':
+        return not any(word[:2] == '-i' or word[:10] == '--in-place' or 'w ' in word for word in arguments)
+    if program in ('git', 'gh'):
+        return (program == 'gh' or arguments[:1] and arguments[0] in GIT_READERS) and \
+            not any(word.startswith('--output') for word in arguments)
+    if program == 'cp':
+        return not look_up(arguments[-1], bases, protected, variables, '') and '-t' not in arguments and \
+            not look_up(arguments[-1].rstrip('/') + '/' + os.path.basename(found[1]), bases, protected, variables, '')
+    return runs_a_script(program, arguments, bases, protected, variables)
+
+
+def runs_a_script(program, arguments, bases, protected, variables):
+    """Whether it asks budget-check.py or cost-report.py a question, and touches nothing else."""
+    if re.match(PYTHON, program):
+        options = [word for word in arguments if word[:1] == '-']
+        words = arguments[next((n for n, word in enumerate(arguments) if word[:1] != '-'), len(arguments)):]
+        if not words or any(word in ('-c', '-m') for word in options[:len(arguments) - len(words)]):
+            return False
+        program, arguments = os.path.basename(words[0]), words[1:]
+    if program not in RUNNABLE or any('--rebuild'.startswith(word) and len(word) > 2 for word in arguments):
+        return False
+    named = ('--budgets', '--prices', '--ledger')
+    rest = [word for n, word in enumerate(arguments)
+            if not (n and arguments[n - 1] in named) and not word.startswith(tuple(name + '=' for name in named))]
+    return not any(look_up(word, bases, protected, variables, '') for word in rest)
+
+
+def installs(program, arguments, bases, protected, variables):
+    """The installer takes the gate away, or puts another in its place."""
+    if program in ('make', 'gmake') and any('install' in word for word in arguments):
+        folders = bases + [resolve_word(expand(word, variables), base, protected)
+                           for word in arguments for base in bases]
+        if any(os.path.isfile(os.path.join(folder, '.make', 'install.py')) and
+               os.path.isfile(os.path.join(folder, 'budget-check.py')) for folder in folders):
+            return 'the gate', 'make ' + ' '.join(arguments)
+    if re.match(PYTHON, program) and any(word.replace('\\', '/').endswith('.make/install.py') for word in arguments):
+        return 'the gate', 'install.py'
+    return None
+
+
+def substitutions(words):
+    """Commands in a command's quotes: $(...), `...`, and what `sh -c` and its like are given."""
+    for word in words:
+        if '$(' in word or '`' in word:
+            word = unquoted(word)
+            for found in re.finditer(r'[$<>]\((.*)\)|`([^`]*)`', word, re.S):
+                yield found.group(1) or found.group(2) or ''
+    if len(words) > 2 and os.path.basename(unquoted(words[0])) in ('sh', 'bash', 'zsh', 'dash'):
+        yield from (unquoted(word) for word in words[1:] if ' ' in word)
+
+
+def guard(request, budgets, arm, environ, folder, home):
+    """The refusal of a tool that would lift the cap it runs under; None if it wouldn't."""
+    if arm.entry.action != 'hard_stop':
+        return None
+    found = tampering(request, protected_paths(budgets, find_ledger(None, environ, home), environ, folder, home))
+    return answer_tampering(request, arm, found) if found else None
+
+
+# ---- alerts that reach a person ------------------------------------------------------------
+
+NOTIFY_SECONDS = 60              # a command that takes longer is ended, and has failed
+NOTIFY_FAILURES = 'notify-failures.jsonl'
+LARGEST_FAILURES = 1 << 20       # bytes
+
+# Runs the command by itself, long after its starter is gone. The command is the user's own text; all
+# that is told goes to its standard input, so nothing from logs or names is ever part of a command line.
+NOTIFIER = '''
+import subprocess, sys
+command, path, failure, seconds = sys.argv[1:]
+try:
+    code = subprocess.run(command, shell=True, timeout=float(seconds), stdout=-3, stderr=-3).returncode
+except subprocess.TimeoutExpired:
+    code = '"no end in %s s"' % seconds
+except BaseException as error:
+    code = '"%s"' % type(error).__name__
+if code:
+    with open(path, 'a') as stream:
+        stream.write(failure[:-1] + ', "code": %s}\\n' % code)
+'''
+
+
+def notify(ledger, budgets, standing, prices, now_ms):
+    """Run the arm's notify command for each window that has come to a tier above ok, once.
+
+    It is started and left alone: the caller waits for neither its work nor its end."""
+    command = standing.arm.entry.notify or budgets.notify
+    if not command:
+        return
+    for one in standing.verdict.windows:
+        if one.tier == 'ok':
+            continue
+        key = json.dumps(['notify', standing.arm.name, one.window, one.start, one.tier])
+        if not ledger.one('select 1 from notices where key = ?', key) and \
+                ledger.db.execute('insert or ignore into notices values (?, ?)', (key, now_ms)).rowcount > 0:
+            start_notifier(command, notice_json(standing, one, budgets, prices),
+                           {'ts': now_ms, 'arm': standing.arm.name, 'tier': one.tier}, ledger)
+
+
+def notice_json(standing, one, budgets, prices):
+    """What the command reads: the words as `text`, the window that rose, and the arm's whole verdict."""
+    return dict({'text': 'armledger: %s.' % describe_window(standing.arm, one), 'arm': standing.arm.name,
+                 'window': one.window, 'tier': one.tier}, **verdict_json([standing], budgets, prices, []))
+
+
+def describe_window(arm, one):
+    return '%s has spent %s of its %s cap %s (%s %%: %s; an estimate at list price)' % (
+        printable(arm.name, 60), dollars(one.spent), dollars(one.cap), WINDOW_WORDS[one.window],
+        format_percent(one.pct) if one.pct is not None else '-', one.tier)
+
+
+def start_notifier(command, notice, failure, ledger):
+    import subprocess
+    path = os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES)
+    try:
+        runner = subprocess.Popen(
+            [sys.executable or 'python3', '-IS', '-c', NOTIFIER, command, path, json.dumps(failure), str(NOTIFY_SECONDS)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            cwd=ledger.home if os.path.isdir(ledger.home) else None,           # never a client's repo
+            creationflags=0x8 | 0x200 if os.name == 'nt' else 0)               # detached, in a group of its own
+        runner.stdin.write(format_json(notice).encode('utf-8', 'replace') + b'\n')     # it fits into a pipe
+        runner.stdin.close()
+        runner.returncode = 0                              # it outlives us: there is nothing to wait for
+    except (OSError, ValueError) as error:
+        with open(path, 'a') as stream:
+            stream.write(json.dumps(dict(failure, code=getattr(error, 'strerror', None) or str(error))) + '\n')
+
+
+def notify_failures(ledger, arms=None):
+    """Warnings for notify commands that failed since this was last asked; `arms`: of these names alone."""
+    try:
+        with open(os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES), 'rb') as stream:
+            lines = stream.read(LARGEST_FAILURES).split(b'\n')
+    except OSError:
+        return []
+    failed = {}
+    for number, line in enumerate(lines):
+        record = parse_line(line)
+        if record is None or type(record.get('ts')) is not int or arms is not None and record.get('arm') not in arms:
+            continue
+        key = json.dumps(['notify failed', number, record['ts'], str(record.get('arm'))])
+        if not ledger.one('select 1 from notices where key = ?', key):
+            ledger.db.execute('insert or ignore into notices values (?, ?)', (key, record['ts']))
+            failed.setdefault(str(record.get('arm')), []).append(record)
+    return [describe_failures(arm, records) for arm, records in failed.items()]
+
+
+def describe_failures(arm, records):
+    last = records[-1]
+    return 'the notify command of %s failed %s (exit code %s), last at %s, when the arm came to %s; see what it ' \
+           'says: echo "{}" | COMMAND' % (printable(arm, 60), '%d times' % len(records) if len(records) > 1 else 'once',
+                                    printable(str(last.get('code')), 60), format_time(last['ts']),
+                                    printable(str(last.get('tier')), 20))
+
+
+# ---- Claude Code's status line -------------------------------------------------------------
+
+STATUS_SECONDS = 2.0             # a line that comes later is of no use
+STATUS_BAR = 10                  # characters
+
+
+class StatusOptions(Record):
+    """What the command line would say if it were read: that takes longer than the line."""
+
+    __slots__ = ('budgets', 'prices', 'ledger', 'now_ms', 'home')
+
+
+def statusline(options=None):
+    """Print one short line for the payload on stdin; always exit code 0, and empty where no cap applies."""
+    options = options or StatusOptions(None, None, None, int(time.time() * 1000), home_of(os.environ))
+    try:
+        text = b'{}' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
+        standing = standing_of_status(status_folders(text), options)
+        line = format_status(standing, 'NO_COLOR' not in os.environ) if standing else ''
+    except Exception as error:
+        ledger = options.ledger or find_ledger(None, os.environ, options.home)
+        line = 'armledger: ? ' + printable(error_text(error, ledger), 160)
+    sys.stdout.buffer.write(line.encode('utf-8', 'replace') + b'\n')
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def status_folders(text):
+    """Where a session is, and where it began: the first that has a cap is shown."""
+    try:
+        payload = json.loads(text.decode('utf-8'))
+        workspace = payload.get('workspace')
+    except (AttributeError, ValueError, RecursionError):
+        raise UserError("Claude Code's status-line JSON is expected on stdin") from None
+    workspace = workspace if type(workspace) is dict else {}
+    folders = [workspace.get('current_dir'), payload.get('cwd'), workspace.get('project_dir')]
+    return [folder for folder in folders if text_of(folder, 4096)] or [os.getcwd()]
+
+
+def standing_of_status(folders, options):
+    """The standing of the arm that a session is in; None where no cap applies."""
+    path = find_budgets(options.budgets, os.environ, HERE, options.home)
+    budgets = load_budgets(path, options.home) if path else None
+    if not budgets or not (budgets.entries or budgets.default):
+        return None
+    arms = (match_arm(budgets, resolve_place(folder, options.home)) for folder in dict.fromkeys(folders))
+    arm = next(filter(None, arms), None)
+    if arm is None:
+        return None
+    prices = load_prices(find_prices(options.prices, os.environ, HERE))
+    ledger = Ledger(find_ledger(options.ledger, os.environ, options.home), options.home, STATUS_SECONDS)
+    try:
+        return bring_up(ledger, budgets, arm, prices, os.environ, options.now_ms)
+    finally:
+        ledger.close()
+
+
+def format_status(standing, colour):
+    """acme $85.20 of $200.00 this month ####...... 42 % ok"""
+    one = standing.verdict.worst
+    filled = min(STATUS_BAR, one.spent * STATUS_BAR // one.cap) if one.cap else STATUS_BAR
+    name = standing.arm.name if standing.arm.listed else os.path.basename(standing.arm.name) or standing.arm.name
+    line = '%s %s of %s %s %s %s %s' % (
+        printable(name, 30), dollars(one.spent), dollars(one.cap), WINDOW_WORDS[one.window],
+        '#' * filled + '.' * (STATUS_BAR - filled), format_percent(one.pct) + ' %' if one.pct is not None else '-',
+        one.tier.replace('_', ' '))
+    if standing.held.worst.reserved:
+        line += ' (%s held)' % dollars(standing.held.worst.reserved)
+    return '\033[%sm%s\033[0m' % (TIER_COLOURS[one.tier], line) if colour else line
+
+
+# ---- doctor: would the cap really hold here? -----------------------------------------------
+
+HOOK = 'pretooluse-hook.py'
+PRICES_AGE_DAYS = 60
+LEAST_CLEANUP_DAYS = 7
+LARGE_LEDGER = 2 << 30           # bytes
+EVENTS = ('PreToolUse', 'UserPromptSubmit')
+SOME_TOOLS = ('Agent', 'Task', 'WebSearch', 'WebFetch', 'Bash', 'Edit', 'Write', 'Read',
+              'mcp__playwright__browser_navigate')
+MANAGED_SETTINGS = ('/etc/claude-code/managed-settings.json',
+                    '/Library/Application Support/ClaudeCode/managed-settings.json',
+                    'C:\\ProgramData\\ClaudeCode\\managed-settings.json',
+                    'C:\\Program Files\\ClaudeCode\\managed-settings.json')
+LIVE_ARM = 'armledger-live-test'
+LIVE_BUDGETS = 'budgets:\n  - arm: %s\n    path: %s\n    monthly_usd_cap: 0.01\n    halt_pct: never\n'
+LOAD = '''
+import importlib.machinery, sqlite3, sys
+importlib.machinery.SourceFileLoader("check", sys.argv[1]).get_code("check")
+print("%d.%d.%d" % sys.version_info[:3])
+sys.exit(sys.version_info < (3, 9))
+'''
+
+
+class Finding(Record):
+    """One line of the table: `cure` is what to do about it, empty where all is well."""
+
+    __slots__ = ('about', 'said', 'cure')
+
+
+class Handler(Record):
+    """One command that an agent's settings hook up: `settings` is the handler as it stands there."""
+
+    __slots__ = ('cli', 'path', 'event', 'matcher', 'settings')
+
+    @property
+    def command(self):
+        return self.settings['command']
+
+
+def doctor(options):
+    """Print whether the cap would hold here, with the cure beside each finding; exit code 0, or 1 with findings."""
+    findings = examine(options, os.environ, os.getcwd())
+    print(format_findings(findings, sys.stdout.isatty() and 'NO_COLOR' not in os.environ))
+    return 1 if any(one.cure for one in findings) else 0
+
+
+def examine(options, environ, cwd):
+    """Every Finding. A check that fails is one of them, and stops no other."""
+    findings, home = [], options.home
+
+    def attempt(about, check, *values):
+        try:
+            found = list(check(*values))
+        except Exception as error:
+            said = str(error) if isinstance(error, UserError) else '%s: %s' % (type(error).__name__, error)
+            found = [Finding(about, said, 'mend that, then run this again')]
+        findings.extend(found)
+
+    budgets = prices = reading = ledger = None
+    attempt('python', check_python, sys.version_info, sys.executable)
+    handlers, configs = [], claude_configs(environ, home)
+    attempt('hooks', check_claude, configs, cwd, home, handlers)
+    attempt('codex', check_codex, os.path.dirname(codex_roots(environ, home)[0]), handlers)
+    for command in dict.fromkeys(one.command for one in handlers):
+        attempt('scripts', check_scripts, command, environ)
+    try:
+        budgets = load_budgets(find_budgets(options.budgets, environ, HERE, home) or no_budgets(), home)
+        prices = load_prices(find_prices(options.prices, environ, HERE))
+    except UserError:
+        pass                                               # told by the checks below
+    attempt('budgets', check_budgets, options, environ)
+    attempt('prices', check_prices, options, environ)
+    path = find_ledger(options.ledger, environ, home)
+    attempt('ledger', check_ledger, path)
+    try:
+        if prices:
+            ledger = Ledger(path, home, 3600.0)
+            reading = ledger.refresh(prices, environ, options.now_ms, progress_on(sys.stderr))
+    except Exception as error:
+        if not any(one.cure and one.about in ('prices', 'ledger') for one in findings):
+            findings.append(Finding('logs', 'cannot be metered: ' + error_text(error, path),
+                                    'mend that, then run this again'))
+    if reading:
+        attempt('logs', check_logs, ledger, reading, environ, home)
+        attempt('prices', check_models, ledger, prices)
+        attempt('notify', check_notify, ledger)
+        if budgets:
+            attempt('arms', check_arms, budgets, all_places(ledger))
+    for handler in [one for one in handlers if one.event == 'PreToolUse']:
+        attempt('live test', live_test, handler, environ)
+    if not any(one.event == 'PreToolUse' for one in handlers):
+        findings.append(Finding('live test', 'nothing is wired, so nothing would be refused', 'run `make install`'))
+    order = {about: n for n, about in reversed(list(enumerate(one.about for one in findings)))}
+    return sorted(findings, key=lambda one: order[one.about])
+
+
+def format_findings(findings, colour):
+    lines = []
+    for one in findings:
+        sign = '!!' if one.cure else 'ok'
+        if colour:
+            sign = '\033[%sm%s\033[0m' % ('31;1' if one.cure else '32', sign)
+        lines.append('%s  %-10s %s' % (sign, one.about, printable(one.said, 600)))
+        if one.cure:
+            lines.append('    %-10s -> %s' % ('', printable(one.cure, 600)))
+    count = sum(1 for one in findings if one.cure)
+    lines.append('The cap holds here.' if not count else '1 finding.' if count == 1 else '%d findings.' % count)
+    return '\n'.join(lines)
+
+
+def check_python(version, program):
+    name = '%d.%d.%d at %s' % (tuple(version[:3]) + (program,))
+    yield Finding('python', name, '' if version >= (3, 9) else 'install Python 3.9 or later')
+
+
+# ---- doctor: the agents' settings ----------------------------------------------------------
+
+def claude_configs(environ, home):
+    """Claude Code's settings folder, the first of those that may be: it reads one."""
+    folders = [os.path.dirname(root) for root in claude_roots(environ, home)]
+    return next((folder for folder in folders if os.path.isdir(folder)), folders[0])
+
+
+def settings_files(config, cwd, home):
+    """[(path, whose)] of every settings file that Claude Code would read in a folder."""
+    files = [(path, 'managed') for path in MANAGED_SETTINGS]
+    files += [(os.path.join(config, name), 'user') for name in OWN_SETTINGS]
+    root = resolve_place(cwd, home).root
+    for folder in dict.fromkeys((root, cwd)):
+        if os.path.join(folder, '.claude') != config:
+            files += [(os.path.join(folder, '.claude', name), 'project') for name in OWN_SETTINGS]
+    return [(path, whose) for path, whose in files if os.path.exists(path)]
+
+
+def read_settings(path):
+    try:
+        settings = json.loads(read_text(path, LARGEST_BUDGETS).lstrip('\ufeff') or '{}')
+    except (ValueError, RecursionError) as error:
+        raise UserError('is not JSON, so its agent ignores all of it: %s' % error, path) from None
+    if type(settings) is not dict:
+        raise UserError('is not a JSON object, so its agent ignores all of it', path)
+    return settings
+
+
+def check_claude(config, cwd, home, handlers):
+    """Findings about every settings file; the handlers that run the gate are added to `handlers`."""
+    files, days = settings_files(config, cwd, home), 30
+    for path, whose in files:
+        try:
+            settings = read_settings(path)
+        except UserError as error:
+            yield Finding('hooks', str(error), 'mend the file')
+            continue
+        yield from check_settings(path, whose, settings)
+        handlers += handlers_of('claude-code', path, settings)
+        days = settings.get('cleanupPeriodDays', days)
+    yield from check_wiring('Claude Code', handlers, os.path.join(config, 'settings.json'))
+    yield check_cleanup(days)
+
+
+def check_settings(path, whose, settings):
+    if settings.get('disableAllHooks'):
+        yield Finding('hooks', '%s turns all hooks off: disableAllHooks' % path, 'take disableAllHooks out of it')
+    if settings.get('allowManagedHooksOnly') and whose == 'managed':
+        yield Finding('hooks', '%s allows managed hooks only' % path, 'ask who manages it to add the gate there')
+    variables = settings.get('env') if type(settings.get('env')) is dict else {}
+    bent = [name for name in variables if name.startswith(GUARDED_VARIABLES)]
+    if bent and whose == 'project':
+        yield Finding('hooks', '%s sets %s for hooks as well: the gate may look at other files'
+                      % (path, ', '.join(sorted(bent))),
+                      'take that out of its "env"')
+
+
+def handlers_of(cli, path, settings):
+    """The Handlers that run the gate; settings of any shape."""
+    hooks = settings.get('hooks')
+    for event in EVENTS:
+        groups = hooks.get(event) if type(hooks) is dict else None
+        for group in groups if type(groups) is list else ():
+            inner = group.get('hooks') if type(group) is dict else None
+            for one in inner if type(inner) is list else ():
+                if type(one) is dict and type(one.get('command')) is str and HOOK in one['command']:
+                    yield Handler(cli, path, event, group.get('matcher'), one)
+
+
+def check_wiring(name, handlers, path):
+    """Findings about how an agent runs the gate."""
+    cure = 'run `make install`'
+    for event in EVENTS:
+        ours = [one for one in handlers if one.event == event]
+        if not ours:
+            yield Finding('hooks', '%s does not run the gate at %s (%s)' % (name, event, path), cure)
+            continue
+        problems = min((handler_problems(one) for one in ours), key=len)
+        if problems:
+            yield Finding('hooks', '%s, %s: %s' % (name, event, '; '.join(problems)), cure)
+        else:
+            every = ', for every tool' * (event == 'PreToolUse')
+            yield Finding('hooks', '%s runs the gate at %s%s' % (name, event, every), '')
+
+
+def handler_problems(handler):
+    settings, problems = handler.settings, []
+    if handler.event == 'PreToolUse':
+        missed = [tool for tool in SOME_TOOLS if not matcher_takes(handler.matcher, tool)]
+        if missed:
+            problems.append('the matcher %s leaves out %s' % (handler.matcher, ', '.join(missed)))
+    timeout = settings.get('timeout', 60)
+    if type(timeout) not in (int, float) or timeout < GATE_SECONDS + 1:
+        problems.append('its timeout of %s s is shorter than the gate may take' % timeout)
+    if handler.cli == 'claude-code' and settings.get('onFailure') != 'block':
+        problems.append('without "onFailure": "block" a crash or a time-out lets the tool run')
+    if settings.get('async'):
+        problems.append('async: it is not waited for')
+    if settings.get('type') != 'command':
+        problems.append('its type is not "command"')
+    return problems
+
+
+def matcher_takes(matcher, tool):
+    """Whether an agent's matcher takes a tool: exact names, or else an unanchored regular expression."""
+    if matcher in (None, '', '*'):
+        return True
+    if type(matcher) is not str:
+        return False
+    if re.match(r'[\w\-,| ]+$', matcher, re.ASCII):
+        return tool in re.split(r'[,| ]+', matcher)
+    try:
+        return re.search(matcher, tool) is not None
+    except re.error:
+        return False
+
+
+def check_cleanup(days):
+    if type(days) is not int or days < LEAST_CLEANUP_DAYS:
+        return Finding('logs', 'transcripts are kept for %s days (cleanupPeriodDays): what is deleted before it is metered '
+                       'is lost' % printable(str(days), 20), 'set cleanupPeriodDays to 30 or more')
+    return Finding('logs', 'transcripts are kept for %d days; what was metered stays' % days, '')
+
+
+def check_codex(folder, handlers):
+    if not os.path.isdir(folder):
+        return
+    path = os.path.join(folder, 'hooks.json')
+    ours = list(handlers_of('codex', path, read_settings(path))) if os.path.exists(path) else []
+    handlers += ours
+    yield from check_wiring('Codex', ours, path)
+    config = os.path.join(folder, 'config.toml')
+    text = read_text(config, LARGEST_BUDGETS) if os.path.exists(config) else ''
+    if re.search(r'(?m)^\s*(?:features\.)?(?:codex_)?hooks\s*=\s*false', text):
+        yield Finding('hooks', '%s turns hooks off' % config, 'take `hooks = false` out of it')
+    elif ours:
+        yield Finding('hooks', 'Codex runs a hook only once you have trusted it; that cannot be seen from here (type '
+                      '/hooks in codex)', '')
+
+
+# ---- doctor: scripts, budgets, prices ------------------------------------------------------
+
+def check_scripts(command, environ):
+    """The wired scripts are there, and load under the wired interpreter."""
+    import shlex
+    import subprocess
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    hook = next((word for word in reversed(words) if os.path.basename(word) == HOOK), HOOK)
+    folder = os.path.dirname(os.path.realpath(expand_home(hook, home_of(environ)).replace('$HOME', home_of(environ))))
+    missing = [name for name in (HOOK, 'budget-check.py') if not os.path.isfile(os.path.join(folder, name))]
+    if missing:
+        yield Finding('scripts', '%s: no %s, so nothing is ever refused' % (folder, ' and no '.join(missing)),
+                      'run `make install`')
+        return
+    if os.path.realpath(folder) != HERE:
+        yield Finding('scripts', 'the wired scripts are in %s; this one is in %s' % (folder, HERE), '')
+    python = next((word for word in words if re.match(PYTHON, os.path.basename(word))), None)
+    if not python:
+        yield Finding('scripts', '%s is there; the command line names no Python' % folder, '')
+        return
+    try:
+        done = subprocess.run([python, '-IS', '-c', LOAD, os.path.join(folder, 'budget-check.py')], timeout=60,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        said = (done.stdout or done.stderr).decode('utf-8', 'replace').strip().split('\n')[-1]
+        well = done.returncode == 0
+    except (OSError, subprocess.SubprocessError) as error:
+        said, well = str(error), False
+    if not well:
+        yield Finding('scripts', '%s cannot load %s: %s' % (python, os.path.join(folder, 'budget-check.py'), said),
+                      'install again with a Python of 3.9 or later: make install PYTHON=/usr/bin/python3')
+    else:
+        yield Finding('scripts', '%s loads under %s (%s)' % (folder, python, said), '')
+    if '-IS' not in words and '-SI' not in words:
+        yield Finding('scripts', "without -IS a client's repo could change what Python loads, and the gate is slower",
+                      'run `make install`')
+
+
+def no_budgets():
+    raise UserError('there is no budgets.yaml beside this script or in ~/.claude; `make install` puts one there')
+
+
+def check_budgets(options, environ):
+    try:
+        path = find_budgets(options.budgets, environ, HERE, options.home) or no_budgets()
+        budgets = load_budgets(path, options.home)
+    except UserError as error:
+        yield Finding('budgets', str(error), 'mend that: until then expensive tools are refused, or nothing is')
+        return
+    if not budgets.entries and not budgets.default:
+        yield Finding('budgets', '%s sets no cap: nothing is armed' % path,
+                      'take away the # before the lines that you want')
+        return
+    entries = budgets.entries + (budgets.default,) * bool(budgets.default)
+    yield Finding('budgets', '%s: %d arm%s%s; %d can be stopped' % (
+        path, len(budgets.entries), 's' * (len(budgets.entries) != 1), ' and a default' * bool(budgets.default),
+        sum(entry.action == 'hard_stop' for entry in entries)), '')
+    if budgets.on_error == 'allow':
+        yield Finding('budgets', 'on_error: allow lets expensive tools run whenever spend cannot be known',
+                      'write on_error: deny')
+
+
+def check_prices(options, environ):
+    path = find_prices(options.prices, environ, HERE)
+    try:
+        prices = load_prices(path)
+    except UserError as error:
+        yield Finding('prices', str(error), 'mend that, or run `make install` for a whole one')
+        return
+    as_of = parse_time(prices.as_of + 'T00:00:00Z')
+    days = (options.now_ms - as_of) // (86400 * 1000) if as_of is not None else 0
+    said = '%s: as of %s, %d days ago' % (path, prices.as_of, days)
+    cure = "compare them with the vendors' pages and correct them, or take a newer armledger"
+    yield Finding('prices', said, cure if days > PRICES_AGE_DAYS else '')
+
+
+def check_models(ledger, prices):
+    unpriced = sorted({canonical_model(name) for name, in ledger.db.execute('select name from models').fetchall()
+                       if not prices.known(name)})
+    if unpriced:
+        names = ', '.join(printable(name, 60) for name in unpriced[:8])
+        yield Finding('prices', 'no price is known for %s: a fallback is assumed' % names,
+                      'add it to prices.json, as its first lines show')
+
+
+# ---- doctor: the ledger and the logs -------------------------------------------------------
+
+def check_ledger(path):
+    """The ledger as it lies there, before anything else opens it."""
+    import sqlite3
+    if not os.path.lexists(path):
+        yield Finding('ledger', '%s: not there yet; it is made when it is first needed' % path, '')
+        return
+    folder = os.path.dirname(path)
+    for one in (folder, path):
+        status = os.stat(one)
+        if os.name != 'nt' and status.st_mode & 0o077:
+            yield Finding('ledger', '%s can be looked into by others (%o)' % (one, status.st_mode & 0o777),
+                          'chmod go= %s' % one)
+        if not os.access(one, os.R_OK | os.W_OK):
+            yield Finding('ledger', '%s cannot be written' % one, 'give its owner write access to it')
+    try:
+        db = sqlite3.connect(path, timeout=5)
+        try:
+            version, mode, health = (db.execute('pragma ' + name).fetchone()[0]
+                                     for name in ('user_version', 'journal_mode', 'quick_check(1)'))
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        yield Finding('ledger', str(ledger_error(path, error)), 'budget-check.py --rebuild, if that stays so')
+        return
+    size = sum(os.path.getsize(path + ending) for ending in ('', '-wal') if os.path.exists(path + ending))
+    said = '%s: %s, version %d, %s, %d KiB' % (path, health, version, mode.upper(), size >> 10)
+    if health != 'ok':
+        yield Finding('ledger', said, 'budget-check.py --rebuild makes it anew from the logs')
+    elif version > VERSION:
+        yield Finding('ledger', said + ': written by a newer armledger', 'install that one here too')
+    elif size > LARGE_LEDGER:
+        yield Finding('ledger', said, 'sqlite3 %s vacuum' % path)
+    else:
+        yield Finding('ledger', said, '')
+
+
+def check_logs(ledger, reading, environ, home):
+    counts = dict(ledger.db.execute('select cli, count(*) from readings group by cli').fetchall())
+    for agent in AGENTS:
+        there = [root for root in agent.roots(environ, home) if os.path.isdir(root)]
+        if there:
+            yield Finding('logs', '%s: %d log files in %s' % (
+                agent.name, counts.get(agent.name, 0), ', '.join(there)), '')
+    if not sum(counts.values()):
+        roots = [root for agent in AGENTS for root in agent.roots(environ, home)]
+        yield Finding('logs', 'no log was found in ' + ', '.join(roots),
+                      "start an agent once, or set CLAUDE_CONFIG_DIR or CODEX_HOME as the agents have it")
+    if reading.compressed:
+        yield Finding('logs', '%d compressed logs (.jsonl.zst) cannot be read and are not counted' % reading.compressed,
+                      'unpack them with `zstd -d`')
+    for path, reason in reading.unreadable[:3]:
+        yield Finding('logs', '%s cannot be read (%s), so the gate refuses expensive tools' % (path, reason),
+                      'give its owner read access to it')
+    if len(reading.unreadable) > 3:
+        yield Finding('logs', '%d more logs cannot be read' % (len(reading.unreadable) - 3), 'the same')
+    if reading.malformed:
+        yield Finding('logs', '%d lines could not be read and are not counted' % reading.malformed, '')
+
+
+def check_notify(ledger):
+    """The commands' own failures stay in the report; here is only whether there are any."""
+    path = os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES)
+    if os.path.exists(path):
+        yield Finding('notify', 'notify commands have failed: see %s' % path,
+                      'see that the command works, then delete that file')
+
+
+def check_arms(budgets, places):
+    """Arms whose folder isn't there, or that nothing in the logs belongs to."""
+    try:
+        check_ambiguous(budgets, places.values())
+    except UserError as error:
+        yield Finding('arms', str(error), 'write its path')
+        return
+    seen = {arm.name for arm in (match_arm(budgets, place) for place in places.values()) if arm and arm.listed}
+    for entry in budgets.entries:
+        gone = [written for written, pattern in zip(entry.paths, entry.patterns)
+                if not pattern.fits and not os.path.isdir(pattern.text or '/')]
+        name = printable(entry.arm, 60)
+        if gone:
+            yield Finding('arms', '%s: no folder %s' % (name, ', '.join(gone)), 'correct its path in %s' % budgets.name)
+        elif entry.arm not in seen and places:
+            what = 'matches nothing in the logs' if entry.paths else 'no repo in the logs has this name'
+            yield Finding('arms', '%s: %s' % (name, what),
+                          'see whether its path is right; if no agent has worked there yet, it is')
+        else:
+            yield Finding('arms', name + ': its folder is there' + ', and in the logs' * (entry.arm in seen), '')
+
+
+# ---- doctor: the live test -----------------------------------------------------------------
+
+def live_test(handler, environ):
+    """An arm that is over its cap, a sub-agent that asks for another: the installed command line must refuse.
+
+    It has budgets, logs and a ledger of its own; nothing of the user's is read or written, but
+    the scripts and prices."""
+    import shutil
+    import tempfile
+    folder = os.path.realpath(tempfile.mkdtemp(prefix='armledger-'))
+    try:
+        code, out, err, seconds = run_live(handler, folder, environ)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    name = 'Claude Code' if handler.cli == 'claude-code' else 'Codex'
+    try:
+        answer = json.loads(out)['hookSpecificOutput']
+        reason = answer['permissionDecisionReason'] if answer['permissionDecision'] == 'deny' else ''
+    except (KeyError, TypeError, ValueError):
+        reason = err if code == 2 else ''
+    if LIVE_ARM in reason and 'has spent' in reason:
+        yield Finding('live test', '%s: a sub-agent of an arm over its cap was refused, in %d ms' % (
+            name, seconds * 1000), '')
+    else:
+        said = ' '.join((out + ' ' + err).split())[-300:] or 'silence'
+        yield Finding('live test', '%s: a sub-agent of an arm over its cap was NOT refused by the budget (exit code %s; '
+                      '%s)' % (name, code, said),
+                      'mend what is found above; if nothing is, run `make install` again')
+
+
+def run_live(handler, folder, environ):
+    """(exit code, stdout, stderr, seconds) of the command line, run as the agent would."""
+    import subprocess
+    arm, config = os.path.join(folder, LIVE_ARM), os.path.join(folder, 'claude')
+    transcript = os.path.join(config, 'projects', 'live', 'live.jsonl')
+    for where in (arm, os.path.dirname(transcript), os.path.join(folder, 'codex')):
+        os.makedirs(where)
+    now = time.strftime('%Y-%m-%dT%H:%M:%S.000Z', time.gmtime())
+    write_text(os.path.join(folder, 'budgets.yaml'), LIVE_BUDGETS % (LIVE_ARM, json.dumps(arm)))
+    write_text(transcript, json.dumps({
+        'type': 'assistant', 'timestamp': now, 'sessionId': 'live', 'cwd': arm, 'requestId': 'live', 'uuid': 'live',
+        'message': {'id': 'live', 'model': 'claude-sonnet-4-5', 'usage': {'output_tokens': 10 ** 6}}}) + '\n')
+    payload = {'session_id': 'live', 'transcript_path': transcript, 'cwd': arm, 'hook_event_name': 'PreToolUse',
+               'permission_mode': 'default', 'tool_name': 'Agent', 'tool_use_id': 'live',
+               'tool_input': {'prompt': 'live test'}}
+    payload.update({'agent_id': 'live', 'agent_type': 'general-purpose'} if handler.cli == 'claude-code' else
+                   {'turn_id': 'live', 'model': 'live', 'tool_name': 'spawn_agent'})
+    kept = {name: value for name, value in environ.items() if not name.startswith('ARMLEDGER_')}
+    kept.update({'ARMLEDGER_BUDGETS': os.path.join(folder, 'budgets.yaml'), 'CLAUDE_CONFIG_DIR': config,
+                 'ARMLEDGER_HOME': os.path.join(folder, 'state'), 'CODEX_HOME': os.path.join(folder, 'codex')})
+    if environ.get('ARMLEDGER_PRICES'):
+        kept['ARMLEDGER_PRICES'] = environ['ARMLEDGER_PRICES']
+    timeout = handler.settings.get('timeout')
+    began = time.monotonic()
+    try:
+        done = subprocess.run(handler.command if os.name == 'nt' else ['sh', '-c', handler.command],
+                              shell=os.name == 'nt', input=json.dumps(payload).encode(), env=kept, cwd=arm,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=timeout if type(timeout) in (int, float) and timeout > 0 else 60)
+    except subprocess.TimeoutExpired:
+        return 'none', '', 'no answer within the time-out', time.monotonic() - began
+    return (done.returncode, done.stdout.decode('utf-8', 'replace'), done.stderr.decode('utf-8', 'replace'),
+            time.monotonic() - began)
+
+
+def write_text(path, text):
+    with open(path, 'w', encoding='utf-8') as stream:
+        stream.write(text)
 
 
 # ---- the command line ----------------------------------------------------------------------
@@ -3474,9 +4702,15 @@ USAGE = __doc__
 def main(argv=None):
     """Exit code: 0, 2 when an arm is at its hard stop, 1 when it could not be told."""
     try:
-        options = parse_options(sys.argv[1:] if argv is None else argv)
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.reconfigure(errors='backslashreplace')  # names must not fail in a plain locale
+        argv = sys.argv[1:] if argv is None else argv
+        if argv == ['--statusline']:                       # shown after every answer: no time for more
+            return statusline()
+        options = parse_options(argv)
         code = options.command(options)
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
         return code
     except UserError as error:
         print('budget-check: %s' % printable(str(error), 2000), file=sys.stderr)
@@ -3484,6 +4718,8 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print('budget-check: interrupted', file=sys.stderr)
+    except OSError as error:
+        print('budget-check: %s' % printable(str(error), 1000), file=sys.stderr)
     except Exception as error:
         import sqlite3
         if not isinstance(error, sqlite3.Error):
@@ -3511,7 +4747,8 @@ def parse_options(argv):
     commands = parser.add_mutually_exclusive_group()
     for flag, command, text in (
             ('--rebuild', rebuild, 're-read all logs; calls whose logs are gone are kept'),
-            ):
+            ('--doctor', doctor, 'say whether the cap would really hold here; exit 1 with findings'),
+            ('--statusline', statusline, "one line for Claude Code's status line; its JSON on stdin")):
         commands.add_argument(flag, dest='command', action='store_const', const=command, help=text)
     parser.set_defaults(command=check)
     options = parser.parse_args(argv)
@@ -3563,7 +4800,11 @@ def check(options):
         [find_arm(options.arm, budgets, places, found, options.home)]
     standings = [stand(ledger, budgets, arm, found, options.now_ms, options.looking_back) for arm in arms]
     standings.sort(key=lambda one: (-TIERS.index(one.verdict.tier), one.arm.name))
-    warnings = warnings_of(reading, ledger, prices, options.now_ms)
+    if not options.looking_back:
+        for standing in standings:
+            notify(ledger, budgets, standing, prices, options.now_ms)
+    warnings = warnings_of(reading, ledger, prices, options.now_ms) + \
+        notify_failures(ledger, [one.arm.name for one in standings])
     if options.json:
         print(format_json(verdict_json(standings, budgets, prices, warnings)))
     else:

@@ -72,7 +72,7 @@ def parse_time(text):
             if day is not None and text[10] == 'T' and text[13] == text[16] == ':' and text[19] == '.':
                 return day + int(text[11:13]) * 3600000 + int(text[14:16]) * 60000 \
                     + int(text[17:19]) * 1000 + int(text[20:23])
-        match = ISO_TIME(text)
+        match = iso_time()(text)
         if not match:
             return None
         date, hour, minute, second, fraction, zone = match.groups()
@@ -87,7 +87,9 @@ def parse_time(text):
         return None
 
 
-ISO_TIME = re.compile(r'(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))[Tt ]([01]\d|2[0-3]):([0-5]\d)'
+@lru_cache(None)                 # compiled when it is needed: most gates read nothing
+def iso_time():
+    return re.compile(r'(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))[Tt ]([01]\d|2[0-3]):([0-5]\d)'
                       r'(?::([0-5]\d|60)(?:[.,](\d+))?)?([Zz]|[+-]\d\d:?\d\d)?$', re.ASCII).match
 
 
@@ -274,11 +276,15 @@ class Batch:
 
 # ---- Claude Code ---------------------------------------------------------------------------
 
-# Top-level scalars up to a type that no bill depends on: such a line need not be looked at.
-CLAUDE_SKIP = re.compile(rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
-                         rb'(?!assistant"|cost-state"|progress")').match
+UP_TO_TYPE = rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
 CLAUDE_TAGS = {'batch': 'batch', 'fast': 'fast', 'us': 'us'}
 EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
+
+
+@lru_cache(None)
+def claude_skip():
+    """What starts like a line that no bill depends on need not be looked at: scalars up to such a type."""
+    return re.compile(UP_TO_TYPE + rb'(?!assistant"|cost-state"|progress")').match
 
 
 def claude_roots(environ, home):
@@ -298,7 +304,7 @@ def read_claude(source, state, batch):
             state['began'] = began
             batch.session(source.name[:-6], began)
     last = None
-    for line in source.lines(CLAUDE_SKIP, b'okens"'):
+    for line in source.lines(claude_skip(), b'okens"'):
         told = told_of(line)
         if told and told == last:
             continue
@@ -835,14 +841,17 @@ def place_in(text, path, key=False):
 
 # ---- Codex CLI -----------------------------------------------------------------------------
 
-# What starts like a line that no bill depends on is not looked at: most lines, and the longest.
-CODEX_SKIP = re.compile(rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
-                        rb'(?:(?!session_meta"|turn_context"|token_usage_record"|event_msg")'
-                        rb'|event_msg","payload":\{"type":"(?!token_count"|thread_settings_applied"))').match
 CODEX_USAGE = 'input_tokens', 'cached_input_tokens', 'cache_write_input_tokens', 'output_tokens'
 CODEX_TIERS = 'batch', 'fast', 'flex', 'priority', 'ultrafast'
 REPLAY_GAP_MS = 1000             # a fork writes its parent's history down at once; a model takes longer
-UUID7 = re.compile(r'[0-9a-f]{8}-[0-9a-f]{4}-7').match     # ids that sort by the time they were made
+
+
+@lru_cache(None)
+def codex_skip():
+    """As claude_skip: most lines, and the longest."""
+    return re.compile(UP_TO_TYPE +
+                      rb'(?:(?!session_meta"|turn_context"|token_usage_record"|event_msg")'
+                      rb'|event_msg","payload":\{"type":"(?!token_count"|thread_settings_applied"))').match
 
 
 def codex_roots(environ, home):
@@ -860,7 +869,7 @@ def read_codex(source, state, batch):
     if 'thread' not in state:    # until its first line says so: rollout-<local time>-<thread>.jsonl
         thread = source.name[:-6][-36:]
         state.update(thread=thread, session=thread, agent='', total=None, drops=0)
-    for line in source.lines(CODEX_SKIP, b'"payload"'):
+    for line in source.lines(codex_skip(), b'"payload"'):
         record = parse_line(line)
         try:
             kind, payload = record.get('type'), record.get('payload')
@@ -907,8 +916,13 @@ def codex_turn(turn, ts, state, batch):
     state['model'] = text_of(turn.get('model')) or state.get('model')
     state['cwd'] = text_of(turn.get('cwd'), 4096) or state.get('cwd')
     began, thread = text_of(turn.get('turn_id')) or '', state['thread']
-    if UUID7(began) and UUID7(thread) and began > thread:
+    if is_uuid7(began) and is_uuid7(thread) and began > thread:
         state.pop('replay', None)                      # a turn younger than the thread is its own
+
+
+def is_uuid7(text):
+    """Whether an id sorts by the time it was made."""
+    return len(text) == 36 and text[8] == text[13] == '-' and text[14] == '7'
 
 
 def codex_settings(event, ts, state, batch):
@@ -1128,7 +1142,8 @@ create table folders (path text primary key, cli text,
     mtime_ns int,                    -- as it was listed last; -1: list it again
     compressed int                   -- logs in it that can't be read here
     ) without rowid;
-create table files (path text primary key, cli text, ino int, size int, mtime_ns int,
+create table files (path text primary key, ino int, size int, mtime_ns int) without rowid;
+create table readings (path text primary key, cli text, ino int,
     offset int,                      -- behind the last line that was read
     tail int,                        -- a checksum of the bytes before it
     malformed int, state text) without rowid;
@@ -1189,7 +1204,9 @@ class Ledger:
     Figures are pico-dollars, times are milliseconds. sqlite3.Error passes through: see ledger_error."""
 
     def __init__(self, path, home, seconds=5.0):
+        import gc
         import sqlite3
+        gc.disable()                                       # rows make no cycles, and thousands of them are looked through
         self.path, self.home, self.limit = path, home, time.monotonic() + seconds
         try:
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
@@ -1252,12 +1269,12 @@ class Ledger:
         A folder is listed again only when its time says that names came or went; a file is looked at
         every time, since one of any age can grow."""
         self.pending, self.listed, self.gone, self.unreadable = [], [], [], []
-        self.malformed = self.compressed = self.files = 0
-        rows = self.db.execute('select path, cli, ino, size, mtime_ns, malformed from files').fetchall()
+        self.malformed, self.compressed = self.one('select coalesce(sum(malformed), 0) from readings')[0], 0
+        rows = self.db.execute('select path, ino, size, mtime_ns from files').fetchall()
         folders = {row[0]: row[1:] for row in self.db.execute('select * from folders').fetchall()}
         agents, stat = {agent.name: agent for agent in AGENTS}, os.stat
         changed = [(root, agent.name) for agent in AGENTS for root in agent.roots(environ, self.home)
-                   if root not in folders]
+                   if root not in folders and not is_missing(root)]
         for path, (cli, mtime_ns, compressed) in folders.items():
             self.compressed += compressed
             try:
@@ -1268,8 +1285,7 @@ class Ledger:
         known = {row[0] for row in rows} if changed else ()
         while changed:
             self.list_folder(*changed.pop(), folders, known, changed, agents)
-        for path, cli, ino, size, mtime_ns, malformed in rows:
-            self.malformed += malformed
+        for path, ino, size, mtime_ns in rows:
             try:
                 status = stat(path)
             except FileNotFoundError:
@@ -1279,8 +1295,9 @@ class Ledger:
                 self.unreadable.append((path, error.strerror))
                 continue
             if status.st_size != size or status.st_mtime_ns != mtime_ns or status.st_ino != ino:
+                cli = self.one('select cli from readings where path = ?', path)[0]
                 self.pending.append((agents[cli], path, max(0, status.st_size - size)))
-        self.files += len(rows)
+        self.files = len(rows)
 
     def list_folder(self, folder, cli, folders, known, changed, agents):
         try:
@@ -1375,12 +1392,16 @@ class Ledger:
 
     def take_in(self):
         db, due = self.db, time.monotonic() + self.commit_every
-        db.executemany('delete from files where path = ?', ((path,) for path in self.gone))
+        for table in ('files', 'readings'):
+            db.executemany('delete from %s where path = ?' % table, [(path,) for path in self.gone])
         pending, total, done = [], sum(size for _, _, size in self.pending), 0
         for agent, path, size in self.pending:
             pending.append((agent, path, self.one(
-                'select ino, offset, tail, malformed, state from files where path = ?', path)))
+                'select ino, offset, tail, malformed, state from readings where path = ?', path)))
         workers = cores() if total > PARALLEL_BYTES and len(pending) > 1 else 1
+        if workers > 1:
+            self.one('pragma wal_autocheckpoint = 16384')
+            pending = [one for _, one in sorted(zip(self.pending, pending), key=lambda pair: -pair[0][2])]
         results = read_files(self.prices, pending, workers)
         try:
             for n, result in enumerate(results):
@@ -1410,13 +1431,14 @@ class Ledger:
               sessions, agents, calls, marks):
         """Put what was read of one file into the ledger."""
         db = self.db
-        held = self.one('select offset, malformed from files where path = ?', path)
+        held = self.one('select offset, malformed from readings where path = ?', path)
         if (held[0] if held else 0) != start:
             return                                         # another process was here first
         self.malformed += malformed - (held[1] if held else 0)
         self.files += not held
-        db.execute('insert or replace into files values (?, ?, ?, ?, ?, ?, ?, ?, ?)',
-                   (path, cli, ino, size, mtime_ns, offset, tail, malformed, state))
+        db.execute('insert or replace into files values (?, ?, ?, ?)', (path, ino, size, mtime_ns))
+        db.execute('insert or replace into readings values (?, ?, ?, ?, ?, ?, ?)',
+                   (path, cli, ino, offset, tail, malformed, state))
         for name, began in sessions:
             db.execute('update sessions set began = ? where id = ? and began is null', (began, self.session(cli, name)))
         db.executemany('insert or replace into agents values (?, ?, ?)',
@@ -1618,6 +1640,17 @@ class Ledger:
         fitting = [one for one in candidates if all(
             part <= whole for model in one for part, whole in zip(one[model], rest.get(model, NONE)))]
         return max(fitting, key=lambda one: sum(map(sum, one.values())), default={})
+
+
+def is_missing(path):
+    """Whether nothing lies there; what can't be looked at may."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 NONE = (0,) * 6
@@ -3199,6 +3232,7 @@ def label_value(text):
 HERE = os.path.dirname(os.path.realpath(__file__))
 FORMATS = ('table', 'json', 'csv', 'markdown', 'html', 'focus', 'prometheus')
 STALE_DAYS = 60
+FOREVER_MS = BUCKET_MS << 24     # the year 2448
 
 
 def main(argv=None):
@@ -3347,21 +3381,45 @@ class Context:
 
     def verdicts(self):
         """[(Arm, WindowVerdict)] of now, as budget-check.py has it."""
-        if not self.budgets:
-            return []
-        found = []
-        for arm in self.checker.armed_arms(self.budgets, self.places):
-            if self.arm in (None, arm.name):
-                standing = self.stand(arm)
-                if arm.listed or any(one.spent for one in standing.verdict.windows):
-                    found += [(Arm(arm.name, arm.entry), one) for one in standing.verdict.windows]
+        arms = {entry.arm: Arm(entry.arm, entry) for entry in self.entries}
+        for _, arm in sorted(self.arms.items()):
+            if arm.entry:
+                arms.setdefault(arm.name, arm)
+        arms = [arm for arm in arms.values() if self.arm in (None, arm.name)]
+        spent = {window: self.spent_in(window) for window in {window for arm in arms for window, _ in arm.entry.caps}}
+        began = self.began() if 'total' in spent else {}
+        listed, found = {entry.arm for entry in self.entries}, []
+        for arm in arms:
+            amounts = self.spent_elsewhere(arm) or {window: spent[window].get(arm.name, 0) for window in spent}
+            if arm.name in listed or any(amounts.values()):
+                verdict = self.checker.judge(arm.entry, amounts, self.now, self.calendar.timezone,
+                                             began_ms=began.get(arm.name))
+                found += [(arm, one) for one in verdict.windows]
         return found
 
-    def stand(self, arm):
+    def spent_in(self, window):
+        """{arm name: pico} of the window of now; what is stamped later counts too, unless someone looks back."""
+        since = 0 if window == 'total' else self.calendar.window(window, self.now)[0]
+        until = self.now + 1 if self.looking_back else FOREVER_MS
+        summed = self.sum_by(Span(since, until, window, until), ('arm',))
+        return {name: figures.usd for (name,), figures in summed.items()}
+
+    def spent_elsewhere(self, arm):
+        """The month's spend where budgets.yaml has it from another tool, else None."""
+        if not self.budgets.spend_json:
+            return None
         try:
-            return self.checker.stand(self.ledger, self.budgets, arm, self.places, self.now, self.looking_back)
+            return {'month': self.checker.spend_elsewhere(self.budgets.spend_json, arm.name)}
         except self.checker.UserError as error:
             raise UserError(str(error))
+
+    def began(self):
+        """{arm name: ms of its first spend}"""
+        first = {}
+        for place, bucket in self.db.execute('select place, min(bucket) from spend group by place'):
+            name = self.arms[place].name
+            first[name] = min(first.get(name, FOREVER_MS), bucket * BUCKET_MS)
+        return first
 
     def unpriced(self, span, total):
         """Models with a price that had to be assumed, of the calls that this report is about."""

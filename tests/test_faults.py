@@ -192,7 +192,7 @@ class Crowd(unittest.TestCase):
         for thread in threads:
             thread.join()
         self.assertEqual([], self.wrong[:3], len(self.wrong))
-        self.assertGreater(len(self.answers), GATES)
+        self.assertGreaterEqual(len(self.answers), GATES)
         done = self.home.run('budget-check.py', '--json')
         self.assertEqual(2, done.returncode, done)
         self.assertEqual(round(self.written, 6), json.loads(done.stdout)['arms'][0]['spent_usd'])
@@ -214,7 +214,9 @@ class Crowd(unittest.TestCase):
 
     def ask(self, number):
         tool = 'Agent' if number % 4 == 0 else 'Bash'
-        while time.monotonic() < self.until:
+        done = 0
+        while time.monotonic() < self.until or not done:
+            done += 1
             with self.lock:
                 least = self.written
             answer = self.home.hook(tool, tool_use_id='toolu_%d_%d' % (number, len(self.answers)),

@@ -147,8 +147,7 @@ class Lines(Fuzz):
         return [db.execute(statement).fetchall() for statement in (
             'select key, sessions.name, agent, kind, cwd, ts, model, variant, input, output, write_short, write_long, read, searches, usd, '
             'assumed, sidechain from calls join sessions on sessions.id = session join places on places.id = place order by key',
-            'select cwd, bucket, sum(usd), sum(calls) from spend join places on places.id = place group by 1, 2 having sum(calls) or sum(usd) order by 1, 2',
-            'select offset, malformed from files')]
+            'select cwd, bucket, sum(usd), sum(calls) from spend join places on places.id = place group by 1, 2 having sum(calls) or sum(usd) order by 1, 2')]
 
     def read_all(self, home, path, pieces, name):
         """The ledger's figures when a file is read each time that a piece has been added."""
@@ -186,7 +185,7 @@ class Lines(Fuzz):
             try:
                 whole = self.read_all(home, path, [text], 'whole.sqlite3')
                 parts = self.read_all(home, path, self.split(text), 'parts.sqlite3')
-                self.assertEqual(whole[:2], parts[:2], 'read at once, and in parts')
+                self.assertEqual(whole, parts, 'read at once, and in parts')
                 self.plausible(whole)
             except Exception as error:
                 self.tell(error, n, text)

@@ -803,6 +803,84 @@ class UntranscribedTest(unittest.TestCase):
                     self.assertEqual((total(ledger), ledger.reading.malformed), (51, 1))
 
 
+class Family:
+    """Random sessions, as the client writes them: resumed, forked and compacted, with helper calls and sub-agents.
+
+    Each run ends with a call, and then its total: so no two forks are alike in all that their logs tell."""
+
+    def __init__(self, seed):
+        self.chance, self.start, self.ms, self.number = random.Random(seed), 1795433446449 + seed, 0, 0
+        self.logs, self.sessions, self.micro_usd = {}, [], 0
+        self.begin('p', {}, [])
+        for _ in range(self.chance.randrange(5)):
+            name, totals, context = self.chance.choice(self.sessions)
+            if self.chance.random() < .5:
+                self.logs[name].append(queue_line(self.now(), name))
+                self.run(name, totals, context)
+            else:
+                self.begin('f%d' % len(self.sessions), totals, context)
+
+    def now(self):
+        self.ms += self.chance.choice((1, 40, 900, 5000))
+        return '2026-11-10T00:%02d:%02d.%03dZ' % (self.ms // 60000, self.ms // 1000 % 60, self.ms % 1000)
+
+    def begin(self, name, totals, context):
+        """A session that goes on from another's total, with copies of its calls since the last compaction."""
+        self.logs[name] = [queue_line(self.now(), name)] + [dict(line, sessionId=name) for line in context]
+        self.sessions.append((name, dict(totals), list(context)))
+        self.run(*self.sessions[-1])
+
+    def call(self, totals, **more):
+        """A call, as a line; whether it is written down is another matter."""
+        tokens, model = self.chance.randrange(1, 10 ** self.chance.randrange(2, 6)), self.chance.choice((HAIKU, HAIKU, SONNET))
+        totals[model] = totals.get(model, 0) + tokens
+        self.micro_usd += tokens * (2 if model == SONNET else 1)
+        self.number += 1
+        return call_line('m%d' % self.number, input=tokens, model=model, time=self.now(), **more)
+
+    def run(self, name, totals, context):
+        lines, steps = self.logs[name], self.chance.choices(('call', 'helper', 'agent', 'compaction'), (3, 1, 1, 1),
+                                                            k=self.chance.randrange(4)) + ['call']
+        for n, step in enumerate(steps):
+            if step == 'agent' and 'call' in steps[:n]:
+                agent = 'a%d' % self.number
+                self.logs['%s/subagents/agent-%s' % (name, agent)] = [self.call(totals, session=name, agent=agent)]
+                continue
+            line = self.call(totals, session=name)
+            if step == 'compaction':
+                context.clear()
+                lines.append(user_line(self.now(), session=name))
+            elif step != 'helper':
+                lines += [line] * self.chance.randrange(1, 4)
+                context.append(line)
+        lines.append(cost_state(name, {model: (tokens,) for model, tokens in totals.items()}, self.start))
+
+
+class RandomFamiliesTest(unittest.TestCase):
+
+    def test_all_is_billed_once_however_it_arrives(self):
+        for seed in range(24):
+            for way in 'at once', 'one by one', 'in turns':
+                family, chance = Family(seed), random.Random(seed)
+                with self.subTest(seed=seed, way=way), Home() as home:
+                    names = sorted(family.logs)
+                    chance.shuffle(names)
+                    rest = {name: family.logs[name] for name in names}
+                    while rest:
+                        name = chance.choice(list(rest)) if way == 'in turns' else next(iter(rest))
+                        count = chance.randrange(1, 12) if way == 'in turns' else len(rest[name])
+                        path = home.at('.claude/projects/p/%s.jsonl' % name)
+                        (home.append if os.path.exists(path) else home.write)(path, rest[name][:count])
+                        rest[name] = rest[name][count:]
+                        if not rest[name]:
+                            del rest[name]
+                        if way != 'at once':
+                            with home.ledger():
+                                pass
+                    with home.ledger() as ledger:
+                        self.assertEqual(total(ledger), family.micro_usd)
+
+
 class RebuildTest(unittest.TestCase):
 
     def test_calls_whose_logs_are_gone_are_kept(self):

@@ -19,25 +19,27 @@ MILLION = 10 ** 6
 NOW = '2026-11-16T12:00:00Z'
 
 # The months of the golden outputs: what was called, and what it cost by data/report/prices.json.
-#   (folder, session, agent, day, model, tokens)         tokens: input, output, 5 min writes, 1 h writes, reads, searches
+#   (folder, session, agent, day, model, tokens: input, output, 5 min writes, 1 h writes, reads, searches)
+A1, A2, A3 = ['aaaaaaaa-0000-4000-8000-00000000000%d' % n for n in (1, 2, 3)]
+B1, C1, D1 = [letter * 8 + '-0000-4000-8000-000000000001' for letter in 'bcd']
+OPUS, HAIKU = 'claude-opus-5-5', 'claude-haiku-4-5'
 CALLS = [
-    ('/clients/acme', 'aaaaaaaa-0000-4000-8000-000000000001', '', '2026-10-05', 'claude-opus-5-5', (0, MILLION)),           # 20
-    ('/clients/acme', 'aaaaaaaa-0000-4000-8000-000000000001', '', '2026-10-20', 'claude-haiku-4-5', (10 * MILLION,)),       # 10
-    ('/clients/acme', 'aaaaaaaa-0000-4000-8000-000000000002', '', '2026-11-02', 'claude-opus-5-5', (5 * MILLION,)),         # 20
-    ('/clients/acme', 'aaaaaaaa-0000-4000-8000-000000000002', '', '2026-11-03', 'claude-opus-5-5', (5 * MILLION,)),         # 20
-    ('/clients/acme/web', 'aaaaaaaa-0000-4000-8000-000000000002', '', '2026-11-04', 'claude-opus-5-5', (5 * MILLION,)),     # 20
-    ('/clients/acme', 'aaaaaaaa-0000-4000-8000-000000000003', '', '2026-11-05', 'claude-opus-5-5', (5 * MILLION,)),         # 20
-    ('/clients/acme', 'aaaaaaaa-0000-4000-8000-000000000003', '', '2026-11-06', 'claude-opus-5-5', (5 * MILLION,)),         # 20
-    ('/clients/acme', 'aaaaaaaa-0000-4000-8000-000000000003', '', '2026-11-16', 'claude-opus-5-5', (0, 5 * MILLION)),       # 100
-    ('/clients/globex', 'bbbbbbbb-0000-4000-8000-000000000001', '', '2026-11-10', 'claude-haiku-4-5',
-     (MILLION, 0, 0, 0, 10 * MILLION, 3)),                                                                  # 1 + 1 + 0.03
-    ('/clients/globex', 'bbbbbbbb-0000-4000-8000-000000000001', 'abc', '2026-11-10', 'claude-haiku-4-5', (0, 100000)),      # 0.5
-    ('/clients/initech', 'cccccccc-0000-4000-8000-000000000001', '', '2026-11-12', 'claude-nonesuch-9', (MILLION,)),  # 4, assumed
-    (None, 'dddddddd-0000-4000-8000-000000000001', '', '2026-11-13', 'claude-haiku-4-5', (0, 200000)),                      # 1
+    ('/clients/acme', A1, '', '2026-10-05', OPUS, (0, MILLION)),                                # 20
+    ('/clients/acme', A1, '', '2026-10-20', HAIKU, (10 * MILLION,)),                            # 10
+    ('/clients/acme', A2, '', '2026-11-02', OPUS, (5 * MILLION,)),                              # 20
+    ('/clients/acme', A2, '', '2026-11-03', OPUS, (5 * MILLION,)),                              # 20
+    ('/clients/acme/web', A2, '', '2026-11-04', OPUS, (5 * MILLION,)),                          # 20
+    ('/clients/acme', A3, '', '2026-11-05', OPUS, (5 * MILLION,)),                              # 20
+    ('/clients/acme', A3, '', '2026-11-06', OPUS, (5 * MILLION,)),                              # 20
+    ('/clients/acme', A3, '', '2026-11-16', OPUS, (0, 5 * MILLION)),                            # 100
+    ('/clients/globex', B1, '', '2026-11-10', HAIKU, (MILLION, 0, 0, 0, 10 * MILLION, 3)),      # 1 + 1 + 0.03
+    ('/clients/globex', B1, 'abc', '2026-11-10', HAIKU, (0, 100000)),                           # 0.5
+    ('/clients/initech', C1, '', '2026-11-12', 'claude-nonesuch-9', (MILLION,)),                # 4, assumed
+    (None, D1, '', '2026-11-13', HAIKU, (0, 200000)),                                           # 1
 ]
 # The session of globex ends with a total that has 40,000 output tokens more than its calls: 0.2 untranscribed.
-COST_STATE = {'type': 'cost-state', 'sessionId': 'bbbbbbbb-0000-4000-8000-000000000001', 'startTime': 1, 'modelUsage': {
-    'claude-haiku-4-5': {'inputTokens': MILLION, 'outputTokens': 140000, 'cacheReadInputTokens': 10 * MILLION,
+COST_STATE = {'type': 'cost-state', 'sessionId': B1, 'startTime': 1, 'modelUsage': {
+    HAIKU: {'inputTokens': MILLION, 'outputTokens': 140000, 'cacheReadInputTokens': 10 * MILLION,
                          'cacheCreationInputTokens': 0, 'webSearchRequests': 3}}}
 
 
@@ -58,7 +60,7 @@ def log_line(n, folder, session, agent, day, model, tokens):
 
 
 def write_logs(root, calls, more=''):
-    """Transcripts of these calls under root/projects; `more` is added to the first session's end."""
+    """Transcripts of these calls under root/projects; `more` is added to the end of session B1's."""
     texts = {}
     for n, call in enumerate(calls):
         session, agent = call[1], call[2]
@@ -68,7 +70,7 @@ def write_logs(root, calls, more=''):
         path = os.path.join(root, 'projects', 'p', name + '.jsonl')
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, 'w', encoding='utf-8') as stream:
-            stream.write(text + (more if name == COST_STATE['sessionId'] else ''))
+            stream.write(text + (more if name == B1 else ''))
         if 'agent-' in name:
             with open(path[:-6] + '.meta.json', 'w', encoding='utf-8') as stream:
                 stream.write('{"agentType": "Explore"}')
@@ -88,12 +90,18 @@ class Machine(unittest.TestCase):
         cls.logs = os.path.join(cls.home, 'claude')
         write_logs(cls.logs, cls.calls, cls.more)
 
-    def start(self, *options, script=os.path.join(ROOT, 'cost-report.py'), now=NOW, budgets=True, **environ):
+    def environ(self, **more):
+        return dict({'PATH': os.environ.get('PATH', ''), 'HOME': self.home, 'CLAUDE_CONFIG_DIR': self.logs,
+                     'CODEX_HOME': self.home + '/none', 'ARMLEDGER_HOME': self.home + '/ledger', 'TZ': 'UTC',
+                     'PYTHONIOENCODING': 'utf-8', 'LC_ALL': 'C.UTF-8'}, **more)
+
+    def command(self, *options, script=os.path.join(ROOT, 'cost-report.py'), now=NOW, budgets=True):
         places = ['--prices', self.prices] + (['--budgets', self.budgets] if budgets else [])
-        environ = dict({'PATH': os.environ.get('PATH', ''), 'HOME': self.home, 'CLAUDE_CONFIG_DIR': self.logs,
-                        'CODEX_HOME': self.home + '/none', 'ARMLEDGER_HOME': self.home + '/ledger', 'TZ': 'UTC',
-                        'PYTHONIOENCODING': 'utf-8', 'LC_ALL': 'C.UTF-8'}, **environ)
-        return subprocess.run([sys.executable, script, '--now', now] + places + list(options), env=environ,
+        return [sys.executable, script, '--now', now] + places + list(options)
+
+    def start(self, *options, **more):
+        settings = {key: more.pop(key) for key in ('script', 'now', 'budgets') if key in more}
+        return subprocess.run(self.command(*options, **settings), env=self.environ(**more),
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def report(self, *options, code=0, errors='', **more):
@@ -160,7 +168,8 @@ class FiguresTest(Machine):
         self.assertEqual(by_arm['acme']['projected_usd'], round(200 * 30 / Decimal('15.5'), 6))
         # globex: 1M input at 1, 10M reads at 0.1, 3 searches at 0.01, 100k output at 5, 40k output untranscribed.
         globex = by_arm['日本 globex']
-        self.assertEqual([globex[key] for key in ('usd', 'calls', 'untranscribed_usd', 'web_searches', 'output_tokens')],
+        keys = ('usd', 'calls', 'untranscribed_usd', 'web_searches', 'output_tokens')
+        self.assertEqual([globex[key] for key in keys],
                          [1 + 1 + Decimal('0.03') + Decimal('0.5') + Decimal('0.2'), 2, Decimal('0.2'), 3, 140000])
         # A model without a price is taken at its family's, opus: 1M input at 4.
         self.assertEqual([by_arm['/clients/initech'][key] for key in ('usd', 'assumed_usd', 'cap_usd')], [4, 4, None])
@@ -170,8 +179,9 @@ class FiguresTest(Machine):
 
     def test_shape(self):
         found, rows = self.rows('--by', 'model')
-        self.assertEqual(list(found), ['estimate', 'currency', 'since', 'until', 'timezone', 'prices_as_of', 'total_usd',
-                                       'rows', 'unattributed_usd', 'unpriced_models', 'skipped_lines', 'warnings'])
+        self.assertEqual(list(found), [
+            'estimate', 'currency', 'since', 'until', 'timezone', 'prices_as_of', 'total_usd', 'rows',
+            'unattributed_usd', 'unpriced_models', 'skipped_lines', 'warnings'])
         self.assertEqual(list(rows[0]), [
             'arm', 'model', 'usd', 'calls', 'input_tokens', 'output_tokens', 'cache_write_tokens', 'cache_read_tokens',
             'web_searches', 'untranscribed_usd', 'assumed_usd', 'cap_usd', 'pct', 'projected_usd'])
@@ -194,7 +204,8 @@ class FiguresTest(Machine):
         self.assertEqual(self.rows()[1][-1]['arm'], '(unattributed)')
 
     def test_spans(self):
-        for options, usd in ((['--month', '2026-10'], 30), (['--month', '2026-11'], Decimal('207.73')), (['--yesterday'], 0),
+        for options, usd in ((['--month', '2026-10'], 30), (['--month', '2026-11'], Decimal('207.73')),
+                             (['--yesterday'], 0),
                              (['--since', '2026-11-02', '--until', '2026-11-04'], 60),
                              (['--since', '2026-11-02T10:00:01Z', '--until', '2026-11-04T10:00:00Z'], 20),
                              (['--until', '2026-10-31'], 30), (['--since', '2026-10-20'], Decimal('217.73')),
@@ -211,7 +222,8 @@ class FiguresTest(Machine):
         for arm in 'acme', '/clients/acme', '/clients/acme/web', '/clients/acme/no/such/folder':
             with self.subTest(arm):
                 found, rows = self.rows('--arm', arm)
-                self.assertEqual((found['total_usd'], [row['arm'] for row in rows], found['unattributed_usd']), (200, ['acme'], 0))
+                self.assertEqual((found['total_usd'], [row['arm'] for row in rows]), (200, ['acme']))
+                self.assertEqual(found['unattributed_usd'], 0)
         self.assertEqual(self.rows('--arm', '(unattributed)')[0]['total_usd'], 1)
         self.assertEqual(self.rows('--arm', '日本 globex', '--month', '2026-10')[0]['total_usd'], 0)
 
@@ -227,15 +239,19 @@ class FiguresTest(Machine):
                          [('02', 0, 20), ('03', 20, 0), ('04', 20, 0), ('05', 20, 0), ('06', 20, 0), ('16', 0, 100)])
 
     def test_what_was_there_before_alone(self):
-        _, rows = self.rows('--compare', '--since', '2026-11-07', '--until', '2026-11-11')      # five days, as 2 to 6 were
-        self.assertEqual([(row['arm'], row['usd'], row['before_usd']) for row in rows if row['before_usd']], [('acme', 0, 100)])
+        _, rows = self.rows('--compare', '--since', '2026-11-07', '--until', '2026-11-11')      # after five days of 20
+        self.assertEqual([(row['arm'], row['usd'], row['before_usd']) for row in rows if row['before_usd']],
+                         [('acme', 0, 100)])
 
     def test_baseline(self):
-        # On opus, globex: 1M input at 4, 10M reads at 0.2, 3 searches at 0.01, 140k output at 20; unattributed: 200k at 20.
+        # On opus, globex: 1M input at 4, 10M reads at 0.2, 3 searches at 0.01, 140k output at 20;
+        # unattributed: 200k output at 20.
         _, rows = self.rows('--baseline', 'claude-opus-5-5')
         self.assertEqual({row['arm']: row['baseline_usd'] for row in rows}, {
-            'acme': 200, '/clients/initech': 4, '日本 globex': 4 + 2 + Decimal('0.03') + Decimal('2.8'), '(unattributed)': 4})
-        self.assertEqual([row['saved_usd'] for row in rows if row['arm'] == '日本 globex'], [Decimal('8.83') - Decimal('2.73')])
+            'acme': 200, '/clients/initech': 4, '日本 globex': 4 + 2 + Decimal('0.03') + Decimal('2.8'),
+            '(unattributed)': 4})
+        self.assertEqual([row['saved_usd'] for row in rows if row['arm'] == '日本 globex'],
+                         [Decimal('8.83') - Decimal('2.73')])
 
     def test_spikes(self):
         # acme's 16th: 100 is above 3 times 20, the median of five days with spend. The 6th: 20 is not.
@@ -244,14 +260,17 @@ class FiguresTest(Machine):
 
     def test_agents(self):
         _, rows = self.rows('--by', 'agent', '--arm', '日本 globex')
-        self.assertEqual({row['agent']: row['usd'] for row in rows}, {'main': Decimal('2.23'), 'Explore': Decimal('0.5')})
+        self.assertEqual({row['agent']: row['usd'] for row in rows},
+                         {'main': Decimal('2.23'), 'Explore': Decimal('0.5')})
         _, rows = self.rows('--by', 'kind', '--arm', '日本 globex')
-        self.assertEqual({row['kind']: row['usd'] for row in rows}, {'call': Decimal('2.53'), 'untranscribed': Decimal('0.2')})
+        self.assertEqual({row['kind']: row['usd'] for row in rows},
+                         {'call': Decimal('2.53'), 'untranscribed': Decimal('0.2')})
 
     def test_statement_by_hand(self):
         # October: opus 1M output at 20, haiku 10M input at 1; 90 % of that; and 25 % on top.
         lines = list(csv.DictReader(io.StringIO(self.report('--arm', 'acme', '--month', '2026-10', '--format', 'csv'))))
-        self.assertEqual([(line['day'], line['model'], line['list_usd'], line['contracted_usd'], line['invoice_usd']) for line in lines],
+        columns = ('day', 'model', 'list_usd', 'contracted_usd', 'invoice_usd')
+        self.assertEqual([tuple(line[column] for column in columns) for line in lines],
                          [('2026-10-05', 'claude-opus-5-5', '20.000000', '18.000000', '22.500000'),
                           ('2026-10-20', 'claude-haiku-4-5', '10.000000', '9.000000', '11.250000')])
 
@@ -261,8 +280,8 @@ class FiguresTest(Machine):
             stream.write('{"acme": 171.00, "total": "$300", "nobody": 1}')
         found, _ = self.rows('--billed', path)
         # acme at its rate: 180. All: 180 + 4 + 2.73 + 1.
-        self.assertEqual([(bill['name'], bill['estimate_usd'], bill['difference_usd'], bill['factor'], bill['over_20_pct'])
-                          for bill in found['billed']],
+        columns = ('name', 'estimate_usd', 'difference_usd', 'factor', 'over_20_pct')
+        self.assertEqual([tuple(bill[column] for column in columns) for bill in found['billed']],
                          [('acme', 180, -9, Decimal('0.95'), False),
                           ('total', Decimal('187.73'), Decimal('112.27'), round(300 / Decimal('187.73'), 4), True),
                           ('nobody', 0, 1, None, True)])
@@ -282,9 +301,9 @@ class FixturesTest(Machine):
         with open(os.path.join(folder, 'bill.jsonl'), encoding='utf-8') as stream:
             for line in stream:
                 answer = json.loads(line)
-                usage = answer['usage']
-                counts = (usage['input_tokens'], usage['output_tokens'], usage['cache_creation']['ephemeral_5m_input_tokens'],
-                          usage['cache_creation']['ephemeral_1h_input_tokens'], usage['cache_read_input_tokens'])
+                usage, written = answer['usage'], answer['usage']['cache_creation']
+                counts = (usage['input_tokens'], usage['output_tokens'], written['ephemeral_5m_input_tokens'],
+                          written['ephemeral_1h_input_tokens'], usage['cache_read_input_tokens'])
                 total += sum(count * Decimal(price) for count, price in zip(counts, self.PRICES[answer['model']]))
         return total / MILLION
 
@@ -292,21 +311,24 @@ class FixturesTest(Machine):
         for name in ('two-arms', 'subagents', 'cd-mid-session', 'resume-fork-compact', 'interactive', 'worktree'):
             with self.subTest(name):
                 folder = os.path.join(DATA, 'claude-code-2.1.330', name)
-                environ = {'CLAUDE_CONFIG_DIR': folder + '/claude', 'ARMLEDGER_HOME': self.home + '/' + name}
+                more = {'CLAUDE_CONFIG_DIR': folder + '/claude', 'ARMLEDGER_HOME': self.home + '/' + name,
+                        'now': '2026-11-23T23:00:00Z', 'budgets': False}
                 for by in 'arm', 'day', 'model', 'session', 'agent':
-                    found, rows = self.rows('--by', by, now='2026-11-23T23:00:00Z', budgets=False, **environ)
+                    found, rows = self.rows('--by', by, **more)
                     self.assertEqual(found['total_usd'], round(self.billed(folder), 6))
                     self.assertEqual(sum(row['usd'] for row in rows), found['total_usd'])
-                lines = csv.DictReader(io.StringIO(self.report('--format', 'focus', now='2026-11-23T23:00:00Z', budgets=False, **environ)))
+                lines = csv.DictReader(io.StringIO(self.report('--format', 'focus', **more)))
                 self.assertEqual(sum(Decimal(line['ListCost']) for line in lines), self.billed(folder))
 
 
 class FocusTest(Machine):
     calls = CALLS[:2] + [
-        ('/clients/acme', 's', '', '2026-10-30T22:30:00.000Z', 'gpt-5.5', (200000, 10, 0, 0, 72000)),     # at the threshold
-        ('/clients/acme', 's', '', '2026-10-30T22:31:00.000Z', 'gpt-5.5', (200000, 10, 0, 0, 72001)),     # above: 4, 15, 1
+        # At the threshold; then above it, where the prices are 4, 15 and 1.
+        ('/clients/acme', 's', '', '2026-10-30T22:30:00.000Z', 'gpt-5.5', (200000, 10, 0, 0, 72000)),
+        ('/clients/acme', 's', '', '2026-10-30T22:31:00.000Z', 'gpt-5.5', (200000, 10, 0, 0, 72001)),
         ('/clients/acme', 's', '', '2026-10-30T22:32:00.000Z', 'azure/gpt-5.5', (7,)),
-        ('/clients/acme', 's', '', '2026-10-30T23:30:00.000Z', 'us.anthropic.claude-haiku-4-5-20251001-v1:0', (0, 0, 3, 5, 0, 2)),
+        ('/clients/acme', 's', '', '2026-10-30T23:30:00.000Z', 'us.anthropic.claude-haiku-4-5-20251001-v1:0',
+         (0, 0, 3, 5, 0, 2)),
     ]
     more = ''
 
@@ -317,17 +339,17 @@ class FocusTest(Machine):
     def test_columns(self):
         wanted = ('BilledCost BillingAccountId BillingAccountName BillingCurrency BillingPeriodEnd BillingPeriodStart '
                   'ChargeCategory ChargeClass ChargeDescription ChargePeriodEnd ChargePeriodStart ContractedCost '
-                  'EffectiveCost HostProviderName InvoiceIssuerName ListCost PricingQuantity PricingUnit ServiceCategory '
-                  'ServiceName ServiceProviderName ConsumedQuantity ConsumedUnit ListUnitPrice SkuId SkuMeter SubAccountId '
-                  'SubAccountName Tags').split()
+                  'EffectiveCost HostProviderName InvoiceIssuerName ListCost PricingQuantity PricingUnit '
+                  'ServiceCategory ServiceName ServiceProviderName ConsumedQuantity ConsumedUnit ListUnitPrice SkuId '
+                  'SkuMeter SubAccountId SubAccountName Tags').split()
         lines = self.lines('--month', '2026-10')
         self.assertEqual(set(wanted) - set(lines[0]), set())
         self.assertTrue(all(column[0].isupper() or column.startswith('x_') for column in lines[0]))
         for line in lines:
             empty = {column for column in line if line[column] == ''}
             self.assertEqual(empty, {'ChargeClass'})
-            self.assertEqual((line['BilledCost'], line['ChargeCategory'], line['ServiceCategory'], line['BillingCurrency']),
-                             ('0.0', 'Usage', 'AI and Machine Learning', 'USD'))
+            self.assertEqual((line['BilledCost'], line['BillingCurrency']), ('0.0', 'USD'))
+            self.assertEqual((line['ChargeCategory'], line['ServiceCategory']), ('Usage', 'AI and Machine Learning'))
 
     def test_quantity_times_price_is_cost(self):
         lines = self.lines('--month', '2026-10')
@@ -358,7 +380,8 @@ class FocusTest(Machine):
 
     def test_searches(self):
         line, = [line for line in self.lines() if line['SkuMeter'] == 'Web Searches']
-        self.assertEqual([line[column] for column in ('ConsumedQuantity', 'ConsumedUnit', 'PricingQuantity', 'ListUnitPrice', 'ListCost')],
+        columns = ('ConsumedQuantity', 'ConsumedUnit', 'PricingQuantity', 'ListUnitPrice', 'ListCost')
+        self.assertEqual([line[column] for column in columns],
                          ['2', 'Requests', '2', '0.01', '0.02'])
 
     def test_days_are_the_time_zones(self):
@@ -366,9 +389,9 @@ class FocusTest(Machine):
         with open(budgets, 'w') as stream:
             stream.write('timezone: Europe/Berlin\n')
         lines = self.lines('--since', '2026-10-30', '--until', '2026-10-31', budgets=False, ARMLEDGER_BUDGETS=budgets)
-        self.assertEqual({line['ChargePeriodStart'] + ' ' + line['ChargePeriodEnd'] for line in lines if line['x_Model'] == 'gpt-5.5'},
-                         {'2026-10-29T23:00:00Z 2026-10-30T23:00:00Z'})
-        self.assertEqual({line['ChargePeriodStart'] for line in lines if 'haiku' in line['x_Model']}, {'2026-10-30T23:00:00Z'})
+        self.assertEqual({(line['x_Model'], line['ChargePeriodStart'], line['ChargePeriodEnd']) for line in lines},
+                         {('gpt-5.5', '2026-10-29T23:00:00Z', '2026-10-30T23:00:00Z'),
+                          ('us.claude-haiku-4-5', '2026-10-30T23:00:00Z', '2026-10-31T23:00:00Z')})
         self.assertEqual({(line['BillingPeriodStart'], line['BillingPeriodEnd']) for line in lines},
                          {('2026-09-30T22:00:00Z', '2026-10-31T23:00:00Z')})
 
@@ -378,7 +401,8 @@ class FocusTest(Machine):
         self.assertEqual(found, {'acme': 'acme'})
 
 
-NASTY = ['=1+1', '+1', '-1', '@SUM(A1)', '|', '<script>alert(1)</script>', '\x1b[31mred\x1b[0m', 'a\nb', '\u202egnp', '日本' * 40,
+NASTY = ['=1+1', '+1', '-1', '@SUM(A1)', '|', '<script>alert(1)</script>', '\x1b[31mred\x1b[0m', 'a\nb', '\u202egnp',
+         '日本' * 40,
          'x' * 150, '`*_[]', '&amp;', '"quoted"', "'", '%s%d', 'a\x9bb', '\uff1d1', 'a\tb', '\u0301\u0301']
 
 
@@ -433,10 +457,14 @@ class NamesTest(Machine):
 
     def test_json(self):
         _, rows = self.rows('--by', 'model')
-        self.assertEqual({row['model'] for row in rows} & {'=1+1', '|', '\x1b[31mred\x1b[0m'}, {'=1+1', '|', '\x1b[31mred\x1b[0m'})
+        self.assertLessEqual({'=1+1', '|', '\x1b[31mred\x1b[0m'}, {row['model'] for row in rows})
 
     def test_prometheus(self):
         check_metrics(self, self.report('--format', 'prometheus'))
+
+
+HARMLESS = set('lang charset name content class scope tabindex role aria-label aria-hidden aria-labelledby style id '
+               'viewbox preserveaspectratio width height rx fill x y x1 x2 y1 y2 text-anchor'.split())
 
 
 def parse_strictly(test, text):
@@ -448,10 +476,7 @@ def parse_strictly(test, text):
         def handle_starttag(self, tag, attributes):
             if tag not in ('meta', 'rect', 'line'):
                 open_tags.append(tag)
-            test.assertLessEqual({name for name, _ in attributes}, {
-                'lang', 'charset', 'name', 'content', 'class', 'scope', 'tabindex', 'role', 'aria-label', 'aria-hidden', 'style',
-                'aria-labelledby', 'id', 'viewbox', 'preserveaspectratio', 'width', 'height', 'rx', 'fill', 'x', 'y', 'x1', 'x2',
-                'y1', 'y2', 'text-anchor'})
+            test.assertLessEqual({name for name, _ in attributes}, HARMLESS)
 
         def handle_endtag(self, tag):
             if tag not in ('rect', 'line'):
@@ -472,7 +497,8 @@ def check_metrics(test, text):
     test.assertTrue(text.endswith('\n'))
     promtool = shutil.which('promtool')
     if promtool:
-        checked = subprocess.run([promtool, 'check', 'metrics'], input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        checked = subprocess.run([promtool, 'check', 'metrics'], input=text.encode(), stdout=subprocess.PIPE,
+                                 stderr=subprocess.STDOUT)
         test.assertEqual((checked.stdout.decode(), checked.returncode), ('', 0))
 
 
@@ -481,15 +507,17 @@ class FormatsTest(Machine):
         check_metrics(self, self.report('--format', 'prometheus'))
 
     def test_html_stands_alone_and_is_well_formed(self):
-        for options in ([], ['--by', 'day'], ['--arm', 'acme', '--month', '2026-10'], ['--since', '2025-01-01'], ['--baseline', 'gpt-5.5']):
+        for options in ([], ['--by', 'day'], ['--arm', 'acme', '--month', '2026-10'], ['--since', '2025-01-01'],
+                        ['--baseline', 'gpt-5.5']):
             text = self.report('--format', 'html', *options)
             self.assertNotRegex(text, r'https?://|src=|href=|@import|url\(|<script')
             self.assertEqual(text.count('<svg class="chart"'), text.count('role="img"'))
             parse_strictly(self, text)
 
     def test_80_columns(self):
-        for options in ([], ['--compare'], ['--compare', '--baseline', 'gpt-5.5'], ['--by', 'day,model'], ['--by', 'session'],
-                        ['--by', 'session,agent'], ['--by', 'arm,day,week,month,model,kind,agent-cli']):
+        for options in ([], ['--compare'], ['--compare', '--baseline', 'gpt-5.5'], ['--by', 'day,model'],
+                        ['--by', 'session'], ['--by', 'session,agent'],
+                        ['--by', 'arm,day,week,month,model,kind,agent-cli']):
             with self.subTest(options):
                 self.assertLessEqual(max(map(REPORT.cells_wide, self.report(*options).splitlines())), 80)
 
@@ -514,10 +542,8 @@ class FormatsTest(Machine):
     def on_terminal(self, **more):
         import pty
         main, terminal = pty.openpty()
-        environ = dict({'PATH': os.environ.get('PATH', ''), 'HOME': self.home, 'CLAUDE_CONFIG_DIR': self.logs, 'CODEX_HOME': '/none',
-                        'ARMLEDGER_HOME': self.home + '/ledger', 'PYTHONIOENCODING': 'utf-8', 'TERM': 'xterm'}, **more)
-        child = subprocess.Popen([sys.executable, os.path.join(ROOT, 'cost-report.py'), '--now', NOW, '--prices', self.prices,
-                                  '--budgets', self.budgets], stdout=terminal, stderr=terminal, env=environ)
+        environ = self.environ(**dict({'TERM': 'xterm'}, **more))
+        child = subprocess.Popen(self.command(), stdout=terminal, stderr=terminal, env=environ)
         os.close(terminal)
         text = b''
         while True:
@@ -563,7 +589,8 @@ class CronTest(Machine):
             stream.write('as before')
         result = self.start('--format', 'csv', '--output', path, '--baseline', 'claude-opus-55')
         self.assertEqual((result.returncode, result.stderr.decode()),
-                         (1, 'cost-report: --baseline: prices.json has no claude-opus-55; did you mean claude-opus-5-5?\n'))
+                         (1, 'cost-report: --baseline: prices.json has no claude-opus-55; '
+                             'did you mean claude-opus-5-5?\n'))
         with open(path) as stream:
             self.assertEqual(stream.read(), 'as before')
         self.assertEqual([name for name in os.listdir(self.home) if '.tmp' in name], [])
@@ -622,42 +649,46 @@ class CronTest(Machine):
                 self.assertIn('/clients/globex', text)
         found, rows = self.rows(script=os.path.join(folder, 'cost-report.py'), budgets=False)
         self.assertEqual({row['arm']: row['usd'] for row in rows}, {
-            '/clients/acme': 180, '/clients/acme/web': 20, '/clients/globex': Decimal('2.73'), '/clients/initech': 4, '(unattributed)': 1})
+            '/clients/acme': 180, '/clients/acme/web': 20, '/clients/globex': Decimal('2.73'), '/clients/initech': 4,
+            '(unattributed)': 1})
         result = self.start(script=os.path.join(folder, 'cost-report.py'))
         self.assertEqual(result.returncode, 1)
         self.assertIn('has to lie beside', result.stderr.decode())
 
     def test_empty_ledger(self):
+        empty = {'budgets': False, 'CLAUDE_CONFIG_DIR': '/none', 'ARMLEDGER_HOME': self.home + '/empty'}
         for form in REPORT.FORMATS:
             with self.subTest(form):
-                text = self.report('--format', form, budgets=False, CLAUDE_CONFIG_DIR='/none', ARMLEDGER_HOME=self.home + '/empty')
-                self.assertTrue(text)
-        text = self.report(budgets=False, CLAUDE_CONFIG_DIR='/none', ARMLEDGER_HOME=self.home + '/empty')
+                self.assertTrue(self.report('--format', form, **empty))
+        text = ' '.join(self.report(**empty).split())
         self.assertIn('No spend in this time.', text)
-        self.assertIn('no session logs were found, and the ledger is empty; looked in /none/projects', ' '.join(text.split()))
+        self.assertIn('no session logs were found, and the ledger is empty; looked in /none/projects', text)
 
 
 class ArithmeticTest(unittest.TestCase):
     def test_money(self):
-        for pico, places, text in ((0, 2, '0.00'), (1234567 * PICO, 2, '1,234,567.00'), (5 * 10 ** 9, 2, '0.00'),
-                                   (15 * 10 ** 9, 2, '0.02'), (-15 * 10 ** 9, 2, '-0.02'), (-1, 2, '0.00'), (1, 6, '0.000000'),
-                                   (1500000, 6, '0.000002'), (500000, 6, '0.000000'), (999999500000, 6, '1.000000'), (PICO, 0, '1')):
+        for pico, places, text in (
+                (0, 2, '0.00'), (1234567 * PICO, 2, '1,234,567.00'), (5 * 10 ** 9, 2, '0.00'),
+                (15 * 10 ** 9, 2, '0.02'),
+                (-15 * 10 ** 9, 2, '-0.02'), (-1, 2, '0.00'), (1, 6, '0.000000'), (1500000, 6, '0.000002'),
+                (500000, 6, '0.000000'), (999999500000, 6, '1.000000'), (PICO, 0, '1')):
             with self.subTest((pico, places)):
                 self.assertEqual(REPORT.money(pico, places), text)
 
     def test_exact(self):
-        for value, scale, text in ((0, 6, '0.0'), (1, 6, '0.000001'), (1500000, 6, '1.5'), (20 * MILLION, 6, '20.0'), (125, 2, '1.25')):
+        for value, scale, text in ((0, 6, '0.0'), (1, 6, '0.000001'), (1500000, 6, '1.5'), (20 * MILLION, 6, '20.0'),
+                                   (125, 2, '1.25')):
             self.assertEqual(REPORT.exact(value, scale), text)
             self.assertEqual(Decimal(text), Decimal(value) / 10 ** scale)
 
     def test_percent_is_rounded_down(self):
-        for part, whole, places, text in ((999, 1000, 0, '99'), (9999, 10000, 1, '99.9'), (1, 1, 1, '100.0'), (1, 3, 0, '33'),
-                                          (0, 5, 1, '0.0'), (5, 0, 0, None), (1, 10000, 1, '0.0')):
+        for part, whole, places, text in ((999, 1000, 0, '99'), (9999, 10000, 1, '99.9'), (1, 1, 1, '100.0'),
+                                          (1, 3, 0, '33'), (0, 5, 1, '0.0'), (5, 0, 0, None), (1, 10000, 1, '0.0')):
             self.assertEqual(REPORT.percent(part, whole, places), text)
 
     def test_short_counts(self):
-        for number, text in ((0, '0'), (999, '999'), (1000, '1.0k'), (12345, '12.3k'), (999999, '999k'), (10 ** 6, '1.0M'),
-                             (123456789, '123M'), (5 * 10 ** 9, '5.0G'), (10 ** 13, '10.0T')):
+        for number, text in ((0, '0'), (999, '999'), (1000, '1.0k'), (12345, '12.3k'), (999999, '999k'),
+                             (10 ** 6, '1.0M'), (123456789, '123M'), (5 * 10 ** 9, '5.0G'), (10 ** 13, '10.0T')):
             self.assertEqual(REPORT.short_count(number), text)
 
     def test_rounded_amounts_add_up(self):
@@ -671,17 +702,21 @@ class ArithmeticTest(unittest.TestCase):
                 self.assertTrue(all(abs(a - b) < unit and not b % unit for a, b in zip(amounts, rounded)))
 
     def test_amounts_as_people_write_them(self):
-        for text, usd in (('1', PICO), ('1,234.50', 1234 * PICO + PICO // 2), ('$5', 5 * PICO), (' 7 USD ', 7 * PICO), ('-3', -3 * PICO),
-                          ('-$3.5', -3 * PICO - PICO // 2), ('0.000000000001', 1), ('', None), ('1e3', None), ('x', None), ('1,23', None),
-                          ('٣', None), ('1.2.3', None)):
+        for text, usd in (
+                ('1', PICO), ('1,234.50', 1234 * PICO + PICO // 2), ('$5', 5 * PICO), (' 7 USD ', 7 * PICO),
+                ('-3', -3 * PICO), ('-$3.5', -3 * PICO - PICO // 2), ('$-3', -3 * PICO), ('0.000000000001', 1),
+                ('', None),
+                ('1e3', None), ('x', None), ('1,23', None), ('\u0663', None), ('1.2.3', None)):
             with self.subTest(text):
                 self.assertEqual(REPORT.parse_usd(text), usd)
 
     def test_bills(self):
-        for text, found in (('{"a": 1.10, "b": "2"}', {'a': 11 * PICO // 10, 'b': 2 * PICO}), ('arm,usd\na,1.10\n"b, c","1,000.00"\n',
-                            {'a': 11 * PICO // 10, 'b, c': 1000 * PICO}), ('\ufeffa,1\n\n', {'a': PICO}), ('{"a": 0.1}', {'a': PICO // 10}),
-                            ('a,1\na,2\n', 'f:2: a: stands here twice'), ('{"a": 1, "a": 2}', 'f: a: stands here twice'), ('a,1\nb,x\n', 'f:2: b: its amount'),
-                            ('{"a": null}', 'f: a: its amount'), ('{', 'f: not JSON')):
+        for text, found in (
+                ('{"a": 1.10, "b": "2"}', {'a': 11 * PICO // 10, 'b': 2 * PICO}),
+                ('arm,usd\na,1.10\n"b, c","1,000.00"\n', {'a': 11 * PICO // 10, 'b, c': 1000 * PICO}),
+                ('\ufeffa,1\n\n', {'a': PICO}), ('{"a": 0.1}', {'a': PICO // 10}),
+                ('a,1\na,2\n', 'f:2: a: stands here twice'), ('{"a": 1, "a": 2}', 'f: a: stands here twice'),
+                ('a,1\nb,x\n', 'f:2: b: its amount'), ('{"a": null}', 'f: a: its amount'), ('{', 'f: not JSON')):
             with self.subTest(text):
                 if type(found) is dict:
                     self.assertEqual(REPORT.parse_bills(text, 'f'), found)
@@ -691,8 +726,8 @@ class ArithmeticTest(unittest.TestCase):
 
     def test_spike_rule(self):
         def rows(days):
-            found = [REPORT.Row(REPORT.Arm('a', None), ('a', '2026-11-%02d' % day), REPORT.NOTHING._replace(usd=int(usd * PICO)))
-                     for day, usd in days.items()]
+            found = [REPORT.Row(REPORT.Arm('a', None), ('a', '2026-11-%02d' % day),
+                                REPORT.NOTHING._replace(usd=int(usd * PICO))) for day, usd in days.items()]
             REPORT.mark_spikes(found, ('arm', 'day'), {('a', row.key[1]): row.figures.usd for row in found})
             return [int(row.key[1][-2:]) for row in found if row.spike]
         usual = {1: 10, 2: 12, 3: 8, 4: 10, 5: 11}                               # the median is 10
@@ -713,8 +748,8 @@ class ArithmeticTest(unittest.TestCase):
 
 
 class CalendarTest(unittest.TestCase):
-    ZONES = ('UTC', 'Europe/Berlin', 'America/New_York', 'Asia/Kolkata', 'Australia/Lord_Howe', 'America/Sao_Paulo', 'Asia/Beirut',
-             'Pacific/Apia', 'Africa/Cairo')
+    ZONES = ('UTC', 'Europe/Berlin', 'America/New_York', 'Asia/Kolkata', 'Australia/Lord_Howe', 'America/Sao_Paulo',
+             'Asia/Beirut', 'Pacific/Apia', 'Africa/Cairo')
 
     def zones(self):
         for zone in self.ZONES:
@@ -737,7 +772,8 @@ class CalendarTest(unittest.TestCase):
     def test_windows(self):
         calendar = REPORT.Calendar('UTC')
         at = REPORT.parse_time('2026-11-16T12:00:00Z')
-        for name, since, end in (('day', '2026-11-16', '2026-11-17'), ('week', '2026-11-16', '2026-11-23'), ('month', '2026-11-01', '2026-12-01')):
+        for name, since, end in (('day', '2026-11-16', '2026-11-17'), ('week', '2026-11-16', '2026-11-23'),
+                                 ('month', '2026-11-01', '2026-12-01')):
             self.assertEqual(calendar.window(name, at), (calendar.midnight(since), calendar.midnight(end)))
         december = REPORT.parse_time('2026-12-31T12:00:00Z')
         self.assertEqual(calendar.window('month', december)[1], calendar.midnight('2027-01-01'))

@@ -16,14 +16,18 @@ TWO = ACME + '  - arm: globex\n    path: ~/clients/globex\n    monthly_usd_cap: 
 
 
 def as_nobody(function):
-    """What `function` gives in a forked process of another user, who may do nothing."""
+    """What `function` gives in a forked process of another user, who may do nothing; None if nobody can be that."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            os.setgid(65534)
-            os.setuid(65534)
-            answer = function()
+            try:
+                os.setgid(65534)
+                os.setuid(65534)
+            except OSError:
+                answer = None
+            else:
+                answer = function()
         except BaseException as error:                             # the parent shows it
             answer = repr(error)
         with os.fdopen(writing, 'wb') as stream:
@@ -231,7 +235,10 @@ class PermissionTest(UsageCase):
                 os.chown(os.path.join(folder, name), 65534, 65534, follow_symlinks=False)
             os.chown(folder, 65534, 65534)
         home.main('--now', NOW, ARMLEDGER_HOME=home.at('warm-up'))           # what is imported late is imported now
-        return as_nobody(function)
+        result = as_nobody(function)
+        if result is None:
+            self.skipTest('root may not become nobody here')
+        return result
 
     def test_logs(self):
         with Home(ACME) as home:
