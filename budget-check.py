@@ -4702,8 +4702,9 @@ USAGE = __doc__
 def main(argv=None):
     """Exit code: 0, 2 when an arm is at its hard stop, 1 when it could not be told."""
     try:
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            stream.reconfigure(errors='backslashreplace')  # names must not fail in a plain locale
+        for stream in sys.stdout, sys.stderr:
+            if hasattr(stream, 'reconfigure'):
+                stream.reconfigure(errors='backslashreplace')      # names must not fail in a plain locale
         argv = sys.argv[1:] if argv is None else argv
         if argv == ['--statusline']:                       # shown after every answer: no time for more
             return statusline()

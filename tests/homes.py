@@ -124,13 +124,14 @@ class Home:
 
     def main(self, *args, **more):
         """budget-check.py's main() in this process."""
-        script, out, err = load_script('budget-check.py'), io.StringIO(), io.StringIO()
+        script = load_script('budget-check.py')
+        out, err = (io.TextIOWrapper(io.BytesIO(), 'utf-8', newline='\n') for _ in range(2))
         environ = self.environ(**more)
         if os.path.lexists(self.budgets):
             environ.setdefault('ARMLEDGER_BUDGETS', self.budgets)
         with in_environ(environ), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = script.main([str(arg) for arg in args])
-        return Result(code, out.getvalue(), err.getvalue())
+        return Result(code, *map(text_of, (out, err)))
 
     def gate(self, payload, now=None, **more):
         """The gate's answer in this process; `now` (ISO 8601) sets the clock."""
@@ -157,6 +158,11 @@ class Home:
             yield ledger
         finally:
             ledger.close()
+
+
+def text_of(stream):
+    stream.flush()
+    return stream.buffer.getvalue().decode('utf-8')
 
 
 _prices = []
