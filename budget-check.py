@@ -1103,14 +1103,14 @@ def resolve_place(cwd, home):
     if not cwd.startswith('/') and os.sep == '/':
         return Place(cwd, cwd, cwd, False)                 # recorded on another kind of system
     try:
-        path, above = os.path.realpath(cwd), os.path.realpath(home)
+        path, above, root = os.path.realpath(cwd), os.path.realpath(home), None
+        folder = path
+        while folder != os.path.dirname(folder):
+            if folder != above and not above.startswith(folder + os.sep):
+                root = repo_at(folder) or root
+            folder = os.path.dirname(folder)
     except ValueError:                                     # this locale cannot say it to the system
         return Place(cwd, cwd, cwd, False)
-    folder, root = path, None
-    while folder != os.path.dirname(folder):
-        if folder != above and not above.startswith(folder + os.sep):
-            root = repo_at(folder) or root
-        folder = os.path.dirname(folder)
     return Place(cwd, path, root or path, root is not None)
 
 
@@ -1631,21 +1631,31 @@ class Ledger:
 
         A total is no ancestor's if a call before it is missing among the copies that reach so far back."""
         copied = self.db.execute(
-            'select ts, agent, model, input, output, write_short, write_long, read, searches, calls.key from calls '
-            'join copies on copies.key = calls.key where copies.session = ?', (session,)).fetchall()
+            'select ts, agent, model, input, output, write_short, write_long, read, searches, calls.key, calls.session '
+            'from calls join copies on copies.key = calls.key where copies.session = ?', (session,)).fetchall()
         candidates = [sum_calls(copied)]
-        if family is not None and began is not None:
-            keys, since = {row[9] for row in copied}, min((row[0] for row in copied), default=None)
-            for other, in self.db.execute('select id from sessions where family = ? and id <> ? and began < ?',
-                                          (family, session, began)).fetchall():
-                for ts, _, totals in self.marks_of(other):
-                    if ts <= began and (since is None or all(key in keys for key, in self.db.execute(
-                            "select key from calls where session = ? and agent = '' and kind = 'call' "
-                            'and ts between ? and ?', (other, since, ts)))):
-                        candidates.append(totals)
+        keys, since = {row[9] for row in copied}, min((row[0] for row in copied), default=None)
+        for other in self.ancestors(session, began, family, copied):
+            for ts, _, totals in self.marks_of(other):
+                if ts <= began and (since is None or all(key in keys for key, in self.db.execute(
+                        "select key from calls where session = ? and agent = '' and kind = 'call' "
+                        'and ts between ? and ?', (other, since, ts)).fetchall())):
+                    candidates.append(totals)
         fitting = [one for one in candidates if all(
             part <= whole for model in one for part, whole in zip(one[model], rest.get(model, NONE)))]
         return max(fitting, key=lambda one: sum(map(sum, one.values())), default={})
+
+    def ancestors(self, session, began, family, copied):
+        """Sessions that a fork may go on from: earlier ones of its family; if some of them hold all
+        that it has copied, one of those."""
+        if family is None or began is None:
+            return []
+        earlier = [row[0] for row in self.db.execute(
+            'select id from sessions where family = ? and id <> ? and began < ?', (family, session, began)).fetchall()]
+        held = {other: {row[0] for row in self.db.execute('select key from copies where session = ?', (other,)).fetchall()}
+                for other in earlier}
+        holders = [other for other in earlier if all(row[10] == other or row[9] in held[other] for row in copied)]
+        return holders or earlier
 
 
 def is_missing(path):

@@ -426,7 +426,8 @@ def claude_mark(source, record, state, batch):
             break
     ts = max(filter(None, (ts, state.get('ts'))), default=source.mtime_ms)
     family = record.get('startTime')
-    batch.mark(session, ts, cwd or state.get('cwd'), family if type(family) is int else None, totals)
+    known = type(family) is int and 0 <= family < 1 << 53
+    batch.mark(session, ts, cwd or state.get('cwd'), family if known else None, totals)
 
 
 # ---- prices --------------------------------------------------------------------------------
@@ -1098,13 +1099,15 @@ def resolve_place(cwd, home):
     out of a cap); a repo that is the home folder, or lies above it, is not looked at."""
     if not cwd.startswith('/') and os.sep == '/':
         return Place(cwd, cwd, cwd, False)                 # recorded on another kind of system
-    path, root = os.path.realpath(cwd), None
-    above = os.path.realpath(home)
-    folder = path
-    while folder != os.path.dirname(folder):
-        if folder != above and not above.startswith(folder + os.sep):
-            root = repo_at(folder) or root
-        folder = os.path.dirname(folder)
+    try:
+        path, above, root = os.path.realpath(cwd), os.path.realpath(home), None
+        folder = path
+        while folder != os.path.dirname(folder):
+            if folder != above and not above.startswith(folder + os.sep):
+                root = repo_at(folder) or root
+            folder = os.path.dirname(folder)
+    except ValueError:                                     # this locale cannot say it to the system
+        return Place(cwd, cwd, cwd, False)
     return Place(cwd, path, root or path, root is not None)
 
 
@@ -1625,21 +1628,31 @@ class Ledger:
 
         A total is no ancestor's if a call before it is missing among the copies that reach so far back."""
         copied = self.db.execute(
-            'select ts, agent, model, input, output, write_short, write_long, read, searches, calls.key from calls '
-            'join copies on copies.key = calls.key where copies.session = ?', (session,)).fetchall()
+            'select ts, agent, model, input, output, write_short, write_long, read, searches, calls.key, calls.session '
+            'from calls join copies on copies.key = calls.key where copies.session = ?', (session,)).fetchall()
         candidates = [sum_calls(copied)]
-        if family is not None and began is not None:
-            keys, since = {row[9] for row in copied}, min((row[0] for row in copied), default=None)
-            for other, in self.db.execute('select id from sessions where family = ? and id <> ? and began < ?',
-                                          (family, session, began)).fetchall():
-                for ts, _, totals in self.marks_of(other):
-                    if ts <= began and (since is None or all(key in keys for key, in self.db.execute(
-                            "select key from calls where session = ? and agent = '' and kind = 'call' "
-                            'and ts between ? and ?', (other, since, ts)))):
-                        candidates.append(totals)
+        keys, since = {row[9] for row in copied}, min((row[0] for row in copied), default=None)
+        for other in self.ancestors(session, began, family, copied):
+            for ts, _, totals in self.marks_of(other):
+                if ts <= began and (since is None or all(key in keys for key, in self.db.execute(
+                        "select key from calls where session = ? and agent = '' and kind = 'call' "
+                        'and ts between ? and ?', (other, since, ts)).fetchall())):
+                    candidates.append(totals)
         fitting = [one for one in candidates if all(
             part <= whole for model in one for part, whole in zip(one[model], rest.get(model, NONE)))]
         return max(fitting, key=lambda one: sum(map(sum, one.values())), default={})
+
+    def ancestors(self, session, began, family, copied):
+        """Sessions that a fork may go on from: earlier ones of its family; if some of them hold all
+        that it has copied, one of those."""
+        if family is None or began is None:
+            return []
+        earlier = [row[0] for row in self.db.execute(
+            'select id from sessions where family = ? and id <> ? and began < ?', (family, session, began)).fetchall()]
+        held = {other: {row[0] for row in self.db.execute('select key from copies where session = ?', (other,)).fetchall()}
+                for other in earlier}
+        holders = [other for other in earlier if all(row[10] == other or row[9] in held[other] for row in copied)]
+        return holders or earlier
 
 
 def is_missing(path):
@@ -1784,10 +1797,10 @@ class Calendar:
         try:
             if len(text) == 10:
                 ms = self.midnight(text)
-                if self.date(ms) == text:
+                if ms >= 0 and self.date(ms) == text:
                     return ms, True
             ms = parse_time(text)
-            if ms is not None:
+            if ms is not None and ms > 0:
                 zoned = text[-1] in 'Zz' or text[-6:-5] in ('+', '-') or text[-5:-4] in ('+', '-')
                 return (ms if zoned else ms - self.offset_s(ms // 1000) * 1000), False
         except (ValueError, OverflowError, OSError):
@@ -1884,8 +1897,9 @@ def window_span(calendar, name, at, through):
 
 def parse_month(text, calendar):
     try:
-        if len(text) == 7 and calendar.date(calendar.midnight(text + '-01')) == text + '-01':
-            return calendar.midnight(text + '-01')
+        first = text + '-01'
+        if len(text) == 7 and text >= '1970-01' and calendar.date(calendar.midnight(first)) == first:
+            return calendar.midnight(first)
     except (ValueError, OverflowError):
         pass
     raise UserError('--month: %s is no month; write 2026-10' % printable(repr(text)))
@@ -3332,7 +3346,7 @@ class Context:
         self.path = find_ledger(options.ledger, environ, self.home)
         self.ledger = Ledger(self.path, self.home, 3600.0)
         self.db = self.ledger.db
-        self.reading = self.ledger.refresh(self.prices, environ, self.now, progress_on(sys.stderr))
+        self.reading = self.refresh(environ)
         places = self.db.execute('select id, cwd, path, root, is_repo from places').fetchall()
         self.places = {number: Place(*place) for number, *place in places}
         self.refuse_ambiguous()
@@ -3340,8 +3354,18 @@ class Context:
         self.entries = self.budgets.entries if self.budgets else ()
         self.arms = arms_of_places(places, self.match)
         self.arm = self.chosen = None
+        if options.arm and self.problem:
+            raise UserError(self.problem)                    # which calls are the arm's is not known
         if options.arm:
             self.arm, self.chosen = choose_arm(options.arm, self.arms, self.entries, self.place_of)
+
+    def refresh(self, environ):
+        progress = Progress(sys.stderr) if sys.stderr.isatty() else None
+        try:
+            return self.ledger.refresh(self.prices, environ, self.now, progress)
+        finally:
+            if progress:
+                progress.clear()
 
     def load_budgets(self, options, environ):
         """The budgets, None if there are none or they cannot be read; that is told when the costs are."""
@@ -3475,19 +3499,25 @@ def load_checker(folder):
     return module
 
 
-def progress_on(stream):
-    """A function that keeps one line of progress on a terminal; None where nobody watches."""
-    if not stream.isatty():
-        return None
-    began = time.monotonic()
+class Progress:
+    """One line on a terminal while logs are read; it is gone when they have been."""
 
-    def show(files, all_files, done, total):
-        left = (time.monotonic() - began) * (total - done) / done if done else 0
-        text = '' if files == all_files else 'reading logs: %d of %d files, %d of %d MB, %d s left' % (
-            files, all_files, done >> 20, total >> 20, left)
-        stream.write('\r\x1b[K' + text)
-        stream.flush()
-    return show
+    def __init__(self, stream):
+        self.stream, self.began, self.shown = stream, time.monotonic(), False
+
+    def __call__(self, files, all_files, done, total):
+        left = (time.monotonic() - self.began) * (total - done) / done if done else 0
+        self.write('reading logs: %d of %d files, %d of %d MB, %d s left'
+                   % (files, all_files, done >> 20, total >> 20, left))
+
+    def write(self, text):
+        self.shown = bool(text)
+        self.stream.write('\r\x1b[K' + text)
+        self.stream.flush()
+
+    def clear(self):
+        if self.shown:
+            self.write('')
 
 
 def run(options):

@@ -619,10 +619,48 @@ class CronTest(Machine):
             self.assertIn(b'broken.yaml:3:1: ', result.stderr)
             self.assertIn(b'/clients/acme', result.stdout)
 
+    def test_broken_budgets_and_one_arm(self):
+        """Which calls are an arm's is not known then: another's could be shown."""
+        budgets = os.path.join(self.home, 'broken.yaml')
+        with open(budgets, 'w') as stream:
+            stream.write('budgets:\n  - arm: acme\n\tpath: x\n')
+        result = self.start('--arm', 'acme', budgets=False, ARMLEDGER_BUDGETS=budgets)
+        self.assertEqual((result.returncode, result.stdout), (1, b''))
+        self.assertIn(b'broken.yaml:3:1: ', result.stderr)
+
+    def test_the_verdict_is_budget_checks(self):
+        command = self.command('--json', script=os.path.join(ROOT, 'budget-check.py'))
+        checked = subprocess.run(command, env=self.environ(), stdout=subprocess.PIPE)
+        found = {}
+        for arm in json.loads(checked.stdout.decode())['arms']:
+            for one in arm['windows']:
+                amounts = [Decimal(str(one[key])) for key in ('spent_usd', 'cap_usd')]
+                found[arm['arm'], one['window']] = amounts + [one['tier']]
+        self.assertEqual(found, {('acme', 'day'): [90, 20, 'halt'], ('acme', 'month'): [180, 200, 'alert'],
+                                 ('日本 globex', 'month'): [Decimal('2.73'), 10, 'ok']})
+        tiers = ('ok', 'alert', 'warn', 'hard_stop', 'halt')
+        metrics = self.report('--format', 'prometheus')
+        for (arm, window), (spent, cap, tier) in found.items():
+            where = '{arm="%s",window="%s"} ' % (arm, window)
+            self.assertIn('armledger_cap_ratio%s%.6f\n' % (where, spent / cap), metrics)
+            self.assertIn('armledger_tier%s%d\n' % (where, tiers.index(tier)), metrics)
+
+    def test_progress(self):
+        stream = io.StringIO()
+        progress = REPORT.Progress(stream)
+        progress.clear()
+        self.assertEqual(stream.getvalue(), '')
+        progress(3, 10, 2 << 20, 8 << 20)
+        self.assertEqual(stream.getvalue(), '\r\x1b[Kreading logs: 3 of 10 files, 2 of 8 MB, 0 s left')
+        progress.clear()
+        self.assertTrue(stream.getvalue().endswith('\r\x1b[K'))
+
     def test_errors(self):
         for options, words in ((['--by', 'arms'], "--by: 'arms' is no key; write one or more of arm, day"),
                                (['--month', '2026-13'], "--month: '2026-13' is no month; write 2026-10"),
                                (['--since', '2026-02-30'], "--since: '2026-02-30' is no date"),
+                               (['--since', '0001-01-01'], "--since: '0001-01-01' is no date"),
+                               (['--month', '0000-01'], "--month: '0000-01' is no month"),
                                (['--since', '2026-11-05', '--until', '2026-11-04'], '--since has to be before --until'),
                                (['--month', '2026-11', '--yesterday'], '--month and --yesterday cannot go together'),
                                (['--arm', 'nobody'], "--arm: nothing was spent under that name"),
