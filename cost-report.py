@@ -32,6 +32,7 @@ from functools import lru_cache
 PICO = 10 ** 12                  # money is kept in whole pico-dollars: sums are exact
 CHUNK = 1 << 20                  # bytes read at once
 LONGEST_LINE = 32 << 20          # a longer line is passed over and counted
+SLICE = 16 << 20                 # a log is taken in by so many bytes at a time: each is kept when the time is up
 BUCKET_MS = 15 * 60 * 1000       # every time zone's midnight falls on a quarter of an hour
 EARLIEST_MS = 1577836800000      # 2020-01-01: an earlier call is stamped by no clock at all
 RACY_NS = 3 * 10 ** 9            # a folder changed this recently may change again unseen
@@ -131,16 +132,18 @@ def text_of(value, longest=200):
 
 
 class Source:
-    """One log file, read on from `offset`; afterwards `offset` is behind its last complete line."""
+    """One log file, read on from `offset`; afterwards `offset` is behind its last complete line, or behind
+    that of a slice, and there is `more`."""
 
     def __init__(self, path, stream, offset, mtime_ms):
         self.path, self.stream, self.offset, self.mtime_ms = path, stream, offset, mtime_ms
         self.folder, self.name = os.path.split(path)
-        self.malformed = 0
+        self.malformed, self.more = 0, False
 
     def lines(self, skip, needle):
         """Yield each complete line that `skip` does not match at its start and that has `needle` in it."""
         buffer, filled, base, ended = bytearray(CHUNK), 0, self.offset, False
+        began = base
         self.stream.seek(base)
         while not ended:
             with memoryview(buffer) as view:
@@ -163,6 +166,9 @@ class Source:
                 if rest.rstrip()[-1:] == b'}' and needle in rest and parse_line(rest) is not None:
                     self.offset = base + filled
                     yield rest
+            self.more = not ended and self.offset - began >= SLICE
+            if self.more:
+                return
             filled -= start
             buffer[:filled] = buffer[start:start + filled]
             base += start
@@ -997,29 +1003,34 @@ TAIL = 4096                      # bytes before the offset whose checksum tells 
 
 
 def read_file(agent, prices, path, seen):
-    """Read a log on from where it was left; a tuple for Ledger.apply; None if it has vanished,
-    (path, reason) if it can't be read.
+    """Read a log on from where it was left; yields a tuple for Ledger.apply for each slice of it, nothing if it
+    has vanished, (path, reason) if it can't be read.
 
     `seen` is (ino, offset, tail, malformed, state) of the last read, or None."""
     try:
         stream = open_plain(path)
     except FileNotFoundError:
-        return None
+        return
     except OSError as error:
-        return path, error.strerror
+        yield path, error.strerror
+        return
     with stream:
         status = os.fstat(stream.fileno())
-        ino, offset, tail, malformed, state = seen or (status.st_ino, 0, 0, 0, '{}')
-        start = offset
+        ino, start, tail, malformed, state = seen or (status.st_ino, 0, 0, 0, '{}')
+        offset = start
         if offset and (ino != status.st_ino or offset > status.st_size or tail_of(stream, offset) != tail):
             offset, malformed, state = 0, 0, '{}'          # another file stands under this name
-        source = Source(path, stream, offset, status.st_mtime_ns // 1000000)
-        batch, state = Batch(prices, source.mtime_ms), json.loads(state)
-        agent.read(source, state, batch)
-        return (agent.name, path, start, status.st_ino, status.st_size, status.st_mtime_ns, source.offset,
-                tail_of(stream, source.offset), malformed + source.malformed + batch.malformed,
-                json.dumps(state), list(batch.sessions.items()), list(batch.agents.items()),
-                list(batch.priced()), batch.marks)
+        state, more = json.loads(state), True
+        while more:
+            source = Source(path, stream, offset, status.st_mtime_ns // 1000000)
+            batch = Batch(prices, source.mtime_ms)
+            agent.read(source, state, batch)
+            offset, more = source.offset, source.more
+            malformed += source.malformed + batch.malformed
+            yield (agent.name, path, start, status.st_ino, -1 if more else status.st_size, status.st_mtime_ns,
+                   offset, tail_of(stream, offset), malformed, json.dumps(state), list(batch.sessions.items()),
+                   list(batch.agents.items()), list(batch.priced()), batch.marks)
+            start = offset
 
 
 def tail_of(stream, offset):
@@ -1029,10 +1040,11 @@ def tail_of(stream, offset):
 
 
 def read_files(prices, pending, workers):
-    """Yield the result of read_file for each (agent, path, seen), in several processes if there is much."""
+    """Yield what read_file does for each (agent, path, seen), and None behind each; in several processes if wanted."""
     if workers < 2:
         for agent, path, seen in pending:
-            yield read_file(agent, prices, path, seen)
+            yield from read_file(agent, prices, path, seen)
+            yield None                                     # that was all of it
         return
     import marshal
     import select
@@ -1073,15 +1085,18 @@ def read_files(prices, pending, workers):
 
 def read_as_child(prices, pending, writing, dumps):
     """Work of a forked process: never returns."""
+    def send(result):
+        text = dumps(result)
+        out.write(len(text).to_bytes(8, 'big') + text)
     try:
         with open(writing, 'wb') as out:
             try:
                 for agent, path, seen in pending:
-                    text = dumps(read_file(agent, prices, path, seen))
-                    out.write(len(text).to_bytes(8, 'big') + text)
+                    for result in read_file(agent, prices, path, seen):
+                        send(result)
+                    send(None)
             except Exception as error:
-                text = dumps('%s: %s' % (path, error))
-                out.write(len(text).to_bytes(8, 'big') + text)
+                send('%s: %s' % (path, error))
     finally:
         os._exit(0)
 
@@ -1217,7 +1232,7 @@ class Ledger:
         except OSError as error:
             raise UserError('the ledger cannot be opened: %s; mend that, or name another with --ledger'
                             % error.strerror, path)
-        self.db = sqlite3.connect(path, timeout=seconds, isolation_level=None)
+        self.db = sqlite3.connect(path, timeout=min(seconds, 60.0), isolation_level=None)
         self.known, self.replaceable, self.sums, self.commit_every = {}, set(), {}, 0.5
         version = self.one('pragma user_version')[0]
         if version > VERSION:
@@ -1256,18 +1271,22 @@ class Ledger:
         """Take in every complete line that is on disk; NotYet if the time is up before that is done.
 
         A line that is stamped later than now, by a wrong clock, counts as of now."""
-        self.prices, self.now_ms, self.progress = prices, now_ms, progress
+        self.prices, self.now_ms, self.progress, began = prices, now_ms, progress, time.monotonic()
         self.future_ms = max(int(time.time() * 1000), now_ms) + 300000
         if self.meta('prices') != prices.text:
             self.reprice()
-        self.survey(environ)
-        if self.pending or self.listed or self.gone or \
-                self.one('select 1 from sessions where dirty limit 1'):
-            self.write(self.take_in)
+        import sqlite3
+        while self.survey(environ):
+            try:
+                self.write(self.take_in, 0.1)
+                break
+            except sqlite3.OperationalError as error:      # while others hold the lock, they may read it all
+                if 'locked' not in str(error) or time.monotonic() > min(self.limit, began + 60.0):
+                    raise
         return Reading(self.files, self.malformed, self.unreadable, self.compressed)
 
     def survey(self, environ):
-        """Find what has changed on disk: `pending` files, newly `listed` folders, files that have `gone`.
+        """Find what has changed on disk: `pending` files, newly `listed` folders, files that have `gone`; is there any?
 
         A folder is listed again only when its time says that names came or went; a file is looked at
         every time, since one of any age can grow."""
@@ -1301,6 +1320,7 @@ class Ledger:
                 cli = self.one('select cli from readings where path = ?', path)[0]
                 self.pending.append((agents[cli], path, max(0, status.st_size - size)))
         self.files = len(rows)
+        return self.pending or self.listed or self.gone or self.one('select 1 from sessions where dirty limit 1')
 
     def list_folder(self, folder, cli, folders, known, changed, agents):
         try:
@@ -1343,11 +1363,9 @@ class Ledger:
                                 thread, thread)
         return 0
 
-    def write(self, change):
+    def write(self, change, seconds=60.0):
         """Run `change` in a transaction of its own; what it did is kept whole or not at all."""
-        patience = min(60.0, max(0.05, self.limit - time.monotonic()))
-        self.one('pragma busy_timeout = %d' % (patience * 1000))
-        self.db.execute('begin immediate')
+        self.begin(seconds)
         try:
             result = change()
             self.commit()
@@ -1361,6 +1379,22 @@ class Ledger:
             if self.db.in_transaction:
                 self.db.execute('rollback')
             raise
+
+    def begin(self, seconds=60.0):
+        """Wait for the write lock. SQLite's own wait sleeps longer and longer, and starves in a crowd."""
+        import sqlite3
+        until = min(self.limit, time.monotonic() + seconds)
+        self.one('pragma busy_timeout = 0')
+        try:
+            while True:
+                try:
+                    return self.db.execute('begin immediate')
+                except sqlite3.OperationalError as error:
+                    if 'locked' not in str(error) or time.monotonic() > until:
+                        raise
+                time.sleep(0.002 + time.time_ns() % 7000 / 10 ** 6)
+        finally:
+            self.one('pragma busy_timeout = 5000')
 
     def commit(self):
         self.db.executemany(ADD_SPEND, [key + tuple(min(one, HIGHEST) for one in sums)
@@ -1397,7 +1431,7 @@ class Ledger:
         db, due = self.db, time.monotonic() + self.commit_every
         for table in ('files', 'readings'):
             db.executemany('delete from %s where path = ?' % table, [(path,) for path in self.gone])
-        pending, total, done = [], sum(size for _, _, size in self.pending), 0
+        pending, total, done, files = [], sum(size for _, _, size in self.pending), 0, 0
         for agent, path, size in self.pending:
             pending.append((agent, path, self.one(
                 'select ino, offset, tail, malformed, state from readings where path = ?', path)))
@@ -1407,20 +1441,24 @@ class Ledger:
             pending = [one for _, one in sorted(zip(self.pending, pending), key=lambda pair: -pair[0][2])]
         results = read_files(self.prices, pending, workers)
         try:
-            for n, result in enumerate(results):
-                if result and len(result) == 2:
+            for result in results:
+                whole = result is None
+                if whole:
+                    files += 1
+                elif len(result) == 2:
                     self.unreadable.append(result)
-                elif result:
-                    done += result[6] - result[2]
+                else:
+                    done += max(0, result[6] - result[2])
                     self.apply(*result)
-                if time.monotonic() > self.limit and n + 1 < len(pending):
+                    whole = result[4] < 0                  # a slice
+                if whole and time.monotonic() > self.limit and files < len(pending):
                     raise NotYet('the ledger is being built: %d of %d changed log files are read; '
-                                 'the next call goes on' % (n + 1, len(pending)), self.path)
+                                 'the next call goes on' % (files, len(pending)), self.path)
                 if self.progress:
-                    self.progress(n + 1, len(pending), done, total)
+                    self.progress(files, len(pending), done, total)
                 if time.monotonic() > due:
                     self.commit()                          # a kill loses no more than half a second
-                    db.execute('begin immediate')
+                    self.begin()
                     due = time.monotonic() + self.commit_every
         finally:
             results.close()
@@ -2165,11 +2203,13 @@ def set_against_cap(row, by, span, calendar, now):
             window = name
             start = label_start(calendar, name, row.key[by.index(name)])
             start, end = calendar.window(name, start)
+    if start < span.since or span.until < end and span.until <= now:
+        return                                           # a part of a week says little of its cap
     cap = dict(row.arm.entry.caps).get(window) if row.arm.entry else None
     rate = row.arm.entry.rate_pct if row.arm.entry else WHOLE
     if cap is not None:
         row.cap, row.pct = cap, percent(row.figures.usd * rate, cap * WHOLE, 1)
-    if window and start < now < end and start >= span.since:
+    if window and start < now < end:
         elapsed, rated = now - start, row.figures.usd * rate
         row.running, row.projected = True, divide(row.figures.usd * (end - start), elapsed)
         if cap and 0 < rated < cap * WHOLE and elapsed * cap * WHOLE < rated * (end - start):
@@ -2301,8 +2341,8 @@ def moment(calendar, ms, now):
     return '%s %d' % (MONTHS[int(text[5:7]) - 1], int(text[8:10])) if same_year else text[:7]
 
 
-def cap_hit(report, pct, cap_at):
-    if pct is not None and len(pct.partition('.')[0]) > 2:
+def cap_hit(report, spent, cap, cap_at):
+    if cap is not None and spent >= cap:
         return 'already'
     return moment(report.calendar, cap_at, report.now) if cap_at else ''
 
@@ -2458,7 +2498,7 @@ def usage_columns(report):
         projected = ['' if row.projected is None else money(row.projected) for row in rows]
         columns.append(number_column('Projected', projected + [total], 6))
         if any(row.cap is not None for row in rows):
-            hits = [cap_hit(report, row.pct, row.cap_at) for row in rows]
+            hits = [cap_hit(report, at_rate(row.figures.usd, row.arm), row.cap, row.cap_at) for row in rows]
             columns.append(number_column('Cap hit', hits + [''], 5))
     return columns
 
@@ -2477,7 +2517,7 @@ def cap_columns(report, verdicts):
             number_column('%', [percent(one.spent, one.cap) + '%' if one.cap else '' for one in caps], None, colours),
             fixed_column('Tier', [one.tier for one in caps], colours),
             number_column('Projected', ['' if one.projected is None else money(one.projected) for one in caps], 3),
-            number_column('Cap hit', [cap_hit(report, percent(one.spent, one.cap, 1), one.cap_at) for one in caps], 2)]
+            number_column('Cap hit', [cap_hit(report, one.spent, one.cap, one.cap_at) for one in caps], 2)]
 
 
 def other_caps(report):

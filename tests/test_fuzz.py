@@ -8,6 +8,7 @@ import glob
 import json
 import os
 import random
+import re
 import time
 import unittest
 
@@ -126,7 +127,8 @@ class Lines(Fuzz):
             if how < 0.4:
                 line = self.changed_line(json.loads(line))
             elif how < 0.5:
-                line = self.changed.text(line)
+                own = b'_%d"' % self.random.getrandbits(60)
+                line = self.changed.text(re.sub(rb'("(?:id|response_id)":"(?:msg|resp)_[^"]*)"', lambda found: found.group(1) + own, line))
             kept += [line] * (2 if self.random.random() < 0.1 else 1)
         if self.random.random() < 0.3:
             self.random.shuffle(kept)

@@ -258,6 +258,12 @@ class FiguresTest(Machine):
         _, rows = self.rows('--by', 'day')
         self.assertEqual([(row['arm'], row['day']) for row in rows if row['spike']], [('acme', '2026-11-16')])
 
+    def test_a_part_of_a_day_has_no_cap(self):
+        for options, caps in ((['--since', '2026-11-05', '--until', '2026-11-06'], [20, 20]),
+                              (['--since', '2026-11-05T01:00', '--until', '2026-11-06T23:00'], [None, None])):
+            _, rows = self.rows('--by', 'day', '--arm', 'acme', *options)
+            self.assertEqual([row['cap_usd'] for row in rows], caps)
+
     def test_agents(self):
         _, rows = self.rows('--by', 'agent', '--arm', '日本 globex')
         self.assertEqual({row['agent']: row['usd'] for row in rows},
