@@ -243,18 +243,22 @@ class Batch:
 
     def __init__(self, prices, mtime_ms):
         self.prices, self.mtime_ms = prices, mtime_ms
-        self.calls, self.sessions, self.agents, self.marks, self.malformed = {}, {}, {}, [], 0
+        self.calls, self.sessions, self.agents, self.marks = {}, {}, {}, []
+        self.latest, self.malformed = None, 0
 
     def call(self, key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, assumed=False):
-        """One line of a call: the whole line with the most output counts, the last on a tie;
-        a replay in a side chain never counts instead of the call itself.
+        """One line of a call: the whole line with the most output counts, the last on a tie. A line that comes
+        after another call's can only raise it, and a replay in a side chain never counts instead of the call.
 
         Where and when it was made is told by its first line."""
-        held = self.calls.get(key)
+        held, over = self.calls.get(key), key != self.latest
+        self.latest = key
         if held is not None:
             if (sidechain, -tokens[1]) > (held[3], -held[9][1]):
                 return
             ts, cwd = held[5], held[6]
+            if over and self.prices.usd(model, ts, tokens, variant) < self.prices.usd(held[7], ts, held[9], held[8]):
+                return
         elif ts is None or ts < EARLIEST_MS:
             ts = self.mtime_ms
         self.calls[key] = (key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, assumed)
@@ -463,15 +467,29 @@ def load_prices(path):
 
 
 class UnreadPrices:
-    """A price list that becomes Prices when it is first asked for more than its text: most gates never ask."""
+    """A price list that becomes Prices when it is first asked for more than its text: most gates never ask.
+
+    `packed` is what pack_prices has made of the same text: checking it once is enough."""
 
     def __init__(self, text, path):
-        self.text, self.path = text, path
+        self.text, self.path, self.packed = text, path, None
 
     def __getattr__(self, name):
-        self.__dict__ = vars(parse_prices(self.text, self.path))
+        self.__dict__ = vars(unpack_prices(self.text, self.packed) or parse_prices(self.text, self.path))
         self.__class__ = Prices
         return getattr(self, name)
+
+
+def pack_prices(prices):
+    return json.dumps([PRICING, prices.as_of, prices.models, prices.fallbacks])
+
+
+def unpack_prices(text, packed):
+    """The Prices that were packed; None if there are none, or of another version."""
+    pricing, as_of, models, fallbacks = json.loads(packed) if packed else (None,) * 4
+    if pricing != PRICING:
+        return None
+    return Prices(text, as_of, {name: Model(*model) for name, model in models.items()}, fallbacks)
 
 
 def canonical_model(model):
@@ -497,6 +515,9 @@ def split_model(model):
         suffix = r'(?:-20\d{6}|-v\d+(?::\d+)?|@[\w-]+|[-:]thinking|\[1m\])+$'
     name = re.sub(suffix, '', name)
     return '' if region == 'global' else region or bedrock or '', name
+
+
+PRICING = 1                      # raise it when prices.json is read in another way
 
 
 class Prices:
@@ -1160,11 +1181,11 @@ create table folders (path text primary key, cli text,
     mtime_ns int,                    -- as it was listed last; -1: list it again
     compressed int                   -- logs in it that can't be read here
     ) without rowid;
-create table files (path text primary key, ino int, size int, mtime_ns int) without rowid;
+create table files (path text primary key, ino int, size int, mtime_ns int, malformed int) without rowid;
 create table readings (path text primary key, cli text, ino int,
     offset int,                      -- behind the last line that was read
     tail int,                        -- a checksum of the bytes before it
-    malformed int, state text) without rowid;
+    state text) without rowid;
 create table places (id integer primary key, cwd text unique, path text, root text, is_repo int);
 create table models (name text primary key, digest text) without rowid;
 create table sessions (id integer primary key, cli text, name text, began int, family int,
@@ -1243,15 +1264,20 @@ class Ledger:
         self.db.execute('pragma synchronous = normal')
 
     def create(self):
-        if not os.environ.get('ARMLEDGER_NO_WAL'):         # network folders have no shared memory
-            self.one('pragma journal_mode = wal')
-        self.db.execute('begin immediate')
+        """Make the tables, unless another process has just done so."""
+        import sqlite3
+        self.begin()
         if not self.one('pragma user_version')[0]:
             for statement in SCHEMA.split(';\n'):
                 self.db.execute(statement)
             self.db.execute('insert into meta values (?, ?)', ('created', int(time.time() * 1000)))
             self.db.execute('pragma user_version = %d' % VERSION)
         self.db.execute('commit')
+        if not os.environ.get('ARMLEDGER_NO_WAL'):         # network folders have no shared memory
+            try:
+                self.one('pragma journal_mode = wal')
+            except sqlite3.OperationalError:
+                pass                                       # others are at work in it already; it stays as it is
 
     def close(self):
         self.db.close()
@@ -1275,6 +1301,7 @@ class Ledger:
         self.future_ms = max(int(time.time() * 1000), now_ms) + 300000
         if self.meta('prices') != prices.text:
             self.reprice()
+        prices.packed = self.meta('packed_prices')
         import sqlite3
         while self.survey(environ):
             try:
@@ -1291,7 +1318,7 @@ class Ledger:
         A folder is listed again only when its time says that names came or went; a file is looked at
         every time, since one of any age can grow."""
         self.pending, self.listed, self.gone, self.unreadable = [], [], [], []
-        self.malformed, self.compressed = self.one('select coalesce(sum(malformed), 0) from readings')[0], 0
+        self.malformed, self.compressed = self.one('select coalesce(sum(malformed), 0) from files')[0], 0
         rows = self.db.execute('select path, ino, size, mtime_ns from files').fetchall()
         folders = {row[0]: row[1:] for row in self.db.execute('select * from folders').fetchall()}
         agents, stat = {agent.name: agent for agent in AGENTS}, os.stat
@@ -1434,7 +1461,8 @@ class Ledger:
         pending, total, done, files = [], sum(size for _, _, size in self.pending), 0, 0
         for agent, path, size in self.pending:
             pending.append((agent, path, self.one(
-                'select ino, offset, tail, malformed, state from readings where path = ?', path)))
+                'select readings.ino, offset, tail, malformed, state from readings join files using (path) '
+                'where path = ?', path)))
         workers = cores() if total > PARALLEL_BYTES and len(pending) > 1 else 1
         if workers > 1:
             self.one('pragma wal_autocheckpoint = 16384')
@@ -1472,14 +1500,13 @@ class Ledger:
               sessions, agents, calls, marks):
         """Put what was read of one file into the ledger."""
         db = self.db
-        held = self.one('select offset, malformed from readings where path = ?', path)
+        held = self.one('select offset, malformed from readings join files using (path) where path = ?', path)
         if (held[0] if held else 0) != start:
             return                                         # another process was here first
         self.malformed += malformed - (held[1] if held else 0)
         self.files += not held
-        db.execute('insert or replace into files values (?, ?, ?, ?)', (path, ino, size, mtime_ns))
-        db.execute('insert or replace into readings values (?, ?, ?, ?, ?, ?, ?)',
-                   (path, cli, ino, offset, tail, malformed, state))
+        db.execute('insert or replace into files values (?, ?, ?, ?, ?)', (path, ino, size, mtime_ns, malformed))
+        db.execute('insert or replace into readings values (?, ?, ?, ?, ?, ?)', (path, cli, ino, offset, tail, state))
         for name, began in sessions:
             db.execute('update sessions set began = ? where id = ? and began is null', (began, self.session(cli, name)))
         db.executemany('insert or replace into agents values (?, ?, ?)',
@@ -1519,6 +1546,7 @@ class Ledger:
         replays = held[16] and not row[16] and row[0] in self.replaceable
         fuller = row[16] <= held[16] and row[9] >= held[9] and row[14] >= held[14] and row[6:16] != held[6:16]
         if replays or fuller:
+            row = row[:14] + self.prices.usd(row[6], held[5], row[8:14], row[7]) + row[16:]
             self.db.execute(
                 'update calls set model = ?, variant = ?, input = ?, output = ?, write_short = ?, write_long = ?, '
                 'read = ?, searches = ?, usd = ?, assumed = ? where key = ?', row[6:16] + row[:1])
@@ -1588,7 +1616,8 @@ class Ledger:
                     raise NotYet('prices have changed and the ledger is being priced again; the next call goes on',
                                  self.path)
                 self.write(lambda: self.reprice_model(name))
-        self.db.execute('insert or replace into meta values (?, ?)', ('prices', self.prices.text))
+        self.db.executemany('insert or replace into meta values (?, ?)', (
+            ('prices', self.prices.text), ('packed_prices', pack_prices(self.prices))))
 
     def reprice_model(self, name):
         for held in self.db.execute('select %s from calls where model = ?' % COLUMNS, (name,)).fetchall():
@@ -1609,13 +1638,14 @@ class Ledger:
         total had in it when the session began."""
         db = self.db
         rows = db.execute('select id, cli, name, began, family from sessions where dirty').fetchall()
-        families = {family for _, _, _, _, family in rows if family is not None}
-        for family in families:
-            rows += db.execute('select id, cli, name, began, family from sessions where family = ? and not dirty',
-                               (family,)).fetchall()
+        crowded = set()
+        for family in {row[4] for row in rows if row[4] is not None}:
+            relatives = db.execute('select id, cli, name, began, family, dirty from sessions where family = ?',
+                                   (family,)).fetchall()
+            if len(relatives) > 1:
+                crowded.add(family)
+                rows += [relative[:5] for relative in relatives if not relative[5]]
         forks = {row[0] for row in db.execute('select distinct session from copies').fetchall()}
-        crowded = {row[0] for row in db.execute('select family from sessions where family is not null '
-                                                'group by family having count(*) > 1').fetchall()}
         for session in rows:
             marks = self.marks_of(session[0])
             if marks:

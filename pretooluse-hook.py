@@ -33,7 +33,7 @@ def main():
             raise RuntimeError('armledger needs Python 3.9 or later, and python3 is %d.%d here; put a newer one '
                                'first on PATH' % sys.version_info[:2])
         gate = load(os.path.join(HERE, 'budget-check.py'))
-        code, out, err = gate.gate(text, os.environ, HERE)
+        code, out, err = gate.gate(text, os.environ, HERE, True)
     except BaseException as error:
         code, out, err = decide_alone(text, error)
     finish(code, out, err)
