@@ -1473,16 +1473,16 @@ class Ledger:
         results = read_files(self.prices, pending, workers)
         try:
             for result in results:
-                whole = result is None
-                if whole:
+                pausable = result is None
+                if pausable:
                     files += 1
                 elif len(result) == 2:
                     self.unreadable.append(result)
                 else:
                     done += max(0, result[6] - result[2])
                     self.apply(*result)
-                    whole = result[4] < 0                  # a slice
-                if whole and time.monotonic() > self.limit and files < len(pending):
+                    pausable = result[4] < 0               # a slice of a file
+                if pausable and time.monotonic() > self.limit and files < len(pending):
                     raise NotYet('the ledger is being built: %d of %d changed log files are read; '
                                  'the next call goes on' % (files, len(pending)), self.path)
                 if self.progress:
@@ -4832,7 +4832,7 @@ def parse_options(argv):
     parser.add_argument('--budgets', metavar='FILE', help='instead of budgets.yaml')
     parser.add_argument('--prices', metavar='FILE', help='instead of prices.json')
     parser.add_argument('--ledger', metavar='FILE', help='instead of the usual ledger')
-    parser.add_argument('--now', metavar='TIME', help='an ISO 8601 time to look from, as in 2026-10-31T23:59:59Z')
+    parser.add_argument('--now', metavar='TIME', help='look at the windows that hold this ISO 8601 time, as in 2026-10-31T23:59:59Z')
     commands = parser.add_mutually_exclusive_group()
     for flag, command, text in (
             ('--rebuild', rebuild, 're-read all logs; calls whose logs are gone are kept'),
@@ -5001,14 +5001,15 @@ def format_standings(standings, budgets, prices, colour):
     rows = [('ARM', 'TIER', 'SPENT', 'CAP', '', 'LEFT', 'CAP REACHED')]
     for standing in standings:
         for one in standing.verdict.windows:
-            rows.append((printable(standing.arm.name, 30), one.tier, format_usd(one.spent, 2, True),
+            mark = '~' if standing.assumed_usd and one is standing.verdict.worst else ''
+            rows.append((printable(standing.arm.name, 30), one.tier, mark + format_usd(one.spent, 2, True),
                          '%s/%s' % (format_usd(one.cap, 2, True), one.window), bar(one.spent, one.cap),
                          format_usd(one.left, 2, True), reached(one, budgets)))
-    widths = [max(len(row[n]) for row in rows) for n in range(7)]
+    widths = [max(columns(row[n]) for row in rows) for n in range(7)]
     lines = []
     for n, row in enumerate(rows):
-        cells = [cell.rjust(width) if at in (2, 3, 5) else cell.ljust(width)
-                 for at, (cell, width) in enumerate(zip(row, widths))]
+        gaps = [' ' * (width - columns(cell)) for cell, width in zip(row, widths)]
+        cells = [gap + cell if at in (2, 3, 5) else cell + gap for at, (cell, gap) in enumerate(zip(row, gaps))]
         if colour and n:
             cells[1] = '\033[%sm%s\033[0m' % (TIER_COLOURS[row[1]], cells[1])
         lines.append('  '.join(cells).rstrip())
@@ -5019,7 +5020,17 @@ def format_standings(standings, budgets, prices, colour):
         if standing.verdict.verdict == 'HARD_STOP':
             lines.append('%s. %s' % (arithmetic(standing.verdict.worst, standing.arm, standing.verdict.tier),
                                      how_to_lift(budgets, standing)))
+    if any(standing.assumed_usd for standing in standings):
+        lines.append('~ some of it at an assumed price: its model has none in prices.json.')
     return '\n'.join(lines + ['Estimates at list price; prices as of %s.' % prices.as_of])
+
+
+def columns(text):
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in 'WF' else 1 for c in text)
 
 
 def bar(spent, cap):

@@ -1470,16 +1470,16 @@ class Ledger:
         results = read_files(self.prices, pending, workers)
         try:
             for result in results:
-                whole = result is None
-                if whole:
+                pausable = result is None
+                if pausable:
                     files += 1
                 elif len(result) == 2:
                     self.unreadable.append(result)
                 else:
                     done += max(0, result[6] - result[2])
                     self.apply(*result)
-                    whole = result[4] < 0                  # a slice
-                if whole and time.monotonic() > self.limit and files < len(pending):
+                    pausable = result[4] < 0               # a slice of a file
+                if pausable and time.monotonic() > self.limit and files < len(pending):
                     raise NotYet('the ledger is being built: %d of %d changed log files are read; '
                                  'the next call goes on' % (files, len(pending)), self.path)
                 if self.progress:

@@ -68,4 +68,7 @@ def run_main(main):
         code = 1
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:                            # as in `make install | head`: whoever read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     sys.exit(code)
