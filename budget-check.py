@@ -3376,7 +3376,18 @@ def arm_of_request(request, budgets, environ, home):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
         if named and place.root != os.path.realpath(home) and (named + os.sep).startswith(place.root + os.sep):
             raise UserError('$%s names a file in the repo whose cap it decides about: keep it elsewhere' % name, named)
-    return match_arm(budgets, place)
+    arm, path = match_arm(budgets, place), find_ledger(None, environ, home)
+    if (arm and arm.listed) or (not arm and place.is_repo) or not os.path.exists(path):
+        return arm
+    # What its .git says, or doesn't say any more, is the agent's to change: the ledger knows where it belonged.
+    try:
+        ledger = Ledger(path, home, GATE_SECONDS)
+        try:
+            return match_arm(budgets, ledger.known_root(place))
+        finally:
+            ledger.close()
+    except Exception:                                      # where a cap is known to apply, this shows again
+        return arm
 
 
 def answer_error(error, request, budgets, ledger_path):
@@ -4625,7 +4636,13 @@ def check_ledger(path):
     """The ledger as it lies there, before anything else opens it."""
     import sqlite3
     if not os.path.lexists(path):
-        yield Finding('ledger', '%s: not there yet; it is made when it is first needed' % path, '')
+        above = os.path.dirname(path)
+        while not os.path.exists(above) and above != os.path.dirname(above):
+            above = os.path.dirname(above)
+        if os.access(above, os.W_OK):
+            yield Finding('ledger', '%s: not there yet; it is made when it is first needed' % path, '')
+        else:
+            yield Finding('ledger', '%s cannot be made' % path, 'give its owner write access to %s' % above)
         return
     folder = os.path.dirname(path)
     for one in (folder, path):

@@ -22,6 +22,10 @@ EXPENSIVE_TOOLS = (
     'CronCreate', 'ScheduleWakeup', 'RemoteTrigger')
 
 
+class OldPython(Exception):
+    pass
+
+
 def main():
     if sys.argv[1:] == ['--statusline']:
         show_status()
@@ -30,7 +34,7 @@ def main():
         decide_on_signals()
         text = read_payload()
         if sys.version_info < (3, 9):
-            raise RuntimeError('armledger needs Python 3.9 or later, and python3 is %d.%d here; put a newer one '
+            raise OldPython('armledger needs Python 3.9 or later, and python3 is %d.%d here; put a newer one '
                                'first on PATH' % sys.version_info[:2])
         gate = load(os.path.join(HERE, 'budget-check.py'))
         code, out, err = gate.gate(text, os.environ, HERE, True)
@@ -94,7 +98,8 @@ def decide_alone(text, error):
         event, tool = payload.get('hook_event_name'), payload.get('tool_name')
     except (AttributeError, ValueError, RuntimeError):
         event, tool = 'PreToolUse', None
-    why = 'armledger cannot tell what this arm has spent: %s: %s' % (type(error).__name__, error)
+    name = '' if isinstance(error, OldPython) else type(error).__name__ + ': '
+    why = 'armledger cannot tell what this arm has spent: %s%s' % (name, error)
     why = ''.join(c if c.isprintable() else '?' for c in why)[:600]
     if event == 'PreToolUse' and (
             not isinstance(tool, str) or any(fnmatch.fnmatchcase(tool, one) for one in EXPENSIVE_TOOLS)):
