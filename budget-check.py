@@ -37,6 +37,7 @@ CHUNK = 1 << 20                  # bytes read at once
 LONGEST_LINE = 32 << 20          # a longer line is passed over and counted
 SLICE = 16 << 20                 # a log is taken in by so many bytes at a time: each is kept when the time is up
 BUCKET_MS = 15 * 60 * 1000       # every time zone's midnight falls on a quarter of an hour
+HIGHEST = 1 << 60                # forged figures stay far above any cap, and SQLite integers
 EARLIEST_MS = 1577836800000      # 2020-01-01: an earlier call is stamped by no clock at all
 RACY_NS = 3 * 10 ** 9            # a folder changed this recently may change again unseen
 
@@ -241,6 +242,9 @@ def parse_line(line):
     return record if type(record) is dict and not text[end:].strip() else None
 
 
+REST = '~rest '                  # what a session's untranscribed rests are keyed by, and no call is
+
+
 class Batch:
     """What one read of one file found; plain lists and tuples, so that it can cross a pipe."""
 
@@ -254,6 +258,8 @@ class Batch:
         after another call's can only raise it, and a replay in a side chain never counts instead of the call.
 
         Where and when it was made is told by its first line."""
+        if key.startswith(REST):
+            raise ValueError(key)
         held, over = self.calls.get(key), key != self.latest
         self.latest = key
         if held is not None:
@@ -284,7 +290,7 @@ class Batch:
         usd = self.prices.usd
         for call in self.calls.values():
             cost, assumed = usd(call[7], call[5], call[9], call[8])
-            yield call[:10] + (cost, int(assumed or call[10]))
+            yield call[:10] + (min(cost, HIGHEST), int(assumed or call[10]))
 
 
 # ---- Claude Code ---------------------------------------------------------------------------
@@ -1022,7 +1028,6 @@ AGENTS = (
     Agent('claude-code', claude_roots, lambda name: name.endswith('.jsonl'), read_claude),
     Agent('codex', codex_roots, codex_wanted, read_codex),
 )
-HIGHEST = 1 << 60                # a sum of forged figures stays far above any cap, and an SQLite integer
 TAIL = 4096                      # bytes before the offset whose checksum tells whether a file was rewritten
 
 
@@ -1145,7 +1150,8 @@ def resolve_place(cwd, home):
             if folder != above and not above.startswith(folder + os.sep):
                 root = repo_at(folder) or root
             folder = os.path.dirname(folder)
-    except ValueError:                                     # this locale cannot say it to the system
+        path.encode()
+    except ValueError:                                     # this locale can't say it to the system, or to the ledger
         return Place(cwd, cwd, cwd, False)
     return Place(cwd, path, root or path, root is not None)
 
@@ -1160,7 +1166,7 @@ def repo_at(folder):
         return folder if os.path.isdir(dot_git) else None
     if not text.startswith('gitdir:'):
         return None
-    if '\0' in text:
+    if not text_of(text, 4096):
         return folder
     main, marker, name = os.path.join(folder, text[7:].strip()).replace('\\', '/').rpartition('/.git/worktrees/')
     if not marker:
@@ -1379,6 +1385,8 @@ class Ledger:
 
     def list_entry(self, entry, cli, folders, known, changed, agents):
         """Note a new log as pending, a new folder as changed; 1 for a compressed log that was never metered."""
+        if not text_of(entry.path, 1 << 16):
+            return 0                                       # no agent names a log so, and no ledger can
         if entry.is_dir():
             around = os.path.dirname(entry.path) + os.sep
             if entry.path not in folders and entry.name not in FOLDERS_WITHOUT_LOGS and not (
@@ -1480,7 +1488,7 @@ class Ledger:
                     self.unreadable.append(result)
                 else:
                     done += max(0, result[6] - result[2])
-                    self.apply(*result)
+                    self.apply_or_report(result)
                     pausable = result[4] < 0               # a slice of a file
                 if pausable and time.monotonic() > self.limit and files < len(pending):
                     raise NotYet('the ledger is being built: %d of %d changed log files are read; '
@@ -1498,6 +1506,24 @@ class Ledger:
         db.executemany('insert or replace into folders values (?, ?, ?, ?)',
                        [row for row in self.listed if row[2] is not None])
         self.settle()
+
+    def apply_or_report(self, result):
+        """Apply what was read of a file; what can't be stored of it must not keep all others out."""
+        import sqlite3
+        sums, self.sums = self.sums, {}
+        self.db.execute('savepoint file')
+        try:
+            self.apply(*result)
+        except (ArithmeticError, LookupError, TypeError, ValueError, sqlite3.IntegrityError) as error:
+            self.db.execute('rollback to file')
+            self.known.clear()
+            self.sums.clear()
+            self.unreadable.append((result[1], '%s: %s' % (type(error).__name__, error)))
+        self.db.execute('release file')
+        for key, added in self.sums.items():
+            held = sums.get(key)
+            sums[key] = added if held is None else [a + b for a, b in zip(held[:9], added)] + [max(held[9], added[9])]
+        self.sums = sums
 
     def apply(self, cli, path, start, ino, size, mtime_ns, offset, tail, malformed, state,
               sessions, agents, calls, marks):
@@ -1549,7 +1575,8 @@ class Ledger:
         replays = held[16] and not row[16] and row[0] in self.replaceable
         fuller = row[16] <= held[16] and row[9] >= held[9] and row[14] >= held[14] and row[6:16] != held[6:16]
         if replays or fuller:
-            row = row[:14] + self.prices.usd(row[6], held[5], row[8:14], row[7]) + row[16:]
+            usd, assumed = self.prices.usd(row[6], held[5], row[8:14], row[7])
+            row = row[:14] + (min(usd, HIGHEST), int(assumed)) + row[16:]
             self.db.execute(
                 'update calls set model = ?, variant = ?, input = ?, output = ?, write_short = ?, write_long = ?, '
                 'read = ?, searches = ?, usd = ?, assumed = ? where key = ?', row[6:16] + row[:1])
@@ -1587,21 +1614,25 @@ class Ledger:
         if number is None:
             row = self.one('select id from places where cwd = ?', cwd)
             number = row[0] if row else self.db.execute(
-                'insert into places (cwd, path, root, is_repo) values (?, ?, ?, ?)',
-                self.known_root(resolve_place(cwd, self.home))).lastrowid
+                'insert into places (cwd, path, root, is_repo) values (?, ?, ?, ?)', self.place_of(cwd)).lastrowid
             self.known[cwd] = number
         return number
 
     def known_root(self, place):
         """What lies in a repo that is known, or in a worktree of one, stays in it, whatever its .git may say
         today, and if there is none any more."""
-        folder = place.path
-        while folder != os.path.dirname(folder):
-            known = self.one('select root from places where (path = ? or root = ?) and is_repo', folder, folder)
-            if known:
-                return place._replace(root=known[0], is_repo=True)
-            folder = os.path.dirname(folder)
+        for folder in place.path, place.cwd:
+            while folder != os.path.dirname(folder):
+                known = self.one('select root from places where (path = ? or root = ?) and is_repo', folder, folder)
+                if known:
+                    return place._replace(root=known[0], is_repo=True)
+                folder = os.path.dirname(folder)
         return place
+
+    def place_of(self, cwd):
+        """The Place of a folder: as it was when a call was first made in it, else as it is now."""
+        row = self.one('select cwd, path, root, is_repo from places where cwd = ?', cwd)
+        return Place(*row) if row else self.known_root(resolve_place(cwd, self.home))
 
     # -- prices
 
@@ -1625,6 +1656,7 @@ class Ledger:
     def reprice_model(self, name):
         for held in self.db.execute('select %s from calls where model = ?' % COLUMNS, (name,)).fetchall():
             usd, assumed = self.prices.usd(name, held[5], held[8:14], held[7], held[3] != 'untranscribed')
+            usd = min(usd, HIGHEST)
             if (usd, assumed) != held[14:16]:
                 self.db.execute('update calls set usd = ?, assumed = ? where key = ?', (usd, int(assumed), held[0]))
                 self.book([held], -1)
@@ -1684,8 +1716,9 @@ class Ledger:
                     settled[model] = tokens
                     usd, assumed = self.prices.usd(model, ts, more, '', False)
                     self.model(model)
-                    key = '%s/%s@%d/%s' % (cli, name, ts, model)
-                    wanted[key] = (key, number, '', 'untranscribed', place, ts, model, '', *more, usd, int(assumed), 0)
+                    key = REST + '%s %s %d %s' % (cli, name, ts, model)
+                    wanted[key] = (key, number, '', 'untranscribed', place, ts, model, '', *more,
+                                   min(usd, HIGHEST), int(assumed), 0)
         held = {row[0]: row for row in self.db.execute(
             "select %s from calls where session = ? and kind = 'untranscribed'" % COLUMNS, (number,))}
         stale = [row for key, row in held.items() if wanted.get(key) != row]
@@ -3332,7 +3365,7 @@ def gate(text, environ, folder, leave_open=False):
 
     An error is decided too: where a cap could apply, what is expensive is refused (on_error: deny)
     and the rest passes with a message; where nothing is armed, all passes in silence."""
-    budgets, request, may_apply, home = None, None, True, home_of(environ)
+    budgets, request, arm, may_apply, home = None, None, None, True, home_of(environ)
     try:
         request = parse_request(text)
         if request is None:
@@ -3353,13 +3386,14 @@ def gate(text, environ, folder, leave_open=False):
         if arm is None:
             may_apply = False
             return 0, '', ''
-        answer = guard(request, budgets, arm, environ, folder, home) or \
-            decide(request, budgets, arm, environ, folder, leave_open)
+        answer = decide(request, budgets, arm, environ, folder, leave_open)
     except BaseException as error:
         if not may_apply:
             return 0, '', ''
         answer = answer_error(error, request, budgets, find_ledger(None, environ, home))
-        request = request or NO_REQUEST
+    if not answer.refused and budgets and request:
+        answer = guard(request, budgets, arm, environ, folder, home) or answer
+    request = request or NO_REQUEST
     if answer == SILENCE:
         return 0, '', ''
     if not request.cli and answer.refused:                 # no payload, so no agent whose words we know
@@ -3376,18 +3410,18 @@ def arm_of_request(request, budgets, environ, home):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
         if named and place.root != os.path.realpath(home) and (named + os.sep).startswith(place.root + os.sep):
             raise UserError('$%s names a file in the repo whose cap it decides about: keep it elsewhere' % name, named)
-    arm, path = match_arm(budgets, place), find_ledger(None, environ, home)
-    if (arm and arm.listed) or (not arm and place.is_repo) or not os.path.exists(path):
-        return arm
+    path = find_ledger(None, environ, home)
+    if narrowest(budgets, place.path) or not os.path.exists(path):
+        return match_arm(budgets, place)
     # What its .git says, or doesn't say any more, is the agent's to change: the ledger knows where it belonged.
     try:
         ledger = Ledger(path, home, GATE_SECONDS)
         try:
-            return match_arm(budgets, ledger.known_root(place))
+            return match_arm(budgets, ledger.place_of(request.cwd))
         finally:
             ledger.close()
     except Exception:                                      # where a cap is known to apply, this shows again
-        return arm
+        return match_arm(budgets, place)
 
 
 def answer_error(error, request, budgets, ledger_path):
@@ -3422,7 +3456,14 @@ def decide(request, budgets, arm, environ, folder, leave_open):
     ledger = Ledger(find_ledger(None, environ, home), home, GATE_SECONDS)
     try:
         expensive = is_expensive(request, budgets)
-        standing = bring_up(ledger, budgets, arm, prices, environ, now_ms)
+        try:
+            ledger.place(request.cwd)
+            standing = bring_up(ledger, budgets, arm, prices, environ, now_ms)
+        except Exception:
+            answer = answer_held(ledger, request, budgets, arm, now_ms, expensive)
+            if answer.refused:                             # what it has not read can only add to it
+                return answer
+            raise
         if too_near(standing, expensive) and wait_for_response(ledger, request):
             standing = bring_up(ledger, budgets, arm, prices, environ, now_ms)
         notify(ledger, budgets, standing, prices, now_ms)
@@ -3440,6 +3481,15 @@ def decide(request, budgets, arm, environ, folder, leave_open):
 
 
 LEFT_OPEN = []
+
+
+def answer_held(ledger, request, budgets, arm, now_ms, expensive):
+    """The Answer by what the ledger holds, where it can't be brought up to date; silence where even that is unknown."""
+    try:
+        found = arms_of_places(budgets, all_places(ledger))
+        return answer_for(request, budgets, stand(ledger, budgets, arm, found, now_ms), expensive)
+    except Exception:
+        return SILENCE
 
 
 def bring_up(ledger, budgets, arm, prices, environ, now_ms):
@@ -4114,7 +4164,7 @@ def substitutions(words):
 
 def guard(request, budgets, arm, environ, folder, home):
     """The refusal of a tool that would lift the cap it runs under; None if it wouldn't."""
-    if arm.entry.action != 'hard_stop':
+    if arm is not None and arm.entry.action != 'hard_stop':
         return None
     found = tampering(request, protected_paths(budgets, find_ledger(None, environ, home), environ, folder, home))
     return answer_tampering(request, arm, found) if found else None

@@ -34,6 +34,7 @@ CHUNK = 1 << 20                  # bytes read at once
 LONGEST_LINE = 32 << 20          # a longer line is passed over and counted
 SLICE = 16 << 20                 # a log is taken in by so many bytes at a time: each is kept when the time is up
 BUCKET_MS = 15 * 60 * 1000       # every time zone's midnight falls on a quarter of an hour
+HIGHEST = 1 << 60                # forged figures stay far above any cap, and SQLite integers
 EARLIEST_MS = 1577836800000      # 2020-01-01: an earlier call is stamped by no clock at all
 RACY_NS = 3 * 10 ** 9            # a folder changed this recently may change again unseen
 
@@ -238,6 +239,9 @@ def parse_line(line):
     return record if type(record) is dict and not text[end:].strip() else None
 
 
+REST = '~rest '                  # what a session's untranscribed rests are keyed by, and no call is
+
+
 class Batch:
     """What one read of one file found; plain lists and tuples, so that it can cross a pipe."""
 
@@ -251,6 +255,8 @@ class Batch:
         after another call's can only raise it, and a replay in a side chain never counts instead of the call.
 
         Where and when it was made is told by its first line."""
+        if key.startswith(REST):
+            raise ValueError(key)
         held, over = self.calls.get(key), key != self.latest
         self.latest = key
         if held is not None:
@@ -281,7 +287,7 @@ class Batch:
         usd = self.prices.usd
         for call in self.calls.values():
             cost, assumed = usd(call[7], call[5], call[9], call[8])
-            yield call[:10] + (cost, int(assumed or call[10]))
+            yield call[:10] + (min(cost, HIGHEST), int(assumed or call[10]))
 
 
 # ---- Claude Code ---------------------------------------------------------------------------
@@ -1019,7 +1025,6 @@ AGENTS = (
     Agent('claude-code', claude_roots, lambda name: name.endswith('.jsonl'), read_claude),
     Agent('codex', codex_roots, codex_wanted, read_codex),
 )
-HIGHEST = 1 << 60                # a sum of forged figures stays far above any cap, and an SQLite integer
 TAIL = 4096                      # bytes before the offset whose checksum tells whether a file was rewritten
 
 
@@ -1142,7 +1147,8 @@ def resolve_place(cwd, home):
             if folder != above and not above.startswith(folder + os.sep):
                 root = repo_at(folder) or root
             folder = os.path.dirname(folder)
-    except ValueError:                                     # this locale cannot say it to the system
+        path.encode()
+    except ValueError:                                     # this locale can't say it to the system, or to the ledger
         return Place(cwd, cwd, cwd, False)
     return Place(cwd, path, root or path, root is not None)
 
@@ -1157,7 +1163,7 @@ def repo_at(folder):
         return folder if os.path.isdir(dot_git) else None
     if not text.startswith('gitdir:'):
         return None
-    if '\0' in text:
+    if not text_of(text, 4096):
         return folder
     main, marker, name = os.path.join(folder, text[7:].strip()).replace('\\', '/').rpartition('/.git/worktrees/')
     if not marker:
@@ -1376,6 +1382,8 @@ class Ledger:
 
     def list_entry(self, entry, cli, folders, known, changed, agents):
         """Note a new log as pending, a new folder as changed; 1 for a compressed log that was never metered."""
+        if not text_of(entry.path, 1 << 16):
+            return 0                                       # no agent names a log so, and no ledger can
         if entry.is_dir():
             around = os.path.dirname(entry.path) + os.sep
             if entry.path not in folders and entry.name not in FOLDERS_WITHOUT_LOGS and not (
@@ -1477,7 +1485,7 @@ class Ledger:
                     self.unreadable.append(result)
                 else:
                     done += max(0, result[6] - result[2])
-                    self.apply(*result)
+                    self.apply_or_report(result)
                     pausable = result[4] < 0               # a slice of a file
                 if pausable and time.monotonic() > self.limit and files < len(pending):
                     raise NotYet('the ledger is being built: %d of %d changed log files are read; '
@@ -1495,6 +1503,24 @@ class Ledger:
         db.executemany('insert or replace into folders values (?, ?, ?, ?)',
                        [row for row in self.listed if row[2] is not None])
         self.settle()
+
+    def apply_or_report(self, result):
+        """Apply what was read of a file; what can't be stored of it must not keep all others out."""
+        import sqlite3
+        sums, self.sums = self.sums, {}
+        self.db.execute('savepoint file')
+        try:
+            self.apply(*result)
+        except (ArithmeticError, LookupError, TypeError, ValueError, sqlite3.IntegrityError) as error:
+            self.db.execute('rollback to file')
+            self.known.clear()
+            self.sums.clear()
+            self.unreadable.append((result[1], '%s: %s' % (type(error).__name__, error)))
+        self.db.execute('release file')
+        for key, added in self.sums.items():
+            held = sums.get(key)
+            sums[key] = added if held is None else [a + b for a, b in zip(held[:9], added)] + [max(held[9], added[9])]
+        self.sums = sums
 
     def apply(self, cli, path, start, ino, size, mtime_ns, offset, tail, malformed, state,
               sessions, agents, calls, marks):
@@ -1546,7 +1572,8 @@ class Ledger:
         replays = held[16] and not row[16] and row[0] in self.replaceable
         fuller = row[16] <= held[16] and row[9] >= held[9] and row[14] >= held[14] and row[6:16] != held[6:16]
         if replays or fuller:
-            row = row[:14] + self.prices.usd(row[6], held[5], row[8:14], row[7]) + row[16:]
+            usd, assumed = self.prices.usd(row[6], held[5], row[8:14], row[7])
+            row = row[:14] + (min(usd, HIGHEST), int(assumed)) + row[16:]
             self.db.execute(
                 'update calls set model = ?, variant = ?, input = ?, output = ?, write_short = ?, write_long = ?, '
                 'read = ?, searches = ?, usd = ?, assumed = ? where key = ?', row[6:16] + row[:1])
@@ -1584,21 +1611,25 @@ class Ledger:
         if number is None:
             row = self.one('select id from places where cwd = ?', cwd)
             number = row[0] if row else self.db.execute(
-                'insert into places (cwd, path, root, is_repo) values (?, ?, ?, ?)',
-                self.known_root(resolve_place(cwd, self.home))).lastrowid
+                'insert into places (cwd, path, root, is_repo) values (?, ?, ?, ?)', self.place_of(cwd)).lastrowid
             self.known[cwd] = number
         return number
 
     def known_root(self, place):
         """What lies in a repo that is known, or in a worktree of one, stays in it, whatever its .git may say
         today, and if there is none any more."""
-        folder = place.path
-        while folder != os.path.dirname(folder):
-            known = self.one('select root from places where (path = ? or root = ?) and is_repo', folder, folder)
-            if known:
-                return place._replace(root=known[0], is_repo=True)
-            folder = os.path.dirname(folder)
+        for folder in place.path, place.cwd:
+            while folder != os.path.dirname(folder):
+                known = self.one('select root from places where (path = ? or root = ?) and is_repo', folder, folder)
+                if known:
+                    return place._replace(root=known[0], is_repo=True)
+                folder = os.path.dirname(folder)
         return place
+
+    def place_of(self, cwd):
+        """The Place of a folder: as it was when a call was first made in it, else as it is now."""
+        row = self.one('select cwd, path, root, is_repo from places where cwd = ?', cwd)
+        return Place(*row) if row else self.known_root(resolve_place(cwd, self.home))
 
     # -- prices
 
@@ -1622,6 +1653,7 @@ class Ledger:
     def reprice_model(self, name):
         for held in self.db.execute('select %s from calls where model = ?' % COLUMNS, (name,)).fetchall():
             usd, assumed = self.prices.usd(name, held[5], held[8:14], held[7], held[3] != 'untranscribed')
+            usd = min(usd, HIGHEST)
             if (usd, assumed) != held[14:16]:
                 self.db.execute('update calls set usd = ?, assumed = ? where key = ?', (usd, int(assumed), held[0]))
                 self.book([held], -1)
@@ -1681,8 +1713,9 @@ class Ledger:
                     settled[model] = tokens
                     usd, assumed = self.prices.usd(model, ts, more, '', False)
                     self.model(model)
-                    key = '%s/%s@%d/%s' % (cli, name, ts, model)
-                    wanted[key] = (key, number, '', 'untranscribed', place, ts, model, '', *more, usd, int(assumed), 0)
+                    key = REST + '%s %s %d %s' % (cli, name, ts, model)
+                    wanted[key] = (key, number, '', 'untranscribed', place, ts, model, '', *more,
+                                   min(usd, HIGHEST), int(assumed), 0)
         held = {row[0]: row for row in self.db.execute(
             "select %s from calls where session = ? and kind = 'untranscribed'" % COLUMNS, (number,))}
         stale = [row for key, row in held.items() if wanted.get(key) != row]
@@ -2097,6 +2130,15 @@ def read_sums(db, span, day_sql, places=None, columns=(), sums=None):
                       % (', '.join(names), sums or CALL_SUMS, chosen, order), (span.since, span.until))
 
 
+def read_usd(db, span, places=None):
+    """(place, pico) of the span: read_sums where nothing else is asked for, in a fraction of the time."""
+    whole = span.since % BUCKET_MS == 0 == span.until % BUCKET_MS
+    table, when, unit = ('spend', 'bucket', BUCKET_MS) if whole else ('calls', 'ts', 1)
+    rows = db.execute('select place, sum(usd >> 20), sum(usd & 1048575) from %s where %s >= ? and %s < ?%s group by 1'
+                      % (table, when, when, within(places)), (span.since // unit, span.until // unit))
+    return [(place, (high << 20) + low) for place, high, low in rows]
+
+
 canonical = lru_cache(maxsize=None)(canonical_model)      # one name for one model, however its id is written
 
 
@@ -2168,18 +2210,20 @@ Arm = namedtuple('Arm', 'name entry')            # entry: its caps and rates in 
 
 
 class Row:
-    """One line of the report: `usd` and all amounts are list price unless they say otherwise."""
+    """One line of the report: `usd` and all amounts are list price unless they say otherwise.
+
+    counted: what stands against the cap; it is not the logs' where budgets.yaml has a spend_json."""
 
     def __init__(self, arm, key, figures):
-        self.arm, self.key, self.figures = arm, key, figures
-        self.cap = self.pct = self.projected = self.cap_at = self.before = self.baseline = None
+        self.arm, self.key, self.figures, self.counted = arm, key, figures, figures.usd
+        self.cap = self.pct = self.projected = self.forecast = self.cap_at = self.before = self.baseline = None
         self.spike, self.running = False, False
 
 
 # verdicts: [(Arm, budget-check's WindowVerdict)] of now. before_span, baseline: None unless asked for.
-# bills: [Bill]. daily: {(arm, day, week or month): pico} and models: [(model, Figures)] are for charts.
+# bills: [Bill]. remarks: notes that are no warnings. daily: {(arm, day, week or month): pico} and models: [(model, Figures)] are for charts.
 Report = namedtuple('Report', 'span by rows total calendar now home arm prices_as_of verdicts before_span baseline '
-                              'bills unpriced malformed warnings daily models')
+                              'bills unpriced malformed warnings remarks daily models')
 Bill = namedtuple('Bill', 'name estimate billed')
 
 
@@ -2192,18 +2236,34 @@ def arms_of_places(places, match):
     return arms
 
 
-def choose_arm(wanted, arms, entries, place_of):
-    """(name, its place ids) of --arm: a name, or a folder in the arm."""
+def choose_arm(wanted, arms, entries, places, arm_at, home):
+    """(name, its place ids) of --arm: a name, or a folder in the arm.
+
+    A word that is neither is refused: taken for a folder in the working one, a slip would show another client."""
     names = {arm.name for arm in arms.values()} | {entry.arm for entry in entries}
     if wanted not in names:
-        arm = place_of(wanted)
-        if arm.name not in names:
-            raise UserError('--arm: nothing was spent under that name or in that folder: %s' % printable(repr(wanted)))
-        wanted = arm.name
+        folder = home + wanted[1:] if wanted[:2] in ('~', '~/') else os.path.expanduser(wanted)
+        path = os.path.realpath(folder)
+        if not (os.path.isabs(folder) or os.path.isdir(path) or
+                any((place.path + os.sep).startswith(path.rstrip(os.sep) + os.sep) for place in places)):
+            raise UserError('--arm: there is no arm and no folder %s%s' % (printable(wanted), did_you_mean(wanted, names)))
+        name = arm_at(os.path.abspath(folder)).name
+        if name not in names:
+            raise UserError('--arm: nothing was spent in %s, and no arm of budgets.yaml has it%s'
+                            % (printable(wanted), did_you_mean(wanted, names)))
+        wanted = name
     return wanted, [number for number, arm in sorted(arms.items()) if arm.name == wanted]
 
 
-def make_rows(summed, by, arms, span, calendar, now):
+def did_you_mean(word, known):
+    """The known word that it may be a slip of, as the rest of a sentence; nothing if none is like it."""
+    from difflib import get_close_matches
+    folded = {each.lower(): each for each in known}
+    near = get_close_matches(word.lower(), folded, 1)
+    return '; did you mean %s?' % printable(folded[near[0]]) if near else ''
+
+
+def make_rows(summed, by, arms, span, calendar, now, elsewhere):
     """Rows in order: arms by spend, then the keys; times as they come, the rest by spend."""
     by_arm, place = {}, by.index('arm')
     for key, figures in summed.items():
@@ -2219,12 +2279,14 @@ def make_rows(summed, by, arms, span, calendar, now):
         return ranks + [-row.figures.usd, row.key]
     rows = [Row(arms[key[place]], key, figures) for key, figures in summed.items()]
     for row in rows:
-        set_against_cap(row, by, span, calendar, now)
+        set_against_cap(row, by, span, calendar, now, elsewhere)
     return sorted(rows, key=order)
 
 
-def set_against_cap(row, by, span, calendar, now):
-    """Fill in cap, pct and projection where the row is all that its arm spent in a window."""
+def set_against_cap(row, by, span, calendar, now, elsewhere):
+    """Fill in cap, pct and projection where the row is all that its arm spent in a window.
+
+    elsewhere: {arm: pico} of the month of now, where the caps are not compared with the logs."""
     if not set(by) <= {'arm', *TIME_KEYS}:
         return
     window, start, end = span.window, span.since, span.end
@@ -2236,11 +2298,15 @@ def set_against_cap(row, by, span, calendar, now):
     if start < span.since or span.until < end and span.until <= now:
         return                                           # a part of a week says little of its cap
     cap = dict(row.arm.entry.caps).get(window) if row.arm.entry else None
-    rate = row.arm.entry.rate_pct if row.arm.entry else WHOLE
+    running = window and start < now < end
+    if running and window == 'month' and row.arm.entry:
+        row.counted = elsewhere.get(row.arm.name, row.counted)
+    rated = row.counted * rate_of(row.arm)
     if cap is not None:
-        row.cap, row.pct = cap, percent(row.figures.usd * rate, cap * WHOLE, 1)
-    if window and start < now < end:
-        elapsed, rated = now - start, row.figures.usd * rate
+        row.cap, row.pct = cap, percent(rated, cap * WHOLE, 1)
+    if running:
+        elapsed = now - start
+        row.forecast = divide(rated * (end - start), elapsed * WHOLE)
         row.running, row.projected = True, divide(row.figures.usd * (end - start), elapsed)
         if cap and 0 < rated < cap * WHOLE and elapsed * cap * WHOLE < rated * (end - start):
             row.cap_at = start - -elapsed * cap * WHOLE // rated
@@ -2294,8 +2360,12 @@ def reconcile(bills, rows):
             for name, billed in bills.items()]
 
 
+def rate_of(arm):
+    return arm.entry.rate_pct if arm.entry else WHOLE
+
+
 def at_rate(usd, arm):
-    return divide(usd * arm.entry.rate_pct, WHOLE) if arm.entry else usd
+    return divide(usd * rate_of(arm), WHOLE)
 
 
 def is_off(bill):
@@ -2381,8 +2451,9 @@ def notes(report):
     """The small print, in whole sentences."""
     total, told = report.total, []
     told.append('Estimate at list price, not a bill; prices as of %s.' % report.prices_as_of)
-    if any(row.arm.entry and row.arm.entry.rate_pct != WHOLE for row in report.rows):
-        told.append("Caps are compared at each arm's rate_pct of list price, as the gate does.")
+    if any(rate_of(row.arm) != WHOLE for row in report.rows):
+        told.append("Caps%s are compared at each arm's rate_pct of list price, as the gate does."
+                    % (' and bills' if report.bills else ''))
     if total.untranscribed:
         told.append('%s of it is untranscribed: titles, compactions and other helper calls that stand in no transcript '
                     "line, only in the agent's own totals." % dollars(total.untranscribed))
@@ -2401,7 +2472,7 @@ def notes(report):
     if report.malformed:
         told.append('%d log line%s could not be read and %s not counted.' % (
             report.malformed, *(('', 'is') if report.malformed == 1 else ('s', 'are'))))
-    return told + ['Warning: ' + warning for warning in report.warnings]
+    return told + report.remarks + ['Warning: ' + warning for warning in report.warnings]
 
 
 def list_of(models):
@@ -2491,7 +2562,10 @@ def spent_columns(report):
     rows, total = report.rows, report.total
     margin = '  ' * any(row.spike for row in rows)
     spent = [assumed_mark(row.figures) + money(row.figures.usd) + (' \u25b2' if row.spike else margin) for row in rows]
-    columns = [number_column('Spent', spent + [money(total.usd) + margin])]
+    columns = [number_column('Spent', spent + [assumed_mark(total) + money(total.usd) + margin])]
+    if counts_elsewhere(report):
+        columns.append(number_column('Counted', ['' if row.cap is None else money(at_rate(row.counted, row.arm))
+                                                 for row in rows] + ['']))
     if any(row.cap is not None for row in rows):
         colours = [tier_colour(row) for row in rows] + [None]
         columns.append(number_column('Cap', ['' if row.cap is None else money(row.cap) for row in rows] + ['']))
@@ -2500,8 +2574,13 @@ def spent_columns(report):
                                      colours=colours))
     elif len(rows) > 1:
         most = max(row.figures.usd for row in rows)
-        columns.append(bar_column([gauge(row.figures.usd, most) for row in rows] + [None], 1))
+        columns.append(bar_column([gauge(row.figures.usd, most or 1) for row in rows] + [None], 1))
     return columns
+
+
+def counts_elsewhere(report):
+    """Whether what counts against a cap is not what the logs say: see spend_json."""
+    return any(row.counted != row.figures.usd for row in report.rows)
 
 
 def comparison_columns(report):
@@ -2528,14 +2607,14 @@ def usage_columns(report):
         projected = ['' if row.projected is None else money(row.projected) for row in rows]
         columns.append(number_column('Projected', projected + [total], 6))
         if any(row.cap is not None for row in rows):
-            hits = [cap_hit(report, at_rate(row.figures.usd, row.arm), row.cap, row.cap_at) for row in rows]
+            hits = [cap_hit(report, at_rate(row.counted, row.arm), row.cap, row.cap_at) for row in rows]
             columns.append(number_column('Cap hit', hits + [''], 5))
     return columns
 
 
 def cap_columns(report, verdicts):
     """Caps as they stand now, at each arm's own rate."""
-    if not verdicts or report.now >= report.span.end:
+    if not verdicts:
         return []
     caps = [one for _, one in verdicts]
     colours = [TIER_COLOURS[one.tier] for one in caps]
@@ -2551,7 +2630,9 @@ def cap_columns(report, verdicts):
 
 
 def other_caps(report):
-    """The caps that no row shows."""
+    """The caps that no row shows. Where the window has ended, those at alert or above: they are why cron is told."""
+    if report.now >= report.span.end:
+        return [(arm, one) for arm, one in report.verdicts if one.tier != 'ok']
     in_rows = {row.arm.name for row in report.rows if row.cap is not None} if report.by == ('arm',) else ()
     return [(arm, one) for arm, one in report.verdicts if arm.name not in in_rows or one.window != report.span.window]
 
@@ -2572,10 +2653,6 @@ def tokens_of(figures):
     return figures.input + figures.output + figures.cache_write + figures.cache_read
 
 
-def rate_of(arm):
-    return arm.entry.rate_pct if arm.entry else WHOLE
-
-
 def assumed_mark(figures):
     return '~' if figures.assumed else ''
 
@@ -2590,8 +2667,7 @@ def gauge(part, whole, forecast=None):
 def row_gauge(row):
     if row.cap is None:
         return None
-    rate = rate_of(row.arm)
-    return gauge(row.figures.usd * rate, row.cap * WHOLE, None if row.projected is None else row.projected * rate)
+    return gauge(at_rate(row.counted, row.arm), row.cap, row.forecast)
 
 
 def change(now, before):
@@ -2606,7 +2682,7 @@ TIER_COLOURS = {'ok': 'green', 'alert': 'yellow', 'warn': 'yellow', 'hard_stop':
 def tier_colour(row):
     if row.cap is None:
         return None
-    rated = row.figures.usd * row.arm.entry.rate_pct
+    rated = row.counted * row.arm.entry.rate_pct
     if rated >= row.cap * row.arm.entry.grace_pct:
         return 'red'
     return 'yellow' if rated >= row.cap * row.arm.entry.alert_pct else 'green'
@@ -2738,6 +2814,8 @@ def row_values(report, row):
         'cache_read_tokens': figures.cache_read, 'web_searches': figures.searches,
         'untranscribed_usd': amount(figures.untranscribed), 'assumed_usd': amount(figures.assumed),
         'cap_usd': amount(row.cap), 'pct': row.pct and Raw(row.pct), 'projected_usd': amount(row.projected)})
+    if counts_elsewhere(report):
+        values['counted_usd'] = amount(row.counted)
     if 'day' in report.by:
         values['spike'] = row.spike
     if report.before_span:
@@ -2760,7 +2838,8 @@ def format_json(report):
              'prices_as_of': report.prices_as_of, 'total_usd': amount(report.total.usd),
              'rows': [row_values(report, row) for row in report.rows],
              'unattributed_usd': amount(sum(row.figures.usd for row in report.rows if row.arm.name == UNATTRIBUTED)),
-             'unpriced_models': report.unpriced, 'skipped_lines': report.malformed, 'warnings': report.warnings}
+             'unpriced_models': report.unpriced, 'skipped_lines': report.malformed,
+             'warnings': report.warnings + report.remarks}
     if report.before_span:
         since, until = report.before_span[:2]
         found['before'] = {'since': calendar.iso(since), 'until': calendar.iso(until)}
@@ -2903,7 +2982,7 @@ def format_html(report):
             '<p class="soft">Estimate at list price, in US dollars; time zone %s.</p>' % zone, html_cards(report)]
     if report.daily:
         body += ['<h2>By %s</h2>' % chart_unit(report.span)] + html_days(report)
-    caps = cap_columns(report, report.verdicts)
+    caps = cap_columns(report, report.verdicts if report.now < report.span.end else other_caps(report))
     if caps:
         body += ['<h2>Against the caps, now</h2>', html_table(caps, 'Each cap with its forecast')]
     if report.rows:
@@ -2973,7 +3052,7 @@ def model_columns(report):
     most = max([figures.usd for _, figures in models])
     return [text_column('Model', [printable(model) for model, _ in models]),
             number_column('Spent', [assumed_mark(figures) + money(figures.usd) for _, figures in models]),
-            bar_column([gauge(figures.usd, most) for _, figures in models], 1),
+            bar_column([gauge(figures.usd, most or 1) for _, figures in models], 1),
             number_column('%', [(percent(figures.usd, report.total.usd) or '0') + '%' for _, figures in models]),
             number_column('Calls', [short_count(figures.calls) for _, figures in models]),
             number_column('Tokens', [short_count(tokens_of(figures)) for _, figures in models])]
@@ -3290,6 +3369,8 @@ def format_prometheus(spends, verdicts, facts):
     families = [
         metric('spend_usd', 'Spend in the current window at list price, an estimate, in US dollars.', spent),
         metric('cap_usd', 'Cap of the window, in US dollars.', [(key, usd6(one.cap)) for key, one in caps]),
+        metric('counted_usd', "Spend that counts against the cap, at the arm's rate, in US dollars.",
+               [(key, usd6(one.spent)) for key, one in caps]),
         metric('cap_ratio', "Spend at the arm's rate divided by the cap; 1 is the cap.",
                [(key, usd6(one.spent * PICO // one.cap)) for key, one in caps if one.cap]),
         metric('tier', 'Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.',
@@ -3347,43 +3428,69 @@ def complain(error):
     print('cost-report: ' + printable(str(error), 2000), file=sys.stderr)
 
 
+OPTIONS = (                      # name, what its value is (None: it has none), what it does
+    ('by', 'KEYS', 'one or more of ' + ', '.join(BY)),
+    ('since', 'DATE', 'a date or time; the first that counts'),
+    ('until', 'DATE', 'a date, counted to its end, or a time'),
+    ('month', 'YYYY-MM', 'a whole month'),
+    ('yesterday', None, 'the whole of yesterday'),
+    ('arm', 'ARM', 'one arm: its name, or a folder in it'),
+    ('format', 'FORMAT', ', '.join(FORMATS)),
+    ('output', 'FILE', 'write there instead, whole or not at all; - is standard output'),
+    ('quiet', None, 'print only if an arm is at alert or above, or something is wrong'),
+    ('compare', None, 'set the window before beside'),
+    ('baseline', 'MODEL', 'what the same tokens would have cost on MODEL'),
+    ('billed', 'FILE', 'what was billed: JSON {"arm or total": usd} or CSV arm,usd'),
+    ('budgets', 'FILE', 'instead of budgets.yaml'),
+    ('prices', 'FILE', 'instead of prices.json'),
+    ('ledger', 'FILE', 'instead of the usual ledger'),
+    ('now', 'TIME', 'an ISO 8601 time to look from'),
+    ('help', None, 'show this'))
+
+
+class Options:
+    """The command line: each of OPTIONS by its name, None where it was not given."""
+
+    def __init__(self, given):
+        for name, _, _ in OPTIONS:
+            setattr(self, name, given.get(name))
+        self.by, self.format, self.statement = parse_by(given.get('by')), self.format or FORMATS[0], False
+
+
 def parse_options(argv):
-    from argparse import ArgumentParser, RawDescriptionHelpFormatter
-
-    class Parser(ArgumentParser):
-        def error(self, message):
-            raise UserError('%s; see cost-report.py --help' % message)
-
-    parser = Parser(prog='cost-report.py', description=__doc__, formatter_class=RawDescriptionHelpFormatter,
-                    allow_abbrev=False)
-    add = parser.add_argument
-    add('--by', metavar='KEYS', action='append', help='one or more of ' + ', '.join(BY))
-    add('--since', metavar='DATE', help='a date or time; the first that counts')
-    add('--until', metavar='DATE', help='a date, counted to its end, or a time')
-    add('--month', metavar='YYYY-MM', help='a whole month')
-    add('--yesterday', action='store_true', help='the whole of yesterday')
-    add('--arm', metavar='ARM', help='one arm: its name, or a folder in it')
-    add('--format', choices=FORMATS, default='table', help=', '.join(FORMATS))
-    add('--output', metavar='FILE', help='write there instead, whole or not at all')
-    add('--quiet', action='store_true', help='print only if an arm is at alert or above, or something is wrong')
-    add('--compare', action='store_true', help='set the window before beside')
-    add('--baseline', metavar='MODEL', help='what the same tokens would have cost on MODEL')
-    add('--billed', metavar='FILE', help='what was billed: JSON {"arm or total": usd} or CSV arm,usd')
-    add('--budgets', metavar='FILE', help='instead of budgets.yaml')
-    add('--prices', metavar='FILE', help='instead of prices.json')
-    add('--ledger', metavar='FILE', help='instead of the usual ledger')
-    add('--now', metavar='TIME', help='an ISO 8601 time to look from')
-    options = parser.parse_args(argv)
-    options.by = parse_by(options.by)
+    """Options. (argparse would take a tenth of the whole run.)"""
+    wants, given, words = {'--' + name: value for name, value, _ in OPTIONS}, {}, list(argv)
+    while words:
+        option, equals, value = words.pop(0).partition('=')
+        option = '--help' if option == '-h' else option
+        if option not in wants:
+            raise UserError('there is no option %s%s; see --help' % (printable(option), did_you_mean(option, wants)))
+        if not wants[option] and equals:
+            raise UserError('%s takes no value; see --help' % option)
+        if wants[option] and not equals:
+            value = words.pop(0) if words and not words[0].startswith('--') else ''
+        if wants[option] and not value.strip():              # a variable that is not set: never take it for all arms
+            raise UserError('%s is empty: write %s %s; see --help' % (option, option, wants[option]))
+        name = option[2:]
+        given[name] = given[name] + ',' + value if name == 'by' and 'by' in given else value or True
+    if 'help' in given:
+        print(help_text())
+        sys.exit(0)
+    options = Options(given)
     check_options(options)
     return options
+
+
+def help_text():
+    lines = ['  %-20s %s' % ('--%s %s' % (name, value or ''), text) for name, value, text in OPTIONS]
+    return 'usage: cost-report.py [OPTION ...]\n\n%s\n%s' % (__doc__, '\n'.join(lines))
 
 
 def parse_by(given):
     """The keys in their order, the arm first if it isn't among them: each row is one arm's. None by itself."""
     if not given:
         return None
-    keys = [key.strip() for key in ','.join(given).split(',')]
+    keys = [key.strip() for key in given.split(',')]
     for key in keys:
         if key not in BY:
             raise UserError('--by: %s is no key; write one or more of %s' % (printable(repr(key)), ', '.join(BY)))
@@ -3391,6 +3498,10 @@ def parse_by(given):
 
 
 def check_options(options):
+    if options.format not in FORMATS:
+        raise UserError('--format: %s is none; write one of %s' % (printable(repr(options.format)), ', '.join(FORMATS)))
+    if options.output in ('-', '/dev/stdout'):
+        options.output = None
     given = [name for name in ('by', 'compare', 'baseline', 'billed') if getattr(options, name)]
     if options.format == 'prometheus':
         given += [name for name in ('since', 'until', 'month', 'yesterday') if getattr(options, name)]
@@ -3427,7 +3538,9 @@ class Context:
         if options.arm and self.problem:
             raise UserError(self.problem)                    # which calls are the arm's is not known
         if options.arm:
-            self.arm, self.chosen = choose_arm(options.arm, self.arms, self.entries, self.place_of)
+            self.arm, self.chosen = choose_arm(options.arm, self.arms, self.entries, self.places.values(), self.arm_at,
+                                               self.home)
+        self.elsewhere = self.spent_elsewhere()
 
     def refresh(self, environ):
         progress = Progress(sys.stderr) if sys.stderr.isatty() else None
@@ -3459,9 +3572,8 @@ class Context:
     def match(self, place):
         return self.checker.match_arm(self.budgets, place) if self.budgets else None
 
-    def place_of(self, folder):
-        place = resolve_place(os.path.abspath(os.path.expanduser(folder)), self.home)
-        return arms_of_places([(0,) + tuple(place)], self.match)[0]
+    def arm_at(self, folder):
+        return arms_of_places([(0,) + tuple(resolve_place(folder, self.home))], self.match)[0]
 
     def span(self):
         first = self.ledger.one('select min(bucket) from spend')[0]
@@ -3473,18 +3585,24 @@ class Context:
     def sum_by(self, span, by):
         return sum_by(self.db, span, by, self.arms, self.calendar, self.chosen)
 
-    def verdicts(self):
-        """[(Arm, WindowVerdict)] of now, as budget-check.py has it."""
+    def budgeted_arms(self):
+        """{name: Arm} of all that budgets.yaml lists or its default: arms; with --arm that one alone."""
         arms = {entry.arm: Arm(entry.arm, entry) for entry in self.entries}
         for _, arm in sorted(self.arms.items()):
             if arm.entry:
                 arms.setdefault(arm.name, arm)
-        arms = [arm for arm in arms.values() if self.arm in (None, arm.name)]
+        return {name: arm for name, arm in arms.items() if self.arm in (None, name)}
+
+    def verdicts(self):
+        """[(Arm, WindowVerdict)] of now, as budget-check.py has it."""
+        arms = [arm for arm in self.budgeted_arms().values() if arm.entry.caps]
         spent = {window: self.spent_in(window) for window in {window for arm in arms for window, _ in arm.entry.caps}}
         began = self.began() if 'total' in spent else {}
         listed, found = {entry.arm for entry in self.entries}, []
         for arm in arms:
-            amounts = self.spent_elsewhere(arm) or {window: spent[window].get(arm.name, 0) for window in spent}
+            amounts = {window: spent[window].get(arm.name, 0) for window in spent}
+            if arm.name in self.elsewhere:
+                amounts = {'month': self.elsewhere[arm.name]}
             if arm.name in listed or any(amounts.values()):
                 verdict = self.checker.judge(arm.entry, amounts, self.now, self.calendar.timezone,
                                              began_ms=began.get(arm.name))
@@ -3495,17 +3613,26 @@ class Context:
         """{arm name: pico} of the window of now; what is stamped later counts too, unless someone looks back."""
         since = 0 if window == 'total' else self.calendar.window(window, self.now)[0]
         until = self.now + 1 if self.looking_back else FOREVER_MS
-        summed = self.sum_by(Span(since, until, window, until), ('arm',))
-        return {name: figures.usd for (name,), figures in summed.items()}
+        spent = {}
+        for place, usd in read_usd(self.db, Span(since, until, window, until), self.chosen):
+            name = self.arms[place].name
+            spent[name] = spent.get(name, 0) + usd
+        return spent
 
-    def spent_elsewhere(self, arm):
-        """The month's spend where budgets.yaml has it from another tool, else None."""
-        if not self.budgets.spend_json:
-            return None
+    def spent_elsewhere(self):
+        """{arm name: pico} of the month, where budgets.yaml has it from another tool: its spend_json.
+
+        Without that file no arm can be told from its cap: the costs are shown without caps then."""
+        if not self.budgets or not self.budgets.spend_json:
+            return {}
+        arms = self.budgeted_arms()
         try:
-            return {'month': self.checker.spend_elsewhere(self.budgets.spend_json, arm.name)}
+            return {name: self.checker.spend_elsewhere(self.budgets.spend_json, name) for name in arms}
         except self.checker.UserError as error:
-            raise UserError(str(error))
+            self.problem = str(error)
+            for arm in arms.values():
+                arm.entry.caps = ()
+            return {}
 
     def began(self):
         """{arm name: ms of its first spend}"""
@@ -3522,6 +3649,24 @@ class Context:
         rows = self.db.execute('select distinct model from calls where assumed and ts >= ? and ts < ?'
                                + within(self.chosen), (span.since, span.until))
         return sorted({canonical(model) for model, in rows})
+
+    def remarks(self, span):
+        """What is to be known of the figures, and not wrong with them."""
+        told = []
+        if self.elsewhere:
+            told.append('Caps are compared with the spend that %s has (spend_json in budgets.yaml), as the gate does, not '
+                        'with the logs.' % printable(self.budgets.spend_json, 500))
+        created, oldest = self.ledger.meta('created'), self.db.execute(
+            'select min(bucket) from spend where bucket > 0' + within(self.chosen)).fetchall()[0][0]
+        if created and span.since < created:
+            told.append('This ledger was begun on %s%s: spend whose logs had been deleted before that is missing.' % (
+                self.calendar.date(created), '' if oldest is None else
+                '; its oldest call%s is of %s' % (' here' if self.arm else '', self.calendar.date(oldest * BUCKET_MS))))
+        return told
+
+    def malformed_since(self, since):
+        """Lines that could not be read in logs that were written to since then."""
+        return self.ledger.one('select coalesce(sum(malformed), 0) from files where mtime_ns >= ?', since * 10 ** 6)[0]
 
     def warnings(self):
         """What may be wrong with the figures. For one arm, no path: it can hold another arm's name."""
@@ -3543,6 +3688,8 @@ class Context:
         if not reading.files and not self.arm and not self.db.execute('select 1 from spend limit 1').fetchall():
             told.append('no session logs were found, and the ledger is empty; looked in ' + ', '.join(
                 printable(root) for agent in AGENTS for root in agent.roots(os.environ, self.home)))
+        if self.checker and self.options.format in ('table', 'json', 'markdown', 'html') and not self.options.statement:
+            told += self.checker.notify_failures(self.ledger, None if self.arm is None else [self.arm])
         return told
 
 
@@ -3612,11 +3759,11 @@ def make(context):
     options, verdicts, warnings = context.options, [], context.warnings()
     if options.quiet or options.format in ('table', 'markdown', 'html', 'prometheus') and not options.statement:
         verdicts = context.verdicts()
+    span = context.span()
     alarming = any(one.tier != 'ok' for _, one in verdicts) or bool(
-        context.problem or warnings or context.reading.malformed)
+        context.problem or warnings or context.malformed_since(span.since))
     if options.format == 'prometheus':
         return make_prometheus(context, verdicts), alarming
-    span = context.span()
     if options.format == 'focus':
         meters = sum_meters(context.db, span, context.arms, context.calendar, context.chosen, context.prices)
         text = format_focus(meters, context.arms, context.calendar, context.prices.as_of)
@@ -3626,7 +3773,7 @@ def make(context):
         return STATEMENTS[options.format](statement), alarming or bool(statement.total.assumed)
     report = make_report(context, span, verdicts, warnings)
     text = format_table(report, *terminal()) if options.format == 'table' else REPORTS[options.format](report)
-    return text, alarming or bool(report.total.assumed)
+    return text, alarming or bool(report.total.assumed or report.warnings)
 
 
 def make_report(context, span, verdicts, warnings):
@@ -3639,7 +3786,7 @@ def make_report(context, span, verdicts, warnings):
         for entry in context.entries:
             if context.arm in (None, entry.arm):
                 summed.setdefault((entry.arm,), NOTHING)
-    rows = make_rows(summed, by, arms, span, calendar, context.now)
+    rows = make_rows(summed, by, arms, span, calendar, context.now, context.elsewhere)
     if set(by) == {'arm', 'day'}:
         history = Span(calendar.window('day', span.since)[0] - (SPIKE_DAYS + 1) * DAY_MS, span.until, None, span.until)
         mark_spikes(rows, by, {key: figures.usd for key, figures in context.sum_by(history, ('arm', 'day')).items()})
@@ -3649,22 +3796,23 @@ def make_report(context, span, verdicts, warnings):
     if options.baseline:
         set_baseline(rows, by, span, context)
     daily, models = chart_sums(context, span) if options.format == 'html' else ({}, [])
+    billed = read_bills(options.billed, context.arm) if options.billed else {}
+    for name in billed:
+        if name not in arms and name != 'total':
+            warnings = warnings + ['--billed: there is no arm %s%s' % (printable(name), did_you_mean(name, arms))]
     return Report(
         span=span, by=by, rows=rows, total=total, calendar=calendar, now=context.now, home=context.home,
         arm=context.arm, prices_as_of=context.prices.as_of, verdicts=verdicts, before_span=before_span,
         baseline=options.baseline,
-        bills=reconcile(read_bills(options.billed, context.arm), rows) if options.billed else [],
-        unpriced=context.unpriced(span, total), malformed=context.reading.malformed, warnings=warnings,
+        bills=reconcile(billed, rows), unpriced=context.unpriced(span, total), malformed=context.reading.malformed,
+        warnings=warnings, remarks=context.remarks(span),
         daily=daily, models=models)
 
 
 def set_baseline(rows, by, span, context):
     prices, model = context.prices, context.options.baseline
     if not prices.known(model):
-        from difflib import get_close_matches
-        near = get_close_matches(model, list(prices.models), 1)
-        raise UserError('--baseline: prices.json has no %s%s'
-                        % (printable(model), '; did you mean %s?' % near[0] if near else ''))
+        raise UserError('--baseline: prices.json has no %s%s' % (printable(model), did_you_mean(model, prices.models)))
     costs = sum_baseline(context.db, span, by, context.arms, context.calendar, context.chosen,
                          lambda ms: prices.units(model, ms, (0,) * 6, '', False)[0])
     for row in rows:
@@ -3752,8 +3900,8 @@ def write_whole(path, text):
     """All of it or nothing: another name in the same folder, then renamed. A link stays a link."""
     target = os.path.realpath(path)
     try:
-        if os.path.exists(target) and not os.path.isfile(target):      # a device or a pipe
-            with open(target, 'w', encoding='utf-8', newline='') as stream:
+        if os.path.exists(path) and not os.path.isfile(path):          # a device or a pipe
+            with open(path, 'w', encoding='utf-8', newline='') as stream:
                 stream.write(text)
             return
         import tempfile

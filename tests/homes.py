@@ -6,28 +6,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 from collections import namedtuple
 from unittest import mock
 
-from support import DATA, ROOT, load_script
+from support import DATA, ROOT, TEMPORARY, command_of, copy_scripts, load_script
 
-# Ledgers are synchronised to disk, which takes most of a test's time where temporary files are on one.
-TEMPORARY = '/dev/shm' if os.access('/dev/shm', os.W_OK | os.X_OK) and 'TMPDIR' not in os.environ else None
-SCRIPTS = 'budget-check.py', 'pretooluse-hook.py', 'prices.json'
 Result = namedtuple('Result', 'code out err')
 _hooks = []
-
-
-def copy_scripts(folder):
-    """The scripts and the price list as they are installed; no budgets.yaml, so that the home's is read."""
-    os.makedirs(folder, exist_ok=True)
-    for name in SCRIPTS:
-        shutil.copy2(os.path.join(ROOT, name), folder)
-    return folder
 
 
 def shared_hooks():
@@ -107,7 +95,7 @@ class Home:
         return {key: value for key, value in dict(self.env, **more).items() if value is not None}
 
     def command(self, script, *args):
-        return [sys.executable, '-IS', os.path.join(self.hooks, script)] + [str(arg) for arg in args]
+        return command_of(os.path.join(self.hooks, script)) + [str(arg) for arg in args]
 
     def start(self, script, *args, **more):
         return subprocess.Popen(self.command(script, *args), stdin=subprocess.PIPE, stdout=subprocess.PIPE,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import cache_from_source
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(TESTS)
@@ -25,6 +26,22 @@ def load_script(name):
 
 # Ledgers are synchronised to disk, which takes most of a test's time where temporary files are on one.
 TEMPORARY = '/dev/shm' if os.access('/dev/shm', os.W_OK | os.X_OK) and 'TMPDIR' not in os.environ else None
+# A main script is compiled anew at every run; this runs it from its cached bytecode, as the hook does, in a third of the time.
+LAUNCHER = '''
+import sys
+from importlib.machinery import SourceFileLoader
+del sys.argv[0]
+name, path = 'budget_check', sys.argv[0]
+exec(SourceFileLoader(name, path).get_code(name), {'__name__': '__main__', '__file__': path, '__builtins__': __builtins__})
+'''
+QUICKLY = sys.executable, '-IS', '-c', LAUNCHER
+
+
+def command_of(path):
+    """How a test runs a copy of a script: the hook as it is wired, budget-check.py quickly."""
+    return [*(QUICKLY if os.path.basename(path) == 'budget-check.py' else (sys.executable, '-IS')), path]
+
+
 SESSION = '5e000000-0000-4000-8000-00000000ac3e'
 BUDGETS = """\
 budgets:
@@ -32,6 +49,19 @@ budgets:
     path: ~/clients/acme
     monthly_usd_cap: 10.00
 """
+
+
+def copy_scripts(folder, names=('budget-check.py', 'pretooluse-hook.py', 'prices.json')):
+    """The scripts and the price list as they are installed, and what has been compiled of them."""
+    os.makedirs(os.path.join(folder, '__pycache__'), exist_ok=True)
+    load_script('budget-check.py')
+    for name in names:
+        shutil.copy2(os.path.join(ROOT, name), folder)
+    if 'budget-check.py' in names:
+        path = cache_from_source('budget-check.py')
+        if os.path.exists(os.path.join(ROOT, path)):
+            shutil.copy2(os.path.join(ROOT, path), os.path.join(folder, path))
+    return folder
 
 
 class Home:
@@ -88,7 +118,7 @@ class Home:
         record.update(more)
         return json.dumps({name: value for name, value in record.items() if value is not None}).encode()
 
-    def run(self, script, *arguments, python=(sys.executable,), **options):
+    def run(self, script, *arguments, python=QUICKLY, **options):
         """The real script in a process of its own."""
         options = dict({'cwd': self.acme, 'env': self.environ, 'timeout': 60, 'stdout': subprocess.PIPE,
                         'stderr': subprocess.PIPE}, **options)

@@ -1,4 +1,5 @@
 """`budget-check.py --doctor`: whether the cap would hold, with a cure for each finding. One row of the table for each thing it must see."""
+import io
 import json
 import os
 import shutil
@@ -8,8 +9,11 @@ import sys
 import tempfile
 import time
 import unittest
+from contextlib import redirect_stderr, redirect_stdout
+from unittest import mock
 
-from support import ROOT, load_script
+from homes import in_environ
+from support import QUICKLY, ROOT, TEMPORARY, copy_scripts, load_script
 
 budget_check = load_script('budget-check.py')
 BUDGETS = 'budgets:\n  - arm: acme\n    path: ~/clients/acme\n    monthly_usd_cap: 10.00\n'
@@ -22,14 +26,13 @@ def command_for(hook, python=sys.executable):
 class Doctor(unittest.TestCase):
 
     def setUp(self):
-        self.home = os.path.realpath(tempfile.mkdtemp())
+        self.home = os.path.realpath(tempfile.mkdtemp(prefix='armledger-test-', dir=TEMPORARY))
         self.addCleanup(shutil.rmtree, self.home, ignore_errors=True)
         self.hooks, self.arm = self.at('.claude/hooks'), self.at('clients/acme')
         self.hook, self.ledger = self.hooks + '/pretooluse-hook.py', self.at('.local/state/armledger/ledger.sqlite3')
         for folder in (self.hooks, self.arm, self.at('.claude/projects/x')):
             os.makedirs(folder)
-        for name in ('budget-check.py', 'pretooluse-hook.py', 'prices.json'):
-            shutil.copy(os.path.join(ROOT, name), os.path.join(self.hooks, name))
+        copy_scripts(self.hooks)
         with open(self.hooks + '/prices.json') as stream:
             self.as_of = budget_check.parse_prices(stream.read(), 'prices.json').as_of
         self.write('.claude/hooks/budgets.yaml', BUDGETS)
@@ -54,15 +57,30 @@ class Doctor(unittest.TestCase):
             'type': 'assistant', 'timestamp': self.as_of + 'T12:00:00.000Z', 'sessionId': 's', 'cwd': cwd or self.arm, 'requestId': 'r',
             'message': {'id': 'm' + model, 'model': model, 'usage': {'input_tokens': 5, 'output_tokens': 5}}}) + '\n')
 
-    def doctor(self, *arguments, cwd=None, **environ):
-        """(exit code, text) on the day that the prices are from."""
+    def doctor(self, *arguments, cwd=None, python=None, **environ):
+        """(exit code, text) on the day that the prices are from: in this process, or through a command line that begins with `python`."""
         environ = dict({'HOME': self.home, 'PATH': os.environ['PATH'], 'TZ': 'UTC'}, **environ)
-        done = subprocess.run([sys.executable, self.hooks + '/budget-check.py', '--doctor', '--now', self.as_of + 'T23:00:00Z', *arguments],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8', env=environ,
-                              cwd=cwd or self.arm, timeout=120)
-        self.assertEqual(done.stderr, '')
-        self.assertNotIn('\033', done.stdout)
-        return done.returncode, done.stdout
+        arguments, cwd = ('--doctor', '--now', self.as_of + 'T23:00:00Z') + arguments, cwd or self.arm
+        if python:
+            done = subprocess.run([*python, self.hooks + '/budget-check.py', *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, encoding='utf-8', env=environ, cwd=cwd, timeout=120)
+            code, out, err = done.returncode, done.stdout, done.stderr
+        else:
+            code, out, err = self.called(arguments, cwd, environ)
+        self.assertEqual(err, '')
+        self.assertNotIn('\033', out)
+        return code, out
+
+    def called(self, arguments, cwd, environ):
+        """(exit code, stdout, stderr) of main(), as if it stood in the hooks folder."""
+        out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
+        os.chdir(cwd)
+        try:
+            with in_environ(environ), mock.patch.object(budget_check, 'HERE', self.hooks), redirect_stdout(out), redirect_stderr(err):
+                code = budget_check.main(list(arguments))
+        finally:
+            os.chdir(before)
+        return code, out.getvalue(), err.getvalue()
 
     def sees(self, *words, **options):
         """The one finding whose text has these words; it has a cure, and the exit code is 1."""
@@ -76,7 +94,7 @@ class Doctor(unittest.TestCase):
 
     def test_all_is_well(self):
         before = self.tree()
-        code, text = self.doctor()
+        code, text = self.doctor(python=[sys.executable])
         self.assertEqual(code, 0, text)
         self.assertTrue(text.endswith('The cap holds here.\n'))
         for about in ('python', 'hooks', 'scripts', 'budgets', 'prices', 'ledger', 'logs', 'arms', 'live test'):
@@ -96,7 +114,7 @@ class Doctor(unittest.TestCase):
         subprocess.run([sys.executable, os.path.join(ROOT, '.make', 'install.py'), 'install', '--no-report', '--python', sys.executable],
                        env=environ, stdout=subprocess.DEVNULL, check=True, timeout=60)
         self.write('.claude/hooks/budgets.yaml', BUDGETS)
-        code, text = self.doctor()
+        code, text = self.doctor(python=QUICKLY)
         self.assertEqual(code, 0, text)
         self.assertIn('Codex: a sub-agent of an arm over its cap was refused', text)
         self.assertIn('Claude Code: a sub-agent of an arm over its cap was refused', text)

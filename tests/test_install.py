@@ -14,7 +14,7 @@ import unittest
 import unittest.mock
 from datetime import datetime, timedelta, timezone
 
-from support import ROOT
+from support import ROOT, TEMPORARY
 
 sys.path.insert(0, os.path.join(ROOT, '.make'))
 import demo  # noqa: E402
@@ -82,7 +82,7 @@ class Home(unittest.TestCase):
     folder_name = 'plain'
 
     def setUp(self):
-        self.top = os.path.join(os.path.realpath(tempfile.mkdtemp()), self.folder_name)
+        self.top = os.path.join(os.path.realpath(tempfile.mkdtemp(prefix='armledger-test-', dir=TEMPORARY)), self.folder_name)
         self.addCleanup(shutil.rmtree, os.path.dirname(self.top))
         self.checkout, self.home = os.path.join(self.top, 'checkout'), os.path.join(self.top, 'home')
         self.claude = os.path.join(self.home, '.claude')
@@ -90,8 +90,7 @@ class Home(unittest.TestCase):
         self.settings = os.path.join(self.claude, 'settings.json')
         self.codex = os.path.join(self.home, '.codex')
         os.makedirs(self.home)
-        shutil.copytree(os.path.join(ROOT, '.make'), os.path.join(self.checkout, '.make'),
-                        ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copytree(os.path.join(ROOT, '.make'), os.path.join(self.checkout, '.make'))     # with what has been compiled of it
         for name, text in SHIPPED.items():
             write(os.path.join(self.checkout, name), text)
 
@@ -108,10 +107,10 @@ class Home(unittest.TestCase):
         if action == 'install':
             arguments = ('--python', sys.executable) + arguments
         installer = os.path.join(self.checkout, '.make', 'install.py')
-        return self.start(sys.executable, installer, action, *arguments, **environ)
+        return self.start(sys.executable, '-ES', installer, action, *arguments, **environ)
 
-    def install(self, *arguments, **environ):
-        done = self.run_installer('install', *arguments, **environ)
+    def install(self, *arguments, report=False, **environ):
+        done = self.run_installer('install', *arguments, *['--no-report'] * (not report), **environ)
         self.assertEqual((done.returncode, done.stderr), (0, ''), done.stdout)
         return done.stdout
 
@@ -144,7 +143,7 @@ class Home(unittest.TestCase):
 
 class Install(Home):
     def test_an_empty_home(self):
-        said = self.install()
+        said = self.install(report=True)
         for name, text in SHIPPED.items():
             self.assertEqual(read(os.path.join(self.hooks, name)), text)
         for name in SCRIPTS:
@@ -160,9 +159,9 @@ class Install(Home):
     def test_a_second_run_changes_nothing(self):
         os.makedirs(self.codex)
         write(self.settings, USERS_SETTINGS)
-        self.install()
+        self.install(report=True)
         before = tree(self.home)
-        self.install()
+        self.install(report=True)
         self.assertEqual(tree(self.home), before)
 
     def test_the_wired_command_runs_isolated_and_tolerates_a_missing_script(self):
@@ -219,7 +218,7 @@ class Install(Home):
                 # Without budget-check.py beside it, and not run as ours are: some other tool's.
                 after = {'matcher': 'Bash', 'hooks': [{'type': 'command', 'command': old}]}
                 write(self.settings, json.dumps({'hooks': {'PreToolUse': [group, after]}}, indent=2))
-                self.install('--no-report')
+                self.install()
                 groups = json.loads(read(self.settings))['hooks']['PreToolUse']
                 self.assertEqual([group['matcher'] for group in groups], ['*', 'Bash'])
                 self.assertEqual(wiring.hook_path(groups[0]['hooks'][0]['command']), self.hook())
@@ -232,7 +231,7 @@ class Install(Home):
             {'matcher': 'Bash', 'hooks': [other, ours]},
             {'matcher': '*', 'hooks': [ours]},
             {'matcher': 'Task', 'hooks': [ours]}]}}))
-        self.install('--no-report')
+        self.install()
         groups = json.loads(read(self.settings))['hooks']['PreToolUse']
         self.assertEqual(groups[0], {'matcher': 'Bash', 'hooks': [other]})
         self.assertEqual([group['matcher'] for group in groups[1:]], ['*'])
@@ -271,7 +270,7 @@ class Install(Home):
     def test_a_byte_order_mark_and_windows_line_ends_are_kept(self):
         text = '\ufeff{\r\n\t"model": "opus"\r\n}\r\n'
         write(self.settings, text)
-        self.install('--no-report')
+        self.install()
         after = read(self.settings)
         self.assertTrue(after.startswith('\ufeff{\r\n\t"model": "opus",\r\n\t"hooks": {\r\n\t\t"PreToolUse": ['), after)
         self.assertEqual(after.count('\n'), after.count('\r\n'))
@@ -349,7 +348,7 @@ class Install(Home):
 
     def test_a_report_that_fails_does_not_fail_the_installation(self):
         self.ship('cost-report.py', 'import sys\nsys.exit(3)  # armledger\n')
-        self.assertIn("The report didn't come through (3)", self.install())
+        self.assertIn("The report didn't come through (3)", self.install(report=True))
 
     def test_an_incomplete_checkout_is_refused(self):
         os.unlink(os.path.join(self.checkout, 'prices.json'))
@@ -423,7 +422,7 @@ class Codex(Home):
 class Uninstall(Home):
     def test_an_empty_home_is_empty_again(self):
         os.makedirs(self.codex)
-        self.install()
+        self.install(report=True)
         cache = os.path.join(self.hooks, '__pycache__')
         write(os.path.join(cache, 'budget-check.cpython-311.pyc'), '')
         said = self.uninstall()
@@ -437,19 +436,19 @@ class Uninstall(Home):
             with self.subTest(text):
                 write(self.settings, text)
                 before = tree(self.home)
-                self.install('--no-report')
+                self.install()
                 self.ship('prices.json', text)
-                self.install('--no-report')
+                self.install()
                 self.uninstall()
                 self.assertEqual(tree(self.home), before)
 
     def test_an_upgrade_that_rewires_keeps_the_first_backup(self):
         write(self.settings, USERS_SETTINGS)
         before = tree(self.home)
-        self.install('--no-report')
+        self.install()
         other = os.path.join(self.top, 'python')
         os.symlink(sys.executable, other)
-        self.install('--no-report', '--python', other)
+        self.install('--python', other)
         self.assertIn(os.path.basename(other), self.command())
         self.uninstall()
         self.assertEqual(tree(self.home), before)

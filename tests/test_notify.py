@@ -3,12 +3,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-from support import ROOT
+from support import TEMPORARY, command_of, copy_scripts
 
 NOW = time.time()
 BUDGETS = '''budgets:
@@ -19,17 +18,26 @@ BUDGETS = '''budgets:
 '''
 
 
+def entries(folder):
+    return [os.path.join(folder, name) for name in os.listdir(folder)]
+
+
+def read_json(path):
+    with open(path) as stream:
+        return json.load(stream)
+
+
 class Notify(unittest.TestCase):
+    counts = {}                  # {folder: (test, how often it should have been told)}
 
     def setUp(self):
-        self.home = os.path.realpath(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.home, ignore_errors=True)
+        self.home = os.path.realpath(tempfile.mkdtemp(prefix='armledger-test-', dir=TEMPORARY))
+        self.addClassCleanup(shutil.rmtree, self.home, ignore_errors=True)
         self.hooks, self.arm = os.path.join(self.home, '.claude/hooks'), os.path.join(self.home, 'clients/acme')
         self.logs, self.told = os.path.join(self.home, '.claude/projects/x'), os.path.join(self.home, 'told')
         for folder in (self.hooks, self.arm, self.logs, self.told):
             os.makedirs(folder)
-        for name in ('budget-check.py', 'pretooluse-hook.py', 'prices.json'):
-            shutil.copy(os.path.join(ROOT, name), os.path.join(self.hooks, name))
+        copy_scripts(self.hooks)
         self.calls = 0
         self.command = 'cat > "%s/$$"' % self.told
 
@@ -48,7 +56,7 @@ class Notify(unittest.TestCase):
                             'usage': {'input_tokens': 0, 'output_tokens': int(usd * 40000)}}}) + '\n')
 
     def run_script(self, name, *arguments, text=''):
-        return subprocess.run([sys.executable, '-IS', os.path.join(self.hooks, name), *arguments], input=text, encoding='utf-8',
+        return subprocess.run(command_of(os.path.join(self.hooks, name)) + list(arguments), input=text, encoding='utf-8',
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, cwd=self.arm,
                               env={'HOME': self.home, 'PATH': os.environ['PATH'], 'TZ': 'UTC'})
 
@@ -59,18 +67,30 @@ class Notify(unittest.TestCase):
         return done.stdout
 
     def wait_for(self, count):
-        """What has been told, oldest first, once it is so many; waits a little longer to see that it's no more."""
+        """What has been told, oldest first, once it is so many; that it's no more is seen again at the end of all tests."""
+        Notify.counts[self.told] = self.id(), count
         until = time.monotonic() + 10
-        while len(os.listdir(self.told)) < count and time.monotonic() < until:
-            time.sleep(.02)
-        time.sleep(.3)
-        paths = sorted((os.path.join(self.told, name) for name in os.listdir(self.told)), key=os.path.getmtime)
-        told = []
-        for path in paths:
-            with open(path) as stream:
-                told.append(json.load(stream))
+        while True:
+            try:
+                told = [read_json(path) for path in sorted(entries(self.told), key=os.path.getmtime)]
+                if len(told) >= count:
+                    break
+            except ValueError:                             # it is being written
+                told = []
+            if time.monotonic() > until:
+                break
+            time.sleep(.01)
         self.assertEqual(len(told), count, told)
         return told
+
+    @classmethod
+    def tearDownClass(cls):
+        """Nothing more was told while the other tests ran."""
+        time.sleep(.3)
+        for folder, (test, count) in cls.counts.items():
+            told = [read_json(path) for path in entries(folder)]
+            if len(told) != count:
+                raise AssertionError('%s: %d expected, and told: %s' % (test, count, told))
 
     def failures(self, count):
         path = os.path.join(self.home, '.local/state/armledger/notify-failures.jsonl')

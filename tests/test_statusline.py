@@ -3,14 +3,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-from support import ROOT, load_script
+from support import TEMPORARY, command_of, copy_scripts
 
-budget_check = load_script('budget-check.py')
 BUDGETS = 'budgets:\n  - arm: acme\n    path: ~/clients/acme\n    monthly_usd_cap: 10.00\n'
 WAYS = (['budget-check.py', '--statusline'], ['pretooluse-hook.py', '--statusline'])
 
@@ -18,14 +16,13 @@ WAYS = (['budget-check.py', '--statusline'], ['pretooluse-hook.py', '--statuslin
 class StatusLine(unittest.TestCase):
 
     def setUp(self):
-        self.home = os.path.realpath(tempfile.mkdtemp())
+        self.home = os.path.realpath(tempfile.mkdtemp(prefix='armledger-test-', dir=TEMPORARY))
         self.addCleanup(shutil.rmtree, self.home, ignore_errors=True)
         self.hooks, self.arm = os.path.join(self.home, '.claude/hooks'), os.path.join(self.home, 'clients/acme')
         self.logs = os.path.join(self.home, '.claude/projects/x')
         for folder in (self.hooks, self.arm, self.logs):
             os.makedirs(folder)
-        for name in ('budget-check.py', 'pretooluse-hook.py', 'prices.json'):
-            shutil.copy(os.path.join(ROOT, name), os.path.join(self.hooks, name))
+        copy_scripts(self.hooks)
         self.set_budgets(BUDGETS)
         self.calls = 0
 
@@ -49,7 +46,7 @@ class StatusLine(unittest.TestCase):
         if not isinstance(payload, bytes):
             payload = json.dumps(payload).encode()
         environ = dict({'HOME': self.home, 'PATH': os.environ['PATH'], 'TZ': 'UTC', 'NO_COLOR': '1'}, **environ)
-        done = subprocess.run([sys.executable, '-IS', os.path.join(self.hooks, way[0])] + way[1:], input=payload, env=environ,
+        done = subprocess.run(command_of(os.path.join(self.hooks, way[0])) + way[1:], input=payload, env=environ,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, cwd=self.home)
         self.assertEqual((done.returncode, done.stderr), (0, b''))
         line, end, rest = done.stdout.decode('utf-8').partition('\n')
@@ -73,7 +70,7 @@ class StatusLine(unittest.TestCase):
             self.assertEqual(self.coloured(), '\033[%sm%s\033[0m' % (colour, line))
 
     def coloured(self):
-        done = subprocess.run([sys.executable, '-IS', self.hooks + '/budget-check.py', '--statusline'], input=json.dumps({'cwd': self.arm}).encode(),
+        done = subprocess.run(command_of(self.hooks + '/budget-check.py') + ['--statusline'], input=json.dumps({'cwd': self.arm}).encode(),
                               env={'HOME': self.home, 'PATH': os.environ['PATH'], 'TZ': 'UTC'}, stdout=subprocess.PIPE, timeout=60)
         return done.stdout.decode().rstrip('\n')
 
