@@ -251,25 +251,23 @@ class Batch:
     def __init__(self, prices, mtime_ms):
         self.prices, self.mtime_ms = prices, mtime_ms
         self.calls, self.sessions, self.agents, self.marks = {}, {}, {}, []
-        self.latest, self.malformed = None, 0
+        self.malformed = 0
 
     def call(self, key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, assumed=False):
-        """One line of a call: the whole line with the most output counts, the last on a tie. A line that comes
-        after another call's can only raise it, and a replay in a side chain never counts instead of the call.
-
-        Where and when it was made is told by its first line."""
+        """One line of a call: the whole line that costs most counts, which is the one with the most output, the
+        last on a tie; a line that was forged can take nothing away. A replay in a side chain never counts instead
+        of the call. Where and when it was made is told by its first line."""
         if key.startswith(REST):
             raise ValueError(key)
-        held, over = self.calls.get(key), key != self.latest
-        self.latest = key
-        if held is not None:
-            if (sidechain, -tokens[1]) > (held[3], -held[9][1]):
-                return
+        held = self.calls.get(key)
+        if held is None:
+            ts = self.mtime_ms if ts is None or ts < EARLIEST_MS else ts
+        else:
             ts, cwd = held[5], held[6]
-            if over and self.prices.usd(model, ts, tokens, variant) < self.prices.usd(held[7], ts, held[9], held[8]):
+            usd = self.prices.usd
+            if sidechain > held[3] or sidechain == held[3] and \
+                    usd(model, ts, tokens, variant) < usd(held[7], ts, held[9], held[8]):
                 return
-        elif ts is None or ts < EARLIEST_MS:
-            ts = self.mtime_ms
         self.calls[key] = (key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, assumed)
 
     def session(self, session, began):
@@ -1263,7 +1261,8 @@ class Ledger:
             raise UserError('the ledger cannot be opened: %s; mend that, or name another with --ledger'
                             % error.strerror, path)
         self.db = sqlite3.connect(path, timeout=min(seconds, 60.0), isolation_level=None)
-        self.known, self.replaceable, self.sums, self.commit_every = {}, set(), {}, 0.5
+        self.known, self.sums, self.commit_every = {}, {}, 0.5
+        self.replaceable = set()                           # calls of side chains that were read just now
         version = self.one('pragma user_version')[0]
         if version > VERSION:
             raise UserError('the ledger was written by a newer armledger (version %d, this one knows %d); '
@@ -1343,6 +1342,7 @@ class Ledger:
         known = {row[0] for row in rows} if changed else ()
         while changed:
             self.list_folder(*changed.pop(), folders, known, changed, agents)
+        new, self.pending = self.pending, []               # read last: what is known comes before its copies
         for path, ino, size, mtime_ns in rows:
             try:
                 status = stat(path)
@@ -1356,6 +1356,7 @@ class Ledger:
                 cli = self.one('select cli from readings where path = ?', path)[0]
                 self.pending.append((agents[cli], path, max(0, status.st_size - size)))
         self.files = len(rows)
+        self.pending += new
         return self.pending or self.listed or self.gone or self.one('select 1 from sessions where dirty limit 1')
 
     def list_folder(self, folder, cli, folders, known, changed, agents):
@@ -1435,10 +1436,23 @@ class Ledger:
             self.one('pragma busy_timeout = 5000')
 
     def commit(self):
-        self.db.executemany(ADD_SPEND, [key + tuple(min(one, HIGHEST) for one in sums)
-                                        for key, sums in self.sums.items()])
+        absurd = [key for key, sums in self.sums.items() if max(map(abs, sums)) > HIGHEST >> 10]
+        for key in absurd:
+            self.recount(*key)
+            del self.sums[key]
+        self.db.executemany(ADD_SPEND, [key + tuple(sums) for key, sums in self.sums.items()])
         self.sums.clear()
         self.db.execute('commit')
+
+    def recount(self, place, bucket):
+        """Sum up anew what forged figures would carry beyond SQLite's integers; such a sum is cut off, high up."""
+        rows = self.db.execute('select %s from calls where place = ? and ts between ? and ?' % COLUMNS, (
+            place, bucket * BUCKET_MS, (bucket + 1) * BUCKET_MS - 1)).fetchall()
+        held, self.sums = self.sums, {}
+        self.book(rows, 1)
+        sums, self.sums = self.sums.get((place, bucket), [0] * 10), held
+        self.db.execute('delete from spend where place = ? and bucket = ?', (place, bucket))
+        self.db.execute(ADD_SPEND, (place, bucket, *[min(one, HIGHEST) for one in sums]))
 
     def insert(self, rows):
         self.db.executemany(INSERT_CALL, rows)
@@ -1573,8 +1587,7 @@ class Ledger:
 
         The main line wins over a replay in a side chain, and of two sessions the one that began first."""
         replays = held[16] and not row[16] and row[0] in self.replaceable
-        fuller = row[16] <= held[16] and row[9] >= held[9] and row[14] >= held[14] and row[6:16] != held[6:16]
-        if replays or fuller:
+        if replays or row[16] <= held[16] and row[14] >= held[14] and row[6:16] != held[6:16]:
             usd, assumed = self.prices.usd(row[6], held[5], row[8:14], row[7])
             row = row[:14] + (min(usd, HIGHEST), int(assumed)) + row[16:]
             self.db.execute(
@@ -4983,7 +4996,8 @@ def find_arm(text, budgets, places, found, home):
     path = os.path.abspath(expand_home(text, home))
     if os.path.isfile(path):
         raise UserError('%s is a file: name its folder' % printable(text))
-    place = resolve_place(path, home)
+    # As it was when a call was made in it: a worktree may have gone since.
+    place = next((one for one in places.values() if path in (one.cwd, one.path)), None) or resolve_place(path, home)
     known = any(one.path == place.path or one.path.startswith(place.path.rstrip('/') + '/') for one in places.values())
     arm = match_arm(budgets, place) if os.path.isdir(path) or known or '/' in text else None
     if arm and (arm.listed or os.path.isdir(path) or known):
@@ -5006,21 +5020,25 @@ def armed_arms(budgets, found):
 def warnings_of(reading, ledger, prices, now_ms):
     warnings = []
     if reading.malformed:
-        warnings.append('%d log lines could not be read and are not counted' % reading.malformed)
+        warnings.append('%s could not be read and not counted' % counted(reading.malformed, 'log line'))
     for path, reason in reading.unreadable[:3]:
         warnings.append('%s cannot be read (%s): what it cost is not counted; give its owner read access to it'
                         % (path, reason))
     if len(reading.unreadable) > 3:
         warnings.append('%d more logs cannot be read' % (len(reading.unreadable) - 3))
     if reading.compressed:
-        warnings.append('%d compressed logs (.jsonl.zst) cannot be read and are not counted; unpack them with '
-                        '`zstd -d`' % reading.compressed)
+        warnings.append('%s (.jsonl.zst) cannot be read here and what they cost is not counted: unpack with `zstd -d`'
+                        % counted(reading.compressed, 'compressed log'))
     unpriced = sorted({canonical_model(name) for name, in ledger.db.execute('select name from models').fetchall()
                        if not prices.known(name)})
     if unpriced:
         warnings.append('no price is known for %s: a fallback is assumed; add it to %s'
                         % (', '.join(map(printable, unpriced[:5])), 'prices.json'))
     return warnings
+
+
+def counted(number, noun):
+    return '%d %s%s' % (number, noun, '' if number == 1 else 's')
 
 
 def verdict_json(standings, budgets, prices, warnings):

@@ -248,25 +248,23 @@ class Batch:
     def __init__(self, prices, mtime_ms):
         self.prices, self.mtime_ms = prices, mtime_ms
         self.calls, self.sessions, self.agents, self.marks = {}, {}, {}, []
-        self.latest, self.malformed = None, 0
+        self.malformed = 0
 
     def call(self, key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, assumed=False):
-        """One line of a call: the whole line with the most output counts, the last on a tie. A line that comes
-        after another call's can only raise it, and a replay in a side chain never counts instead of the call.
-
-        Where and when it was made is told by its first line."""
+        """One line of a call: the whole line that costs most counts, which is the one with the most output, the
+        last on a tie; a line that was forged can take nothing away. A replay in a side chain never counts instead
+        of the call. Where and when it was made is told by its first line."""
         if key.startswith(REST):
             raise ValueError(key)
-        held, over = self.calls.get(key), key != self.latest
-        self.latest = key
-        if held is not None:
-            if (sidechain, -tokens[1]) > (held[3], -held[9][1]):
-                return
+        held = self.calls.get(key)
+        if held is None:
+            ts = self.mtime_ms if ts is None or ts < EARLIEST_MS else ts
+        else:
             ts, cwd = held[5], held[6]
-            if over and self.prices.usd(model, ts, tokens, variant) < self.prices.usd(held[7], ts, held[9], held[8]):
+            usd = self.prices.usd
+            if sidechain > held[3] or sidechain == held[3] and \
+                    usd(model, ts, tokens, variant) < usd(held[7], ts, held[9], held[8]):
                 return
-        elif ts is None or ts < EARLIEST_MS:
-            ts = self.mtime_ms
         self.calls[key] = (key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, assumed)
 
     def session(self, session, began):
@@ -1260,7 +1258,8 @@ class Ledger:
             raise UserError('the ledger cannot be opened: %s; mend that, or name another with --ledger'
                             % error.strerror, path)
         self.db = sqlite3.connect(path, timeout=min(seconds, 60.0), isolation_level=None)
-        self.known, self.replaceable, self.sums, self.commit_every = {}, set(), {}, 0.5
+        self.known, self.sums, self.commit_every = {}, {}, 0.5
+        self.replaceable = set()                           # calls of side chains that were read just now
         version = self.one('pragma user_version')[0]
         if version > VERSION:
             raise UserError('the ledger was written by a newer armledger (version %d, this one knows %d); '
@@ -1340,6 +1339,7 @@ class Ledger:
         known = {row[0] for row in rows} if changed else ()
         while changed:
             self.list_folder(*changed.pop(), folders, known, changed, agents)
+        new, self.pending = self.pending, []               # read last: what is known comes before its copies
         for path, ino, size, mtime_ns in rows:
             try:
                 status = stat(path)
@@ -1353,6 +1353,7 @@ class Ledger:
                 cli = self.one('select cli from readings where path = ?', path)[0]
                 self.pending.append((agents[cli], path, max(0, status.st_size - size)))
         self.files = len(rows)
+        self.pending += new
         return self.pending or self.listed or self.gone or self.one('select 1 from sessions where dirty limit 1')
 
     def list_folder(self, folder, cli, folders, known, changed, agents):
@@ -1432,10 +1433,23 @@ class Ledger:
             self.one('pragma busy_timeout = 5000')
 
     def commit(self):
-        self.db.executemany(ADD_SPEND, [key + tuple(min(one, HIGHEST) for one in sums)
-                                        for key, sums in self.sums.items()])
+        absurd = [key for key, sums in self.sums.items() if max(map(abs, sums)) > HIGHEST >> 10]
+        for key in absurd:
+            self.recount(*key)
+            del self.sums[key]
+        self.db.executemany(ADD_SPEND, [key + tuple(sums) for key, sums in self.sums.items()])
         self.sums.clear()
         self.db.execute('commit')
+
+    def recount(self, place, bucket):
+        """Sum up anew what forged figures would carry beyond SQLite's integers; such a sum is cut off, high up."""
+        rows = self.db.execute('select %s from calls where place = ? and ts between ? and ?' % COLUMNS, (
+            place, bucket * BUCKET_MS, (bucket + 1) * BUCKET_MS - 1)).fetchall()
+        held, self.sums = self.sums, {}
+        self.book(rows, 1)
+        sums, self.sums = self.sums.get((place, bucket), [0] * 10), held
+        self.db.execute('delete from spend where place = ? and bucket = ?', (place, bucket))
+        self.db.execute(ADD_SPEND, (place, bucket, *[min(one, HIGHEST) for one in sums]))
 
     def insert(self, rows):
         self.db.executemany(INSERT_CALL, rows)
@@ -1570,8 +1584,7 @@ class Ledger:
 
         The main line wins over a replay in a side chain, and of two sessions the one that began first."""
         replays = held[16] and not row[16] and row[0] in self.replaceable
-        fuller = row[16] <= held[16] and row[9] >= held[9] and row[14] >= held[14] and row[6:16] != held[6:16]
-        if replays or fuller:
+        if replays or row[16] <= held[16] and row[14] >= held[14] and row[6:16] != held[6:16]:
             usd, assumed = self.prices.usd(row[6], held[5], row[8:14], row[7])
             row = row[:14] + (min(usd, HIGHEST), int(assumed)) + row[16:]
             self.db.execute(
@@ -2452,8 +2465,8 @@ def notes(report):
     total, told = report.total, []
     told.append('Estimate at list price, not a bill; prices as of %s.' % report.prices_as_of)
     if any(rate_of(row.arm) != WHOLE for row in report.rows):
-        told.append("Caps%s are compared at each arm's rate_pct of list price, as the gate does."
-                    % (' and bills' if report.bills else ''))
+        told.append("Estimates beside bills are at each arm's rate_pct of list price, as the caps are." if report.bills else
+                    "Caps are compared at each arm's rate_pct of list price, as the gate does.")
     if total.untranscribed:
         told.append('%s of it is untranscribed: titles, compactions and other helper calls that stand in no transcript '
                     "line, only in the agent's own totals." % dollars(total.untranscribed))
@@ -2935,7 +2948,7 @@ p { margin: .25rem 0 } .soft { color: var(--soft) }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem; margin: 1.25rem 0 }
 dl div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem }
 dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.3rem; font-variant-numeric: tabular-nums }
-.wide { overflow-x: auto } .wide:focus-visible { outline: 2px solid var(--s0) }
+.wide { overflow-x: auto } .last { direction: rtl } .last svg { direction: ltr } .wide:focus-visible { outline: 2px solid var(--s0) }
 table { border-collapse: collapse; width: 100%; font-size: .92rem }
 caption { text-align: left; color: var(--soft); padding-bottom: .25rem }
 th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line);
@@ -3100,7 +3113,7 @@ def html_days(report):
         columns.append(number_column('Total', [money(usd) for usd in totals]))
     legend = ''.join('<li><span style="background:var(--s%d)"></span>%s</li>' % (n, html_escaped(name))
                      for n, name in enumerate(names))
-    return ['<div class="wide" tabindex="0" role="region" aria-label="Chart of spend by %s">%s</div>'
+    return ['<div class="wide last" tabindex="0" role="region" aria-label="Chart of spend by %s">%s</div>'
             % (unit, svg_days(unit, labels, names, series, totals)), '<ul class="legend">%s</ul>' % legend,
             '<details><summary>The figures of this chart</summary>%s</details>'
             % html_table(columns, 'Spend by ' + unit)]
@@ -3122,7 +3135,8 @@ def svg_days(unit, labels, names, series, totals):
                                                                   html_escaped(names[s]), dollars(amounts[label])))
         if n % every == 0:
             shapes.append('<text x="%.1f" y="%d" text-anchor="middle">%s</text>'
-                          % (x + step / 2, CHART_HEIGHT - 6, label[2:] if unit == 'month' else label[5:]))
+                          % (min(x + step / 2, CHART_WIDTH - 20), CHART_HEIGHT - 6,
+                             label[2:] if unit == 'month' else label[5:]))
     return ('<svg class="chart" viewBox="0 0 %d %d" role="img" aria-labelledby="chart-title">'
             '<title id="chart-title">Spend by %s, stacked by arm: %s in all, at most %s in one %s. '
             'The figures follow as a table.</title>%s</svg>'
@@ -3405,6 +3419,9 @@ def main(argv=None):
     options = None
     try:
         options = parse_options(sys.argv[1:] if argv is None else argv)
+        if options.help:
+            show(help_text(), sys.stdout)
+            return 0
         return run(options)
     except UserError as error:
         complain(error)
@@ -3473,9 +3490,6 @@ def parse_options(argv):
             raise UserError('%s is empty: write %s %s; see --help' % (option, option, wants[option]))
         name = option[2:]
         given[name] = given[name] + ',' + value if name == 'by' and 'by' in given else value or True
-    if 'help' in given:
-        print(help_text())
-        sys.exit(0)
     options = Options(given)
     check_options(options)
     return options
@@ -3483,7 +3497,7 @@ def parse_options(argv):
 
 def help_text():
     lines = ['  %-20s %s' % ('--%s %s' % (name, value or ''), text) for name, value, text in OPTIONS]
-    return 'usage: cost-report.py [OPTION ...]\n\n%s\n%s' % (__doc__, '\n'.join(lines))
+    return 'usage: cost-report.py [OPTION ...]\n\n%s\n%s\n' % (__doc__, '\n'.join(lines))
 
 
 def parse_by(given):
@@ -3927,5 +3941,16 @@ def umask():
     return mask
 
 
+def leave(code):
+    """End at once: all is written and closed, and tearing an interpreter down takes as long as the report's sums."""
+    try:
+        for stream in sys.stdout, sys.stderr:
+            if stream:
+                stream.flush()
+    except (OSError, ValueError):
+        code = 1
+    os._exit(code)
+
+
 if __name__ == '__main__':
-    sys.exit(main())
+    leave(main())

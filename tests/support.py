@@ -134,6 +134,25 @@ class Home:
             options['input'] = self.payload(tool, **payload) if text is None else text
         return HookAnswer(self.run('pretooluse-hook.py', python=python, **options), time.monotonic() - began)
 
+    def hooks(self, *asked):
+        """The gate's answers to several calls of `hook`, given as dicts, that run at the same time."""
+        began, running = time.monotonic(), []
+        for one in asked:
+            payload = dict(one)
+            text, options = payload.pop('text', None), payload.pop('options', None) or {}
+            text = self.payload(**payload) if text is None else text
+            running.append(subprocess.Popen([sys.executable, '-IS', os.path.join(ROOT, 'pretooluse-hook.py')], **dict({
+                'cwd': self.acme, 'env': self.environ, 'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE,
+                'stderr': subprocess.PIPE}, **options)))
+            running[-1].stdin.write(text)
+            running[-1].stdin.close()
+            running[-1].stdin = None
+        answers = []
+        for process in running:
+            out, err = process.communicate(timeout=30)
+            answers.append(HookAnswer(subprocess.CompletedProcess((), process.returncode, out, err), time.monotonic() - began))
+        return answers
+
 
 class HookAnswer:
     """What the hook said: `refused` however it said so, `text` all the words of it, `seconds` how long it took."""

@@ -16,7 +16,7 @@ import unittest
 from contextlib import redirect_stdout
 from unittest import mock
 
-from support import BUDGETS, ROOT, Home, HookAnswer, load_script
+from support import BUDGETS, QUICKLY, ROOT, Home, HookAnswer, load_script
 
 try:
     import resource
@@ -50,21 +50,85 @@ def sparse(path, size):
         stream.truncate(size)
 
 
+# Holds ledgers for HELD seconds and starts programs meanwhile; says how each ended, and after how long.
+HOLDER = '''
+import json, sqlite3, subprocess, sys, threading, time
+job, said = json.load(sys.stdin), {}
+holders = [sqlite3.connect(path, isolation_level=None) for path in job["ledgers"]]
+for holder in holders:
+    holder.execute("begin exclusive")
+
+def run(name, command, environ, cwd, text, number):
+    began = time.monotonic()
+    process = subprocess.Popen(command, env=environ, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if number:
+        threading.Timer(1.5, process.send_signal, (number,)).start()
+    out, err = process.communicate(text.encode())
+    said[name] = process.returncode, out.decode(), err.decode(), time.monotonic() - began
+
+threads = [threading.Thread(target=run, args=program) for program in job["programs"]]
+for thread in threads:
+    thread.start()
+time.sleep(job["seconds"])
+for holder in holders:
+    holder.execute("rollback")
+for thread in threads:
+    thread.join()
+print(json.dumps(said))
+'''
+HELD = 6                         # seconds: longer than the gate waits
+
+
+class locked:
+    """What LockedLedger will ask about: it goes on while other tests run."""
+    home = process = None
+
+
+def setUpModule():
+    test = unittest.TestCase()
+    unittest.addModuleCleanup(test.doCleanups)
+    locked.home, no_wal = Home(test), Home(test, ARMLEDGER_NO_WAL='1')
+    for home in (locked.home, no_wal):
+        home.add_calls(1, 1)
+        home.run('budget-check.py')
+        home.add_calls(1)
+    hook = [sys.executable, '-IS', os.path.join(ROOT, 'pretooluse-hook.py')]
+    cli = [*QUICKLY, os.path.join(ROOT, 'budget-check.py'), '--json']
+    programs = [(name, command, home.environ, home.acme, home.payload(tool).decode() if tool else '', number)
+                for name, command, home, tool, number in (
+                    ('agent', hook, locked.home, 'Agent', None), ('bash', hook, locked.home, 'Bash', None),
+                    ('no wal', hook, no_wal, 'Agent', None), ('term', hook, locked.home, 'Agent', 15),
+                    ('int', hook, locked.home, 'Agent', 2), ('hup', hook, locked.home, 'Agent', 1),
+                    ('term bash', hook, locked.home, 'Bash', 15), ('cli', cli, locked.home, None, None))]
+    locked.process = subprocess.Popen([sys.executable, '-IS', '-c', HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    unittest.addModuleCleanup(end, locked.process)
+    with locked.process.stdin as stream:
+        stream.write(json.dumps({'ledgers': [locked.home.ledger, no_wal.ledger], 'seconds': HELD, 'programs': programs}).encode())
+    locked.process.stdin = None
+
+
+def end(process):
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
 class Errors(unittest.TestCase):
     def decided(self, home, *fragments, cli=1, events=False, **options):
         """The rule, and every fragment in what the user gets to read; budget-check.py exits `cli`.
 
         With `events` other hooks than those before a tool are asked, too."""
-        agent, bash = home.hook('Agent', options=options), home.hook('Bash', options=options)
+        asked = [dict(tool='Agent'), dict(tool='Bash')]
+        if events:
+            asked += [dict(tool=None, hook_event_name='UserPromptSubmit', prompt='x'), dict(tool=None, hook_event_name='SessionStart')]
+        agent, bash, *others = said = home.hooks(*[dict(options=options, **one) for one in asked])
         self.assertTrue(agent.refused, agent)
         self.assertFalse(bash.refused, bash)
         self.assertTrue(bash.json.get('systemMessage'), bash)
-        said = [agent, bash]
-        if events:
-            said.append(home.hook(None, hook_event_name='UserPromptSubmit', prompt='x', options=options))
-            self.assertFalse(said[-1].refused, said)
-            start = home.hook(None, hook_event_name='SessionStart', options=options)
-            self.assertTrue(start.silent, start)
+        if others:
+            self.assertFalse(others[0].refused, others)
+            self.assertTrue(others[1].silent, others)
+            said.pop()
         done = home.run('budget-check.py', **options)
         self.assertEqual(cli, done.returncode, done)
         for answer in said:
@@ -82,8 +146,7 @@ class Errors(unittest.TestCase):
         self.assertFalse(answer.code == 2 and answer.out, answer)
 
     def all_pass(self, home, **options):
-        for tool in ('Agent', 'Bash'):
-            answer = home.hook(tool, **options)
+        for answer in home.hooks(dict(tool='Agent', **options), dict(tool='Bash', **options)):
             self.assertTrue(answer.silent, answer)
 
     def over_cap(self, **environ):
@@ -323,51 +386,15 @@ class LedgerFile(Errors):
 
 
 class LockedLedger(Errors):
-    """Another process holds the ledger for longer than the gate waits: all rows at once, to wait only once."""
+    """Another process holds the ledger for longer than the gate waits: all rows at once, and beside the tests above, to wait only once."""
 
     @classmethod
     def setUpClass(cls):
-        cls.addCleanup = cls.addClassCleanup
-        cls.home = Home(cls)
-        cls.home.add_calls(1, 1)
-        cls.home.run('budget-check.py')
-        cls.no_wal = Home(cls, ARMLEDGER_NO_WAL='1')
-        cls.no_wal.add_calls(1, 1)
-        cls.no_wal.run('budget-check.py')
-        holders = []
-        for home in (cls.home, cls.no_wal):
-            home.add_calls(1)
-            holders.append(sqlite3.connect(home.ledger, isolation_level=None))
-            holders[-1].execute('begin exclusive')
-        hook = [sys.executable, '-IS', os.path.join(ROOT, 'pretooluse-hook.py')]
-        began, running = time.monotonic(), {}
-        for name, command, home, tool in (
-                ('agent', hook, cls.home, 'Agent'), ('bash', hook, cls.home, 'Bash'), ('no wal', hook, cls.no_wal, 'Agent'),
-                ('term', hook, cls.home, 'Agent'), ('int', hook, cls.home, 'Agent'), ('hup', hook, cls.home, 'Agent'),
-                ('term bash', hook, cls.home, 'Bash'),
-                ('cli', [sys.executable, os.path.join(ROOT, 'budget-check.py'), '--json'], cls.home, None)):
-            running[name] = subprocess.Popen(command, env=home.environ, cwd=home.acme, stdin=subprocess.PIPE,
-                                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            running[name].stdin.write(home.payload(tool) if tool else b'')
-            running[name].stdin.close()
-        time.sleep(1.0)
-        for name, number in (('term', 15), ('term bash', 15), ('int', 2), ('hup', 1)):
-            running[name].send_signal(number)
-        cls.answers = {}
-        for name, process in running.items():
-            if name == 'cli':
-                continue
-            out, err = process.stdout.read(), process.stderr.read()
-            process.wait()
-            cls.answers[name] = HookAnswer(subprocess.CompletedProcess((), process.returncode, out, err), time.monotonic() - began)
-        time.sleep(max(0, 6 - (time.monotonic() - began)))
-        for holder in holders:
-            holder.execute('rollback')
-            holder.close()
-        cls.cli = running['cli'].stdout.read(), running['cli'].stderr.read(), running['cli'].wait()
-        for process in running.values():
-            process.stdout.close()
-            process.stderr.close()
+        out, _ = locked.process.communicate(timeout=60)
+        said = json.loads(out)
+        cls.home, cls.cli = locked.home, said.pop('cli')
+        cls.answers = {name: HookAnswer(subprocess.CompletedProcess((), code, out.encode(), err.encode()), seconds)
+                       for name, (code, out, err, seconds) in said.items()}
 
     def test_expensive_is_refused_in_time(self):
         for name in ('agent', 'no wal'):
@@ -395,8 +422,9 @@ class LockedLedger(Errors):
         self.assertFalse(self.answers['term bash'].refused)
 
     def test_a_person_waits_until_it_is_free(self):
-        out, err, code = self.cli
-        self.assertEqual((0, b''), (code, err))
+        code, out, err, seconds = self.cli
+        self.assertEqual((0, ''), (code, err))
+        self.assertGreater(seconds, HELD / 2)
         self.assertEqual(3.0, json.loads(out)['arms'][0]['spent_usd'])
 
     def test_afterwards_all_is_well(self):
@@ -588,15 +616,21 @@ class Logs(Errors):
 
 
 class Surroundings(Errors):
-    def closed(self, home, tool, redirection):
-        """The hook under a shell that gives it no such stream."""
-        shell = 'exec "$0" -IS "$1" %s' % redirection
-        done = subprocess.run(['sh', '-c', shell, sys.executable, os.path.join(ROOT, 'pretooluse-hook.py')],
-                              input=home.payload(tool), env=home.environ, cwd=home.acme, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=30)
-        answer = HookAnswer(done, 0)
-        self.well_behaved(answer)
-        return answer
+    def closed(self, home, *asked):
+        """The hook's answers for each (tool, redirection), under shells that give it no such stream."""
+        answers = self.in_shell([(home.payload(tool), 'exec "$0" -IS "$1" %s' % redirection) for tool, redirection in asked], home)
+        for answer in answers:
+            self.well_behaved(answer)
+        return answers
+
+    def in_shell(self, asked, home, *arguments, **options):
+        """HookAnswers to each (payload, shell command), all at the same time; $0 is Python, $1 the hook."""
+        options = dict({'cwd': home.acme, 'env': home.environ}, **options)
+        running = [subprocess.Popen(['sh', '-c', shell, sys.executable, os.path.join(ROOT, 'pretooluse-hook.py'), *arguments],
+                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) for _, shell in asked]
+        done = [process.communicate(text, timeout=30) for process, (text, _) in zip(running, asked)]
+        return [HookAnswer(subprocess.CompletedProcess((), process.returncode, out, err), 0)
+                for process, (out, err) in zip(running, done)]
 
     def test_home_unset(self):
         home = Home(self)
@@ -607,15 +641,16 @@ class Surroundings(Errors):
                 home.environ.pop('HOME', None)
                 if value is not None:
                     home.environ['HOME'] = value
-                self.assertTrue(home.hook('Agent').refused)
-                self.assertFalse(home.hook('Bash').refused)
+                agent, bash = home.hooks(dict(tool='Agent'), dict(tool='Bash'))
+                self.assertTrue(agent.refused)
+                self.assertFalse(bash.refused)
                 self.metered(home, 12.0, 2)
 
     def test_stdin_closed(self):
-        answer = self.closed(Home(self), 'Bash', '<&-')
+        answer, = self.closed(Home(self), ('Bash', '<&-'))
         self.assertTrue(answer.refused, answer)
         self.assertIn('armledger cannot tell', answer.text)
-        self.assertTrue(self.closed(Home(self, UNARMED), 'Agent', '<&-').silent)
+        self.assertTrue(self.closed(Home(self, UNARMED), ('Agent', '<&-'))[0].silent)
 
     def test_stdin_without_a_payload(self):
         """Nobody can say that it is a cheap tool."""
@@ -644,15 +679,16 @@ class Surroundings(Errors):
     def test_odd_values(self):
         """A refusal stays one, whatever else the payload says."""
         home = self.over_cap()
-        for more in (dict(tool_input=5), dict(tool_input=None), dict(tool_use_id=7), dict(tool_use_id='\ud800'),
-                     dict(transcript_path='/nonexistent\0'), dict(transcript_path='\ud800'), dict(transcript_path='/dev/zero'),
-                     dict(session_id='%_' * 10), dict(session_id='\ud800'), dict(agent_id='../..'), dict(agent_id='\0'),
-                     dict(cwd=home.acme + '/../acme/./gone'), dict(permission_mode=[]), dict(agent_type='\x1b[31m')):
+        odd = [dict(tool_input=5), dict(tool_input=None), dict(tool_use_id=7), dict(tool_use_id='\ud800'),
+               dict(transcript_path='/nonexistent\0'), dict(transcript_path='\ud800'), dict(transcript_path='/dev/zero'),
+               dict(session_id='%_' * 10), dict(session_id='\ud800'), dict(agent_id='../..'), dict(agent_id='\0'),
+               dict(cwd=home.acme + '/../acme/./gone'), dict(permission_mode=[]), dict(agent_type='\x1b[31m')]
+        *answers, bash = home.hooks(*[dict(tool='Agent', **more) for more in odd], dict(tool='Bash', **odd[-1]))
+        for more, answer in zip(odd, answers):
             with self.subTest(more=more):
-                answer = home.hook('Agent', **more)
                 self.well_behaved(answer)
                 self.assertTrue(answer.refused, answer)
-        self.assertFalse(home.hook('Bash', **more).refused)
+        self.assertFalse(bash.refused, bash)
 
     def test_no_terminal_escapes(self):
         home = Home(self)
@@ -664,26 +700,23 @@ class Surroundings(Errors):
 
     def test_working_folder_has_gone(self):
         home = self.over_cap()
-        gone = home.join('gone')
-        shell = 'mkdir -p "$2" && cd "$2" && rmdir "$2" && exec "$0" -IS "$1"'
-        for tool, cwd in (('Agent', home.acme), ('Bash', home.acme), ('Bash', None)):
-            done = subprocess.run(['sh', '-c', shell, sys.executable, os.path.join(ROOT, 'pretooluse-hook.py'), gone],
-                                  input=home.payload(tool, cwd=cwd), env=home.environ, stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE, timeout=30)
-            answer = HookAnswer(done, 0)
+        shell = 'cd "$2" && mkdir gone%d && cd gone%d && rmdir ../gone%d && exec "$0" -IS "$1"'
+        asked = ('Agent', home.acme), ('Bash', home.acme), ('Bash', None)
+        answers = self.in_shell([(home.payload(tool, cwd=cwd), shell % (n, n, n)) for n, (tool, cwd) in enumerate(asked)], home, home.path, cwd=None)
+        for (tool, _), answer in zip(asked, answers):
             self.well_behaved(answer)
             self.assertEqual(tool == 'Agent', answer.refused, answer)
 
     def test_stdout_closed(self):
         home = self.over_cap()
         redirections = ['>&-', '>&- 2>&-'] + ['>/dev/full'] * os.path.exists('/dev/full')
-        for redirection in redirections:
+        answers = self.closed(home, *[(tool, redirection) for redirection in redirections for tool in ('Agent', 'Bash')])
+        for redirection, answer, bash in zip(redirections, answers[::2], answers[1::2]):
             with self.subTest(redirection):
-                answer = self.closed(home, 'Agent', redirection)
                 self.assertEqual(2, answer.code, answer)
                 if '2>' not in redirection:
                     self.assertIn('armledger', answer.err)
-                self.assertEqual(0, self.closed(home, 'Bash', redirection).code)
+                self.assertEqual(0, bash.code)
 
     def test_stdout_has_no_reader(self):
         home = self.over_cap()
@@ -698,7 +731,7 @@ class Surroundings(Errors):
     def test_budget_check_without_a_reader(self):
         home = self.over_cap()
         for redirection in ('>&-', '| head -c 1 >/dev/null'):
-            done = subprocess.run(['sh', '-c', '"$0" "$1" --json ' + redirection, sys.executable, os.path.join(ROOT, 'budget-check.py')],
+            done = subprocess.run(['sh', '-c', '"$0" -IS "$1" --json ' + redirection, sys.executable, os.path.join(ROOT, 'budget-check.py')],
                                   env=home.environ, cwd=home.acme, stderr=subprocess.PIPE, timeout=30)
             self.assertNotIn(b'Traceback', done.stderr)
 

@@ -1,7 +1,7 @@
 """Faults: readers that are killed, and many gates at once on one ledger while logs grow.
 
-ARMLEDGER_FAULT_ROUNDS: how often a reader is killed (default 30 with and 30 without SQLite's WAL).
-ARMLEDGER_GATES_SECONDS: how long 32 gates run at once (default 2, in each of the two modes).
+ARMLEDGER_FAULT_ROUNDS: how often a reader is killed (default 20 with and 20 without SQLite's WAL).
+ARMLEDGER_GATES_SECONDS: how long 32 gates run at once (default 1.2, in each of the two modes).
 """
 import json
 import os
@@ -15,8 +15,8 @@ from unittest import mock
 
 from support import SESSION, Home, load_script
 
-ROUNDS = int(os.environ.get('ARMLEDGER_FAULT_ROUNDS', '30'))
-SECONDS = float(os.environ.get('ARMLEDGER_GATES_SECONDS', '2'))
+ROUNDS = int(os.environ.get('ARMLEDGER_FAULT_ROUNDS', '20'))
+SECONDS = float(os.environ.get('ARMLEDGER_GATES_SECONDS', '1.2'))
 SEED = int(os.environ.get('ARMLEDGER_SEED', '4'))
 GATES = 32
 TIME_OUT = 8.0                   # seconds: inside of the hook's 10

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import traceback
 import unittest
 import unittest.mock
 from datetime import datetime, timedelta, timezone
@@ -19,6 +20,7 @@ from support import ROOT, TEMPORARY
 sys.path.insert(0, os.path.join(ROOT, '.make'))
 import demo  # noqa: E402
 import files  # noqa: E402
+import install  # noqa: E402
 import jsontext  # noqa: E402
 import wiring  # noqa: E402
 
@@ -104,10 +106,43 @@ class Home(unittest.TestCase):
                               stderr=subprocess.PIPE, encoding='utf-8', timeout=60)
 
     def run_installer(self, action, *arguments, **environ):
+        """A process of its own: with a report it is started as `make` does, and else forked from this one, which costs a fourth."""
         if action == 'install':
             arguments = ('--python', sys.executable) + arguments
+        if '--no-report' in arguments or action == 'uninstall':
+            return self.fork_installer(action, *arguments, **environ)
         installer = os.path.join(self.checkout, '.make', 'install.py')
-        return self.start(sys.executable, '-ES', installer, action, *arguments, **environ)
+        return self.start(sys.executable, installer, action, *arguments, **environ)
+
+    def fork_installer(self, *arguments, **environ):
+        environ = dict({'PATH': os.environ['PATH'], 'HOME': self.home, 'LC_ALL': 'C.UTF-8'}, **environ)
+        with tempfile.TemporaryFile(dir=TEMPORARY) as out, tempfile.TemporaryFile(dir=TEMPORARY) as err:
+            sys.stdout.flush()
+            child = os.fork()
+            if not child:
+                code = 99
+                try:
+                    for number, stream in ((1, out), (2, err)):
+                        os.dup2(stream.fileno(), number)
+                        open_stream = open(number, 'w', encoding='utf-8', closefd=False)
+                        setattr(sys, ('stdout', 'stderr')[number - 1], open_stream)
+                    os.environ.clear()
+                    os.environ.update(environ)
+                    os.chdir(self.top)
+                    install.SOURCE, sys.argv = self.checkout, ['install.py', *arguments]
+                    files.run_main(install.main)
+                except SystemExit as error:
+                    code = error.code if isinstance(error.code, int) else 0 if error.code is None else 98
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                    os._exit(code)
+            code = os.WEXITSTATUS(os.waitpid(child, 0)[1])
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(arguments, code, out.read().decode('utf-8'), err.read().decode('utf-8'))
 
     def install(self, *arguments, report=False, **environ):
         done = self.run_installer('install', *arguments, *['--no-report'] * (not report), **environ)
@@ -122,7 +157,7 @@ class Home(unittest.TestCase):
     def refused(self, action='install', *arguments, **environ):
         """The message of a run that must fail with one and change nothing."""
         before = tree(self.home)
-        done = self.run_installer(action, *arguments, **environ)
+        done = self.run_installer(action, *arguments, *['--no-report'] * (action == 'install'), **environ)
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
         self.assertNotIn('Traceback', done.stderr)
         self.assertEqual(tree(self.home), before)
@@ -498,12 +533,12 @@ class Uninstall(Home):
 
 
 class SettingsTexts(unittest.TestCase):
-    """The edits themselves, on generated texts."""
+    """The edits themselves, on generated texts; ARMLEDGER_SETTINGS_TEXTS: how many (default 150)."""
 
     def test_what_is_put_in_comes_out_again(self):
         random_ = random.Random(5)
         groups = wiring.claude_groups(wiring.command_line('python3', '/h/pretooluse-hook.py'))
-        for n in range(300):
+        for n in range(int(os.environ.get('ARMLEDGER_SETTINGS_TEXTS', '150'))):
             settings = self.settings(random_)
             text = json.dumps(settings, indent=random_.choice([None, 2, 4, '\t']), ensure_ascii=random_.random() < 0.5)
             wired = wiring.wire(text, groups)
@@ -608,7 +643,7 @@ class T(unittest.TestCase):
         for name in SCRIPTS[:2]:
             self.ship(name, '# --- BEGIN shared block\n# --- END shared block\n')
         self.programs = os.path.join(self.top, 'bin')
-        commands = {'python3': 'exec %s "$@"' % sys.executable, 'python3.9': 'exit 127', 'pypy3': 'exit 127'}
+        commands = {'python3': 'exec %s -ES "$@"' % sys.executable, 'python3.9': 'exit 127', 'pypy3': 'exit 127'}
         for name, text in commands.items():
             write(os.path.join(self.programs, name), '#!/bin/sh\n%s\n' % text)
             os.chmod(os.path.join(self.programs, name), 0o755)

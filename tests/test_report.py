@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -115,6 +116,14 @@ class Machine(unittest.TestCase):
         return found, found['rows']
 
 
+def date_ledger(folder, began):
+    """As if the ledger in this folder had been begun then."""
+    db = sqlite3.connect(os.path.join(folder, 'ledger.sqlite3'))
+    with db:
+        db.execute("update meta set value = ? where key = 'created'", (REPORT.parse_time(began),))
+    db.close()
+
+
 GOLDEN = {
     'table.txt': [],
     'by-day.txt': ['--by', 'day'],
@@ -140,6 +149,12 @@ class GoldenTest(Machine):
     """ARMLEDGER_GOLDEN=write writes them anew: then read the difference, line by line."""
 
     maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls('test_outputs').report()
+        date_ledger(cls.home + '/ledger', '2026-09-01T00:00:00Z')    # else each would tell when this was run
 
     def test_outputs(self):
         for name, options in GOLDEN.items():
@@ -586,6 +601,68 @@ class CronTest(Machine):
         self.assertEqual(self.report('--quiet', '--format', 'json', '--output', path, **environ), '')
         self.assertTrue(os.path.exists(path))
 
+    def test_quiet_again(self):
+        """What could not be read in logs that were written before the window begins is told of, and no alarm."""
+        budgets, calm = os.path.join(self.home, 'calmer.yaml'), os.path.join(self.home, 'calmer')
+        with open(budgets, 'w') as stream:
+            stream.write('budgets:\n  - arm: acme\n    path: /clients/acme\n    monthly_usd_cap: 1000\n')
+        write_logs(calm, CALLS[:8])
+        garbled = os.path.join(calm, 'projects', 'p', 'garbled.jsonl')
+        environ = {'budgets': False, 'ARMLEDGER_BUDGETS': budgets, 'CLAUDE_CONFIG_DIR': calm, 'ARMLEDGER_HOME': calm}
+        for written, told in ('2026-11-14T23:00:00Z', False), ('2026-11-15T01:00:00Z', True):
+            with open(garbled, 'a') as stream:
+                stream.write('{"type": "assistant", "message"\n')
+            os.utime(garbled, (REPORT.parse_time(written) // 1000,) * 2)
+            self.assertEqual('could not be read' in self.report('--quiet', '--yesterday', **environ), told)
+        self.assertIn('2 log lines could not be read', self.report('--yesterday', **environ))
+
+    def test_why_cron_is_told(self):
+        """acme is over its day's cap and near its month's on the 16th; the 15th was calm."""
+        for options in [], ['--by', 'model'], ['--by', 'session'], ['--format', 'markdown'], ['--format', 'html']:
+            with self.subTest(options):
+                text = self.report('--yesterday', '--quiet', *options)
+                self.assertRegex(text, r'(Other|Against the) caps, now')
+                for word in 'halt', '450%', 'alert', '90%':
+                    self.assertIn(word, text)
+                self.assertNotIn('27%', text)                            # globex is well below its cap
+        self.assertNotIn('caps, now', self.report('--yesterday', '--arm', '日本 globex'))
+
+    def test_no_spend_has_empty_bars(self):
+        text = self.report('--yesterday')
+        self.assertIn('acme', text)
+        self.assertNotIn('█', text.split('Other caps')[0])
+
+    def test_assumed_spend_is_marked_in_the_total(self):
+        self.assertIn('~207.73', self.report())
+        self.assertIn('~207.73', self.report('--format', 'markdown'))
+        self.assertIn('200.00', self.report('--arm', 'acme'))
+        self.assertNotIn('~2', self.report('--arm', 'acme'))
+
+    def test_when_the_ledger_was_begun(self):
+        folder, told = os.path.join(self.home, 'young'), 'This ledger was begun on 2026-11-02'
+        self.report(ARMLEDGER_HOME=folder)
+        date_ledger(folder, '2026-11-02T08:00:00Z')
+        text = ' '.join(self.report(ARMLEDGER_HOME=folder).split())
+        self.assertIn(told + '; its oldest call is of 2026-10-05: spend whose logs had been deleted before', text)
+        self.assertIn('its oldest call here is of 2026-11-10', ' '.join(
+            self.report('--arm', '日本 globex', ARMLEDGER_HOME=folder).split()))
+        self.assertIn(told, self.rows(ARMLEDGER_HOME=folder)[0]['warnings'][0])
+        self.assertNotIn(told, self.report('--since', '2026-11-03', ARMLEDGER_HOME=folder))
+        calm = {'CLAUDE_CONFIG_DIR': self.home + '/none', 'budgets': False, 'ARMLEDGER_HOME': self.home + '/empty'}
+        self.report(**calm)
+        date_ledger(self.home + '/empty', '2026-11-02T08:00:00Z')
+
+    def test_a_notify_command_that_failed(self):
+        folder = os.path.join(self.home, 'notified')
+        self.report(ARMLEDGER_HOME=folder)
+        for arm, said in ('acme', True), ('日本 globex', False):
+            with open(os.path.join(folder, load_script('budget-check.py').NOTIFY_FAILURES), 'a') as stream:
+                stream.write('{"ts": %d, "arm": "acme", "tier": "halt", "code": 3}\n' % REPORT.parse_time(NOW))
+            text = ' '.join(self.report('--arm', arm, ARMLEDGER_HOME=folder).split())
+            self.assertEqual('the notify command of acme failed once (exit code 3)' in text, said)
+        self.assertIn('notify command', self.rows(ARMLEDGER_HOME=folder)[0]['warnings'][0])
+        self.assertNotIn('notify command', self.report(ARMLEDGER_HOME=folder))       # it is told once
+
     def test_output(self):
         path = os.path.join(self.home, 'out.csv')
         self.assertEqual(self.report('--format', 'csv', '--output', path), '')
@@ -603,6 +680,13 @@ class CronTest(Machine):
         result = self.start('--output', os.path.join(self.home, 'no', 'such', 'folder'))
         self.assertEqual(result.returncode, 1)
 
+    @unittest.skipIf(os.name == 'nt', 'devices')
+    def test_output_to_standard_output(self):
+        folder = tempfile.mkdtemp(dir=self.home)
+        for name in '-', '/dev/stdout', '/dev/fd/1':
+            result = subprocess.run(self.command('--output', name), env=self.environ(), cwd=folder, stdout=subprocess.PIPE)
+            self.assertEqual((result.stdout.decode(), result.returncode, os.listdir(folder)), (self.report(), 0, []))
+
     @unittest.skipIf(os.name == 'nt', 'links and modes')
     def test_output_keeps_links_modes_and_devices(self):
         path, link = os.path.join(self.home, 'kept'), os.path.join(self.home, 'link')
@@ -614,6 +698,81 @@ class CronTest(Machine):
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o640)
         self.report('--output', '/dev/null')
         self.assertFalse(os.path.isfile('/dev/null'))
+
+    def spend_json(self, text):
+        spend, budgets = os.path.join(self.home, 'spend.json'), os.path.join(self.home, 'elsewhere.yaml')
+        with open(budgets, 'w') as stream:
+            stream.write('spend_json: %s\nbudgets:\n  - arm: hot\n    path: /clients/acme\n    monthly_usd_cap: 10.00\n'
+                         '    rate_pct: 90\n' % spend)
+        with open(spend, 'w') as stream:
+            stream.write(text)
+        return {'budgets': False, 'ARMLEDGER_BUDGETS': budgets}
+
+    def test_spend_from_elsewhere(self):
+        """hot: 15 of the export at 90 % is 13.50, 135 % of its cap; 200 in the logs."""
+        environ = self.spend_json('{"hot": 15.00}')
+        found, rows = self.rows(**environ)
+        self.assertEqual([(row['usd'], row['cap_usd'], row['pct'], row['counted_usd']) for row in rows
+                          if row['arm'] == 'hot'], [(200, 10, 135, 15)])
+        self.assertIn('spend.json (spend_json in budgets.yaml)', found['warnings'][0])
+        text = self.report(**environ)
+        self.assertRegex(text, r'hot +200\.00 +13\.50 +10\.00 █+ +135% .* already')
+        self.assertIn('spend_json in budgets.yaml', ' '.join(text.split()))
+        metrics, where = self.report('--format', 'prometheus', **environ), '{arm="hot",window="month"} '
+        for name, value in ('spend_usd', '200.000000'), ('counted_usd', '13.500000'), ('cap_ratio', '1.350000'), ('tier', '3'):
+            self.assertIn('armledger_' + name + where + value + '\n', metrics)
+        self.assertEqual({row['cap_usd'] for row in self.rows('--by', 'day', **environ)[1]}, {None})
+        self.assertEqual([row['pct'] for row in self.rows('--month', '2026-10', **environ)[1] if row['arm'] == 'hot'],
+                         [270])                                          # 30 at 90 %: the export is of this month
+
+    def test_spend_from_elsewhere_that_cannot_be_read(self):
+        for text in '{', '{"hot": "x"}':
+            environ = self.spend_json(text)
+            for form in REPORT.FORMATS:
+                result = self.start('--format', form, **environ)
+                self.assertEqual((result.returncode, result.stderr.count(b'\n')), (1, 1))
+                self.assertIn(b'spend_json', result.stderr)
+                self.assertIn(b'hot', result.stdout)
+            self.assertNotIn('10.00', self.start(**environ).stdout.decode())
+
+    def test_an_arm_that_is_none_is_no_folder(self):
+        """A slip must not become the working folder's arm: it is another client's."""
+        web = os.path.join(self.home, 'clients', 'web')
+        os.makedirs(os.path.join(web, 'src'))
+        budgets = os.path.join(self.home, 'two.yaml')
+        with open(budgets, 'w') as stream:
+            stream.write('budgets:\n  - arm: web\n    path: %s\n    monthly_usd_cap: 9\n  - arm: globex\n'
+                         '    path: /clients/globex\n    monthly_usd_cap: 9\n' % web)
+        for arm, words in (('globx', 'no arm and no folder globx; did you mean globex?'), ('GLOBEX', 'did you mean globex?'),
+                           ('nope', 'no arm and no folder nope'), ('no/pe', 'no folder no/pe'), ('~x/y', 'no folder ~x/y'),
+                           ('./nope', 'no folder ./nope'), ('', '--arm is empty'), (' ', '--arm is empty'),
+                           ('/elsewhere', 'nothing was spent in /elsewhere')):
+            with self.subTest(arm):
+                for more in [], ['--month', '2026-11', '--format', 'csv']:
+                    result = subprocess.run(self.command('--arm', arm, *more, budgets=False), cwd=web, stdout=subprocess.PIPE,
+                                            stderr=subprocess.PIPE, env=self.environ(ARMLEDGER_BUDGETS=budgets))
+                    self.assertEqual((result.returncode, result.stdout), (1, b''))
+                    self.assertIn(words, result.stderr.decode())
+        for arm in '.', 'src', './src', '../web', web, '~/clients/web', '~/clients/web/gone':
+            with self.subTest(arm):
+                result = subprocess.run(self.command('--arm', arm, budgets=False), cwd=web, stdout=subprocess.PIPE,
+                                        env=self.environ(ARMLEDGER_BUDGETS=budgets))
+                self.assertEqual(result.returncode, 0)
+                self.assertIn(b', arm web', result.stdout)
+
+    def test_bills_of_no_arm(self):
+        path = os.path.join(self.home, 'slip.csv')
+        with open(path, 'w') as stream:
+            stream.write('acm,3\nacme,180\n')
+        self.assertEqual(self.rows('--billed', path)[0]['warnings'][0],
+                         '--billed: there is no arm acm; did you mean acme?')
+        self.assertIn("Estimates beside bills are at each arm's rate_pct", ' '.join(self.report('--billed', path).split()))
+
+    def test_help(self):
+        text = self.report('--help')
+        self.assertEqual(text, self.report('-h', '--format', 'csv'))
+        for name, _, words in REPORT.OPTIONS:
+            self.assertRegex(text, '  --%s .*%s' % (name, words[:20]))
 
     def test_broken_budgets(self):
         budgets = os.path.join(self.home, 'broken.yaml')
@@ -669,8 +828,13 @@ class CronTest(Machine):
                                (['--month', '0000-01'], "--month: '0000-01' is no month"),
                                (['--since', '2026-11-05', '--until', '2026-11-04'], '--since has to be before --until'),
                                (['--month', '2026-11', '--yesterday'], '--month and --yesterday cannot go together'),
-                               (['--arm', 'nobody'], "--arm: nothing was spent under that name"),
-                               (['--format', 'xml'], 'invalid choice'), (['--forma', 'csv'], 'unrecognized'),
+                               (['--arm', 'nobody'], "--arm: there is no arm and no folder nobody"),
+                               (['--format', 'xml'], "--format: 'xml' is none; write one of table, json"),
+                               (['--forma', 'csv'], 'there is no option --forma; did you mean --format?'),
+                               (['acme'], 'there is no option acme; see --help'),
+                               (['--quiet=yes'], '--quiet takes no value'),
+                               (['--arm'], '--arm is empty: write --arm ARM'),
+                               (['--arm', '--quiet'], '--arm is empty'), (['--month='], '--month is empty'),
                                (['--format', 'focus', '--by', 'day'], '--format focus has its own columns'),
                                (['--format', 'prometheus', '--yesterday'], '--format prometheus has its own'),
                                (['--billed', '/no/such'], '/no/such: --billed: cannot be read'),
@@ -835,7 +999,6 @@ class CalendarTest(unittest.TestCase):
 
     def test_days_in_sql(self):
         import random
-        import sqlite3
         chance, db = random.Random(5), sqlite3.connect(':memory:')
         for calendar in self.zones():
             span = REPORT.Span(1772000000000, 1772000000000 + 400 * 86400000, None, 0)

@@ -20,6 +20,7 @@ from support import SESSION, Home, load_script
 USD = 10 ** 12
 FLUSHED_S = 0.1                  # how late a response stands in the transcript
 ANSWER_S = 0.03                  # a model's time for an answer, scaled down
+READING_S = 0.2                  # and for one to a whole round of refusals
 CAP, GRACE, HALT = 20.0, 22.0, 30.0
 AT_ONCE, SUB_AGENT_CALLS, SUB_AGENT_CALL_USD = 8, 4, 0.5
 BUDGETS = """\
@@ -105,10 +106,12 @@ class Runaway:
     def spawner(self, session):
         with ThreadPoolExecutor(AT_ONCE) as threads:
             while time.monotonic() < self.until:
-                ids = self.call(session, 0.1, AT_ONCE)
+                ids, refused = self.call(session, 0.1, AT_ONCE), self.refused
                 rounds = [threads.submit(self.spawn, session, one) for one in ids]
                 if any([one.result() for one in rounds]):
                     return
+                if self.refused - refused == AT_ONCE:
+                    time.sleep(READING_S)
 
     def spawn(self, session, tool_use_id):
         """Ask for a sub-agent and run it to its end; whether the turn is over."""
