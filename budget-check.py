@@ -39,6 +39,7 @@ SLICE = 16 << 20                 # a log is taken in by so many bytes at a time:
 BUCKET_MS = 15 * 60 * 1000       # every time zone's midnight falls on a quarter of an hour
 HIGHEST = 1 << 60                # forged figures stay far above any cap, and SQLite integers
 EARLIEST_MS = 1577836800000      # 2020-01-01: an earlier call is stamped by no clock at all
+CHANGED_NS = 'st_mtime_ns' if os.name == 'nt' else 'st_ctime_ns'   # no one can set the latter back
 RACY_NS = 3 * 10 ** 9            # a folder changed this recently may change again unseen
 
 
@@ -137,17 +138,19 @@ def text_of(value, longest=200):
 
 class Source:
     """One log file, read on from `offset`; afterwards `offset` is behind its last complete line, or behind
-    that of a slice, and there is `more`."""
+    that of a slice, and there is `more`. `inside`: it is in a line that is too long, whose rest is passed over."""
 
-    def __init__(self, path, stream, offset, mtime_ms):
+    def __init__(self, path, stream, offset, mtime_ms, inside=False):
         self.path, self.stream, self.offset, self.mtime_ms = path, stream, offset, mtime_ms
         self.folder, self.name = os.path.split(path)
-        self.malformed, self.more = 0, False
+        self.malformed, self.more, self.inside = 0, False, inside
 
     def lines(self, skip, needle):
         """Yield each complete line that `skip` does not match at its start and that has `needle` in it."""
-        buffer, filled, base, ended = bytearray(CHUNK), 0, self.offset, False
-        began = base
+        began = base = self.pass_over(self.offset) if self.inside else self.offset
+        if self.inside:
+            return
+        buffer, filled, ended = bytearray(CHUNK), 0, False
         self.stream.seek(base)
         while not ended:
             with memoryview(buffer) as view:
@@ -178,25 +181,25 @@ class Source:
             base += start
             if filled == len(buffer):
                 if filled >= LONGEST_LINE:
-                    base, filled = self.pass_over(base + filled, not skip(buffer, 0, filled)), 0
-                    if base is None:
+                    self.malformed += not skip(buffer, 0, filled)
+                    base, filled = self.pass_over(base + filled), 0
+                    if self.inside:
                         return
                 buffer.extend(bytes(len(buffer)))
 
-    def pass_over(self, position, missed):
-        """Leave out the rest of a line that is too long; where the next one starts, None if it's unfinished."""
+    def pass_over(self, position):
+        """Leave out the rest of a line that is too long, a slice of it at a time; where the next line starts."""
         self.stream.seek(position)
+        self.offset, self.inside = position, True
         while True:
             piece = self.stream.read(CHUNK)
-            if not piece:
-                return None
             end = piece.find(b'\n')
-            if end >= 0:
-                self.malformed += missed
-                self.offset = position + end + 1
+            self.offset += end + 1 or len(piece)
+            self.inside = end < 0
+            self.more = bool(piece) and self.inside and self.offset - position >= SLICE
+            if not piece or self.more or not self.inside:
                 self.stream.seek(self.offset)
                 return self.offset
-            position += len(piece)
 
     def read_at(self, start, size):
         """Bytes from elsewhere in the file; the reader's own place is kept."""
@@ -973,8 +976,8 @@ def codex_record(record, ts, state, batch):
         response = text_of(record['response_id'])
         if response is None:
             raise ValueError('a call without an id')
-        codex_call(response, record['usage'], ts, state, batch)
-        state['records'] = True
+        if codex_call(response, record['usage'], ts, state, batch):
+            state['records'] = True
 
 
 def codex_count(event, ts, state, batch):
@@ -1009,6 +1012,7 @@ def codex_call(key, usage, ts, state, batch):
     if any(tokens):
         batch.call(key, state['session'], agent, int(agent != ''), 'call', ts, state.get('cwd'),
                    model or 'gpt-5', state.get('tier', ''), tokens, assumed=not model)
+    return any(tokens)
 
 
 def part_of(value, name):
@@ -1031,7 +1035,7 @@ TAIL = 4096                      # bytes before the offset whose checksum tells 
 
 def read_file(agent, prices, path, seen):
     """Read a log on from where it was left; yields a tuple for Ledger.apply for each slice of it, nothing if it
-    has vanished, (path, reason) if it can't be read.
+    has vanished, (agent's name, path, reason) if it can't be read.
 
     `seen` is (ino, offset, tail, malformed, state) of the last read, or None."""
     try:
@@ -1039,7 +1043,7 @@ def read_file(agent, prices, path, seen):
     except FileNotFoundError:
         return
     except OSError as error:
-        yield path, error.strerror
+        yield agent.name, path, error.strerror
         return
     with stream:
         status = os.fstat(stream.fileno())
@@ -1049,12 +1053,14 @@ def read_file(agent, prices, path, seen):
             offset, malformed, state = 0, 0, '{}'          # another file stands under this name
         state, more = json.loads(state), True
         while more:
-            source = Source(path, stream, offset, status.st_mtime_ns // 1000000)
+            source = Source(path, stream, offset, status.st_mtime_ns // 1000000, state.pop('inside', False))
             batch = Batch(prices, source.mtime_ms)
             agent.read(source, state, batch)
             offset, more = source.offset, source.more
+            if source.inside:
+                state['inside'] = True
             malformed += source.malformed + batch.malformed
-            yield (agent.name, path, start, status.st_ino, -1 if more else status.st_size, status.st_mtime_ns,
+            yield (agent.name, path, start, status.st_ino, -1 if more else status.st_size, getattr(status, CHANGED_NS),
                    offset, tail_of(stream, offset), malformed, json.dumps(state), list(batch.sessions.items()),
                    list(batch.agents.items()), list(batch.priced()), batch.marks)
             start = offset
@@ -1185,10 +1191,10 @@ VERSION = 1
 SCHEMA = '''
 create table meta (key text primary key, value) without rowid;
 create table folders (path text primary key, cli text,
-    mtime_ns int,                    -- as it was listed last; -1: list it again
+    changed_ns int,                  -- as it was listed last; -1: list it again
     compressed int                   -- logs in it that can't be read here
     ) without rowid;
-create table files (path text primary key, ino int, size int, mtime_ns int, malformed int) without rowid;
+create table files (path text primary key, ino int, size int, changed_ns int, malformed int) without rowid;
 create table readings (path text primary key, cli text, ino int,
     offset int,                      -- behind the last line that was read
     tail int,                        -- a checksum of the bytes before it
@@ -1229,6 +1235,7 @@ ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     searches = searches + excluded.searches, dearest_usd = max(dearest_usd, excluded.dearest_usd)'''
 Reading = namedtuple('Reading', 'files malformed unreadable compressed')
 PARALLEL_BYTES = 32 << 20        # more than this to read is worth a process for each core
+MOST_FOLDERS = 100000            # listed at once: it takes some seconds
 FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
 
 
@@ -1327,23 +1334,29 @@ class Ledger:
         every time, since one of any age can grow."""
         self.pending, self.listed, self.gone, self.unreadable = [], [], [], []
         self.malformed, self.compressed = self.one('select coalesce(sum(malformed), 0) from files')[0], 0
-        rows = self.db.execute('select path, ino, size, mtime_ns from files').fetchall()
+        rows = self.db.execute('select path, ino, size, changed_ns from files').fetchall()
         folders = {row[0]: row[1:] for row in self.db.execute('select * from folders').fetchall()}
         agents, stat = {agent.name: agent for agent in AGENTS}, os.stat
-        changed = [(root, agent.name) for agent in AGENTS for root in agent.roots(environ, self.home)
-                   if root not in folders and not is_missing(root)]
-        for path, (cli, mtime_ns, compressed) in folders.items():
+        roots = [(root, agent.name) for agent in AGENTS for root in agent.roots(environ, self.home)]
+        self.roots = {root for root, _ in roots}
+        changed = [(root, cli) for root, cli in roots if root not in folders and not is_missing(root)]
+        for path, (cli, changed_ns, compressed) in folders.items():
             self.compressed += compressed
             try:
-                if stat(path).st_mtime_ns != mtime_ns:
+                if getattr(stat(path), CHANGED_NS) != changed_ns:
                     changed.append((path, cli))
             except OSError:
                 changed.append((path, cli))
         known = {row[0] for row in rows} if changed else ()
+        listed = 0
         while changed:
+            listed += 1
+            if listed > MOST_FOLDERS:
+                raise UserError('more than %d folders of logs: a link leads elsewhere; take it away' % MOST_FOLDERS,
+                                changed[-1][0])
             self.list_folder(*changed.pop(), folders, known, changed, agents)
         new, self.pending = self.pending, []               # read last: what is known comes before its copies
-        for path, ino, size, mtime_ns in rows:
+        for path, ino, size, changed_ns in rows:
             try:
                 status = stat(path)
             except FileNotFoundError:
@@ -1352,7 +1365,7 @@ class Ledger:
             except OSError as error:
                 self.unreadable.append((path, error.strerror))
                 continue
-            if status.st_size != size or status.st_mtime_ns != mtime_ns or status.st_ino != ino:
+            if status.st_size != size or getattr(status, CHANGED_NS) != changed_ns or status.st_ino != ino:
                 cli = self.one('select cli from readings where path = ?', path)[0]
                 self.pending.append((agents[cli], path, max(0, status.st_size - size)))
         self.files = len(rows)
@@ -1361,7 +1374,7 @@ class Ledger:
 
     def list_folder(self, folder, cli, folders, known, changed, agents):
         try:
-            mtime_ns = os.stat(folder).st_mtime_ns
+            changed_ns = getattr(os.stat(folder), CHANGED_NS)
             with os.scandir(folder) as entries:
                 entries = list(entries)
         except (FileNotFoundError, NotADirectoryError):
@@ -1377,9 +1390,9 @@ class Ledger:
                 compressed += self.list_entry(entry, cli, folders, known, changed, agents)
             except OSError:
                 pass                                       # it has gone meanwhile
-        if mtime_ns > time.time_ns() - RACY_NS:
-            mtime_ns = -1
-        now = cli, mtime_ns, compressed
+        if changed_ns > time.time_ns() - RACY_NS:
+            changed_ns = -1
+        now = cli, changed_ns, compressed
         self.compressed += compressed - folders.get(folder, now)[2] * (folder in folders)
         if folders.get(folder) != now:
             self.listed.append((folder, *now))
@@ -1389,9 +1402,11 @@ class Ledger:
         if not text_of(entry.path, 1 << 16):
             return 0                                       # no agent names a log so, and no ledger can
         if entry.is_dir():
-            around = os.path.dirname(entry.path) + os.sep
-            if entry.path not in folders and entry.name not in FOLDERS_WITHOUT_LOGS and not (
-                    entry.is_symlink() and around.startswith(os.path.realpath(entry.path) + os.sep)):
+            # Links are followed in a root alone, and not to what lies above it: no walk without an end.
+            around = os.path.dirname(entry.path)
+            followed = not entry.is_symlink() or around in self.roots and not (
+                os.path.realpath(around) + os.sep).startswith(os.path.realpath(entry.path).rstrip(os.sep) + os.sep)
+            if entry.path not in folders and entry.name not in FOLDERS_WITHOUT_LOGS and followed:
                 changed.append((entry.path, cli))
         elif agents[cli].wanted(entry.name):
             if entry.path not in known and entry.is_file():
@@ -1498,8 +1513,8 @@ class Ledger:
                 pausable = result is None
                 if pausable:
                     files += 1
-                elif len(result) == 2:
-                    self.unreadable.append(result)
+                elif len(result) == 3:
+                    self.note_unreadable(*result)
                 else:
                     done += max(0, result[6] - result[2])
                     self.apply_or_report(result)
@@ -1521,6 +1536,12 @@ class Ledger:
                        [row for row in self.listed if row[2] is not None])
         self.settle()
 
+    def note_unreadable(self, cli, path, reason):
+        """It is tried, and told of, at each survey until it can be read: its size is none that a file has."""
+        self.unreadable.append((path, reason))
+        self.db.execute('insert or ignore into files values (?, -1, -1, -1, 0)', (path,))
+        self.db.execute("insert or ignore into readings values (?, ?, -1, 0, 0, '{}')", (path, cli))
+
     def apply_or_report(self, result):
         """Apply what was read of a file; what can't be stored of it must not keep all others out."""
         import sqlite3
@@ -1532,14 +1553,14 @@ class Ledger:
             self.db.execute('rollback to file')
             self.known.clear()
             self.sums.clear()
-            self.unreadable.append((result[1], '%s: %s' % (type(error).__name__, error)))
+            self.note_unreadable(result[0], result[1], '%s: %s' % (type(error).__name__, error))
         self.db.execute('release file')
         for key, added in self.sums.items():
             held = sums.get(key)
             sums[key] = added if held is None else [a + b for a, b in zip(held[:9], added)] + [max(held[9], added[9])]
         self.sums = sums
 
-    def apply(self, cli, path, start, ino, size, mtime_ns, offset, tail, malformed, state,
+    def apply(self, cli, path, start, ino, size, changed_ns, offset, tail, malformed, state,
               sessions, agents, calls, marks):
         """Put what was read of one file into the ledger."""
         db = self.db
@@ -1548,7 +1569,7 @@ class Ledger:
             return                                         # another process was here first
         self.malformed += malformed - (held[1] if held else 0)
         self.files += not held
-        db.execute('insert or replace into files values (?, ?, ?, ?, ?)', (path, ino, size, mtime_ns, malformed))
+        db.execute('insert or replace into files values (?, ?, ?, ?, ?)', (path, ino, size, changed_ns, malformed))
         db.execute('insert or replace into readings values (?, ?, ?, ?, ?, ?)', (path, cli, ino, offset, tail, state))
         for name, began in sessions:
             db.execute('update sessions set began = ? where id = ? and began is null', (began, self.session(cli, name)))
@@ -1702,8 +1723,9 @@ class Ledger:
 
     def marks_of(self, session):
         marks = [(ts, place, {canonical: tokens for canonical, tokens in totals_by_model(json.loads(totals))})
-                 for ts, place, totals in self.db.execute('select ts, place, totals from marks where session = ?',
-                                                          (session,))]
+                 for ts, place, totals in self.db.execute(
+                     'select ts, place, totals from marks where session = ? order by ts desc limit ?',
+                     (session, MOST_MARKS))]
         return sorted(marks, key=lambda mark: (mark[0], sum(map(sum, mark[2].values()))))
 
     def settle_session(self, session, marks, fork):
@@ -1783,6 +1805,7 @@ def is_missing(path):
     return False
 
 
+MOST_MARKS = 200                 # of a session's totals, the last so many: earlier ones are contained in them
 NONE = (0,) * 6
 
 
@@ -3150,6 +3173,7 @@ LARGEST_EXPORT = 16 << 20        # bytes of a spend_json
 RESERVED_MS = 30 * 60 * 1000     # a reservation that nothing took back ends by itself
 LATELY_MS = 7 * 86400 * 1000     # how far back the dearest call is looked for
 SPAWNERS = ('Agent', 'Task', 'Workflow', 'SendMessage', '*spawn_agent')
+LASTING = ('Workflow', 'SendMessage', '*spawn_agent')       # of these, what goes on when the tool has returned
 
 class Standing(Record):
     """Where an arm stands. `held` is the verdict with reservations counted, `places` the ids of its folders."""
@@ -3178,22 +3202,21 @@ def stand(ledger, budgets, arm, found, now_ms, looking_back=False):
 
     A bucket that is later than the window counts as well (a clock was wrong), unless someone is looking back."""
     places = found.get((arm.listed, arm.name), (arm, []))[1]
-    within = 'place in (%s)' % ', '.join(map(str, places))
     spent, parts = {}, {}
     for window, _ in arm.entry.caps:
         start, end = window_bounds(window, now_ms, budgets.timezone)
         row = ledger.one('select sum(usd >> 20), sum(usd & 1048575), sum(untranscribed_usd >> 20), '
                          'sum(untranscribed_usd & 1048575), sum(assumed_usd >> 20), sum(assumed_usd & 1048575) '
-                         'from spend where %s and bucket >= ? and bucket < ?' % within,    # in halves: no overflow
+                         'from spend where %s and bucket >= ? and bucket < ?' % within(places),     # in halves: no overflow
                          start // BUCKET_MS, end // BUCKET_MS if end and looking_back else 1 << 60)
         spent[window], *parts[window] = [((row[n] or 0) << 20) + (row[n + 1] or 0) for n in (0, 2, 4)]
-    since_ms, dearest = ledger.one('select min(bucket) * ?, max(dearest_usd * (bucket >= ?)) from spend where ' + within,
+    since_ms, dearest = ledger.one('select min(bucket) * ?, max(dearest_usd * (bucket >= ?)) from spend where ' + within(places),
                                    BUCKET_MS, (now_ms - LATELY_MS) // BUCKET_MS)
     if budgets.spend_json:
         spent, parts = {'month': spend_elsewhere(budgets.spend_json, arm.name)}, {'month': (0, 0)}
     began = arm.entry, spent, now_ms, budgets.timezone
     verdict = judge(*began, 0, since_ms)
-    held = judge(*began, reserved(ledger, arm, now_ms), since_ms)
+    held = judge(*began, reserved(ledger, arm, places, now_ms), since_ms)
     return Standing(arm, verdict, held, places, dearest, *parts[verdict.worst.window])
 
 
@@ -3214,39 +3237,45 @@ def spend_elsewhere(path, arm):
 
 # ---- reservations: what allowed tools may still cost ---------------------------------------
 
-def reserved(ledger, arm, now_ms):
+def reserved(ledger, arm, places, now_ms):
     """Pico-dollars: estimates for this arm's tools that are running, less what their sub-agents have already spent."""
     total, sessions = 0, {}
-    for key, session, ts, usd in running(ledger, arm, now_ms):
+    for _, session, ts, usd in running(ledger, arm, places, now_ms):
         since, estimated = sessions.get(session, (ts, 0))
         sessions[session] = min(since, ts), estimated + usd
     for session, (since, usd) in sessions.items():
-        shown = ledger.one("select coalesce(sum(usd), 0) from calls join sessions on sessions.id = session "
-                           "where sessions.name = ? and agent <> '' and ts >= ?", session, since)[0]
+        shown = ledger.one("select coalesce(sum(usd), 0) from calls join sessions on sessions.id = session where "
+                           "name = ? and agent <> '' and ts >= ? and " + within(places), session, since)[0]
         total += max(0, usd - shown)
     return total
 
 
-def running(ledger, arm, now_ms):
-    """[(key, session, ts, usd)] of the reservations whose tools aren't done. One is done when the agent that
-    asked for it has called again since, its background sub-agent has finished, or its session has ended."""
+def running(ledger, arm, places, now_ms):
+    """[(key, session, ts, usd)] of the reservations whose tools aren't done.
+
+    One is done when its sub-agent's own file says so; without such a file, when the agent that asked for it has
+    called again since, unless it goes on in the background; and when its session has ended."""
     rows = []
-    for key, session, agent, ts, usd, background, transcript in ledger.db.execute(
-            'select key, session, agent, ts, usd, background, transcript from reservations where arm = ? and ts > ?',
-            (arm.name, now_ms - RESERVED_MS)).fetchall():
-        ended = ledger.one('select 1 from marks join sessions on sessions.id = session where name = ? and ts > ?',
-                           session, ts)
-        done = key in finished_agents(transcript) if background else ledger.one(
-            'select 1 from calls join sessions on sessions.id = session '
-            "where name = ? and agent = ? and ts > ? and kind = 'call'", session, agent, ts)
-        if not ended and not done:
+    for key, session, agent, tool, ts, usd, background, transcript in ledger.db.execute(
+            'select key, session, agent, tool, ts, usd, background, transcript from reservations '
+            'where arm = ? and ts > ?', (arm.name, now_ms - RESERVED_MS)).fetchall():
+        finished = finished_agents(transcript).get(key)
+        done = finished if finished is not None else not background and not matches(tool, LASTING) and ledger.one(
+            "select 1 from calls join sessions on sessions.id = session where name = ? and agent = ? and ts > ? "
+            "and kind = 'call' and " + within(places), session, agent, ts)
+        if not done and not ledger.one('select 1 from marks join sessions on sessions.id = session '
+                                       'where name = ? and ts > ?', session, ts):
             rows.append((key, session, ts, usd))
     return rows
 
 
+def within(places):
+    return 'place in (%s)' % ', '.join(map(str, places))
+
+
 def finished_agents(transcript):
-    """The tool_use_ids whose sub-agents have finished: a small file beside each transcript says so."""
-    folder, finished = transcript[:-6] + '/subagents', set()
+    """{tool_use_id: whether its sub-agent has finished}: a small file beside each sub-agent's transcript says so."""
+    folder, finished = transcript[:-6] + '/subagents', {}
     try:
         names = os.listdir(folder)
     except (OSError, ValueError):
@@ -3258,8 +3287,8 @@ def finished_agents(transcript):
                     meta = parse_line(stream.read(CHUNK)) or {}
             except OSError:
                 continue
-            if meta.get('finished') is True:
-                finished.add(meta.get('toolUseId'))
+            if text_of(meta.get('toolUseId')):
+                finished[meta['toolUseId']] = meta.get('finished') is True
     return finished
 
 
@@ -3270,8 +3299,8 @@ def estimate(ledger, standing, tool):
         return standing.dearest_usd or DEFAULT_CALL_USD
     spent = {}
     for session, agent, usd in ledger.db.execute(
-            "select session, agent, usd from calls where agent <> '' and place in (%s) order by ts desc limit 1000"
-            % ', '.join(map(str, standing.places))).fetchall():
+            "select session, agent, usd from calls where agent <> '' and %s order by ts desc limit 1000"
+            % within(standing.places)).fetchall():
         if len(spent) < 10 or (session, agent) in spent:
             spent[session, agent] = spent.get((session, agent), 0) + usd
     return max(spent.values(), default=DEFAULT_SPAWN_USD)
@@ -3555,7 +3584,7 @@ def transcript_of(ledger, request):
         folder, name = path[:-6] + '/subagents', 'agent-%s.jsonl' % request.agent
         return next((os.path.join(where, name) for where, _, names in os.walk(folder) if name in names), '')
     if not path and re.match(r'[\w-]{8,}$', request.session):
-        row = ledger.one('select path from files where path like ? order by mtime_ns desc',
+        row = ledger.one('select path from files where path like ? order by changed_ns desc',
                          '%' + request.session + '.jsonl')
         return row[0] if row else ''
     return path
@@ -3583,7 +3612,7 @@ def reserve(ledger, request, budgets, standing, now_ms):
     answers = [SILENCE]
 
     def check_and_add():
-        kept = [key for key, _, _, _ in running(ledger, standing.arm, now_ms)]
+        kept = [key for key, _, _, _ in running(ledger, standing.arm, standing.places, now_ms)]
         ledger.db.execute('delete from reservations where arm = ? and key not in (%s)' % ', '.join('?' * len(kept)),
                           [standing.arm.name] + kept)
         current = stand(ledger, budgets, standing.arm, arms_of_places(budgets, all_places(ledger)), now_ms)
@@ -4972,7 +5001,7 @@ def check(options):
     if not options.looking_back:
         for standing in standings:
             notify(ledger, budgets, standing, prices, options.now_ms)
-    warnings = warnings_of(reading, ledger, prices, options.now_ms) + \
+    warnings = warnings_of(reading, ledger, prices, options.arm is not None) + \
         notify_failures(ledger, [one.arm.name for one in standings])
     if options.json:
         print(format_json(verdict_json(standings, budgets, prices, warnings)))
@@ -5017,15 +5046,17 @@ def armed_arms(budgets, found):
     return listed + [arm for arm, _ in found.values() if not arm.listed]
 
 
-def warnings_of(reading, ledger, prices, now_ms):
+def warnings_of(reading, ledger, prices, named):
+    """What the user should know; where an arm was named, no word of a folder that may be another's."""
     warnings = []
+    if not reading.files:
+        warnings.append('no session logs were found: is CLAUDE_CONFIG_DIR or CODEX_HOME what the agents have?')
     if reading.malformed:
         warnings.append('%s could not be read and not counted' % counted(reading.malformed, 'log line'))
-    for path, reason in reading.unreadable[:3]:
-        warnings.append('%s cannot be read (%s): what it cost is not counted; give its owner read access to it'
-                        % (path, reason))
-    if len(reading.unreadable) > 3:
-        warnings.append('%d more logs cannot be read' % (len(reading.unreadable) - 3))
+    if reading.unreadable:
+        first = '' if named else ', first %s (%s)' % reading.unreadable[0]
+        warnings.append('%s cannot be read%s, so what they cost is not counted: give their owner read access'
+                        % (counted(len(reading.unreadable), 'log'), first))
     if reading.compressed:
         warnings.append('%s (.jsonl.zst) cannot be read here and what they cost is not counted: unpack with `zstd -d`'
                         % counted(reading.compressed, 'compressed log'))

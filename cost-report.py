@@ -36,6 +36,7 @@ SLICE = 16 << 20                 # a log is taken in by so many bytes at a time:
 BUCKET_MS = 15 * 60 * 1000       # every time zone's midnight falls on a quarter of an hour
 HIGHEST = 1 << 60                # forged figures stay far above any cap, and SQLite integers
 EARLIEST_MS = 1577836800000      # 2020-01-01: an earlier call is stamped by no clock at all
+CHANGED_NS = 'st_mtime_ns' if os.name == 'nt' else 'st_ctime_ns'   # no one can set the latter back
 RACY_NS = 3 * 10 ** 9            # a folder changed this recently may change again unseen
 
 
@@ -134,17 +135,19 @@ def text_of(value, longest=200):
 
 class Source:
     """One log file, read on from `offset`; afterwards `offset` is behind its last complete line, or behind
-    that of a slice, and there is `more`."""
+    that of a slice, and there is `more`. `inside`: it is in a line that is too long, whose rest is passed over."""
 
-    def __init__(self, path, stream, offset, mtime_ms):
+    def __init__(self, path, stream, offset, mtime_ms, inside=False):
         self.path, self.stream, self.offset, self.mtime_ms = path, stream, offset, mtime_ms
         self.folder, self.name = os.path.split(path)
-        self.malformed, self.more = 0, False
+        self.malformed, self.more, self.inside = 0, False, inside
 
     def lines(self, skip, needle):
         """Yield each complete line that `skip` does not match at its start and that has `needle` in it."""
-        buffer, filled, base, ended = bytearray(CHUNK), 0, self.offset, False
-        began = base
+        began = base = self.pass_over(self.offset) if self.inside else self.offset
+        if self.inside:
+            return
+        buffer, filled, ended = bytearray(CHUNK), 0, False
         self.stream.seek(base)
         while not ended:
             with memoryview(buffer) as view:
@@ -175,25 +178,25 @@ class Source:
             base += start
             if filled == len(buffer):
                 if filled >= LONGEST_LINE:
-                    base, filled = self.pass_over(base + filled, not skip(buffer, 0, filled)), 0
-                    if base is None:
+                    self.malformed += not skip(buffer, 0, filled)
+                    base, filled = self.pass_over(base + filled), 0
+                    if self.inside:
                         return
                 buffer.extend(bytes(len(buffer)))
 
-    def pass_over(self, position, missed):
-        """Leave out the rest of a line that is too long; where the next one starts, None if it's unfinished."""
+    def pass_over(self, position):
+        """Leave out the rest of a line that is too long, a slice of it at a time; where the next line starts."""
         self.stream.seek(position)
+        self.offset, self.inside = position, True
         while True:
             piece = self.stream.read(CHUNK)
-            if not piece:
-                return None
             end = piece.find(b'\n')
-            if end >= 0:
-                self.malformed += missed
-                self.offset = position + end + 1
+            self.offset += end + 1 or len(piece)
+            self.inside = end < 0
+            self.more = bool(piece) and self.inside and self.offset - position >= SLICE
+            if not piece or self.more or not self.inside:
                 self.stream.seek(self.offset)
                 return self.offset
-            position += len(piece)
 
     def read_at(self, start, size):
         """Bytes from elsewhere in the file; the reader's own place is kept."""
@@ -970,8 +973,8 @@ def codex_record(record, ts, state, batch):
         response = text_of(record['response_id'])
         if response is None:
             raise ValueError('a call without an id')
-        codex_call(response, record['usage'], ts, state, batch)
-        state['records'] = True
+        if codex_call(response, record['usage'], ts, state, batch):
+            state['records'] = True
 
 
 def codex_count(event, ts, state, batch):
@@ -1006,6 +1009,7 @@ def codex_call(key, usage, ts, state, batch):
     if any(tokens):
         batch.call(key, state['session'], agent, int(agent != ''), 'call', ts, state.get('cwd'),
                    model or 'gpt-5', state.get('tier', ''), tokens, assumed=not model)
+    return any(tokens)
 
 
 def part_of(value, name):
@@ -1028,7 +1032,7 @@ TAIL = 4096                      # bytes before the offset whose checksum tells 
 
 def read_file(agent, prices, path, seen):
     """Read a log on from where it was left; yields a tuple for Ledger.apply for each slice of it, nothing if it
-    has vanished, (path, reason) if it can't be read.
+    has vanished, (agent's name, path, reason) if it can't be read.
 
     `seen` is (ino, offset, tail, malformed, state) of the last read, or None."""
     try:
@@ -1036,7 +1040,7 @@ def read_file(agent, prices, path, seen):
     except FileNotFoundError:
         return
     except OSError as error:
-        yield path, error.strerror
+        yield agent.name, path, error.strerror
         return
     with stream:
         status = os.fstat(stream.fileno())
@@ -1046,12 +1050,14 @@ def read_file(agent, prices, path, seen):
             offset, malformed, state = 0, 0, '{}'          # another file stands under this name
         state, more = json.loads(state), True
         while more:
-            source = Source(path, stream, offset, status.st_mtime_ns // 1000000)
+            source = Source(path, stream, offset, status.st_mtime_ns // 1000000, state.pop('inside', False))
             batch = Batch(prices, source.mtime_ms)
             agent.read(source, state, batch)
             offset, more = source.offset, source.more
+            if source.inside:
+                state['inside'] = True
             malformed += source.malformed + batch.malformed
-            yield (agent.name, path, start, status.st_ino, -1 if more else status.st_size, status.st_mtime_ns,
+            yield (agent.name, path, start, status.st_ino, -1 if more else status.st_size, getattr(status, CHANGED_NS),
                    offset, tail_of(stream, offset), malformed, json.dumps(state), list(batch.sessions.items()),
                    list(batch.agents.items()), list(batch.priced()), batch.marks)
             start = offset
@@ -1182,10 +1188,10 @@ VERSION = 1
 SCHEMA = '''
 create table meta (key text primary key, value) without rowid;
 create table folders (path text primary key, cli text,
-    mtime_ns int,                    -- as it was listed last; -1: list it again
+    changed_ns int,                  -- as it was listed last; -1: list it again
     compressed int                   -- logs in it that can't be read here
     ) without rowid;
-create table files (path text primary key, ino int, size int, mtime_ns int, malformed int) without rowid;
+create table files (path text primary key, ino int, size int, changed_ns int, malformed int) without rowid;
 create table readings (path text primary key, cli text, ino int,
     offset int,                      -- behind the last line that was read
     tail int,                        -- a checksum of the bytes before it
@@ -1226,6 +1232,7 @@ ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     searches = searches + excluded.searches, dearest_usd = max(dearest_usd, excluded.dearest_usd)'''
 Reading = namedtuple('Reading', 'files malformed unreadable compressed')
 PARALLEL_BYTES = 32 << 20        # more than this to read is worth a process for each core
+MOST_FOLDERS = 100000            # listed at once: it takes some seconds
 FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
 
 
@@ -1324,23 +1331,29 @@ class Ledger:
         every time, since one of any age can grow."""
         self.pending, self.listed, self.gone, self.unreadable = [], [], [], []
         self.malformed, self.compressed = self.one('select coalesce(sum(malformed), 0) from files')[0], 0
-        rows = self.db.execute('select path, ino, size, mtime_ns from files').fetchall()
+        rows = self.db.execute('select path, ino, size, changed_ns from files').fetchall()
         folders = {row[0]: row[1:] for row in self.db.execute('select * from folders').fetchall()}
         agents, stat = {agent.name: agent for agent in AGENTS}, os.stat
-        changed = [(root, agent.name) for agent in AGENTS for root in agent.roots(environ, self.home)
-                   if root not in folders and not is_missing(root)]
-        for path, (cli, mtime_ns, compressed) in folders.items():
+        roots = [(root, agent.name) for agent in AGENTS for root in agent.roots(environ, self.home)]
+        self.roots = {root for root, _ in roots}
+        changed = [(root, cli) for root, cli in roots if root not in folders and not is_missing(root)]
+        for path, (cli, changed_ns, compressed) in folders.items():
             self.compressed += compressed
             try:
-                if stat(path).st_mtime_ns != mtime_ns:
+                if getattr(stat(path), CHANGED_NS) != changed_ns:
                     changed.append((path, cli))
             except OSError:
                 changed.append((path, cli))
         known = {row[0] for row in rows} if changed else ()
+        listed = 0
         while changed:
+            listed += 1
+            if listed > MOST_FOLDERS:
+                raise UserError('more than %d folders of logs: a link leads elsewhere; take it away' % MOST_FOLDERS,
+                                changed[-1][0])
             self.list_folder(*changed.pop(), folders, known, changed, agents)
         new, self.pending = self.pending, []               # read last: what is known comes before its copies
-        for path, ino, size, mtime_ns in rows:
+        for path, ino, size, changed_ns in rows:
             try:
                 status = stat(path)
             except FileNotFoundError:
@@ -1349,7 +1362,7 @@ class Ledger:
             except OSError as error:
                 self.unreadable.append((path, error.strerror))
                 continue
-            if status.st_size != size or status.st_mtime_ns != mtime_ns or status.st_ino != ino:
+            if status.st_size != size or getattr(status, CHANGED_NS) != changed_ns or status.st_ino != ino:
                 cli = self.one('select cli from readings where path = ?', path)[0]
                 self.pending.append((agents[cli], path, max(0, status.st_size - size)))
         self.files = len(rows)
@@ -1358,7 +1371,7 @@ class Ledger:
 
     def list_folder(self, folder, cli, folders, known, changed, agents):
         try:
-            mtime_ns = os.stat(folder).st_mtime_ns
+            changed_ns = getattr(os.stat(folder), CHANGED_NS)
             with os.scandir(folder) as entries:
                 entries = list(entries)
         except (FileNotFoundError, NotADirectoryError):
@@ -1374,9 +1387,9 @@ class Ledger:
                 compressed += self.list_entry(entry, cli, folders, known, changed, agents)
             except OSError:
                 pass                                       # it has gone meanwhile
-        if mtime_ns > time.time_ns() - RACY_NS:
-            mtime_ns = -1
-        now = cli, mtime_ns, compressed
+        if changed_ns > time.time_ns() - RACY_NS:
+            changed_ns = -1
+        now = cli, changed_ns, compressed
         self.compressed += compressed - folders.get(folder, now)[2] * (folder in folders)
         if folders.get(folder) != now:
             self.listed.append((folder, *now))
@@ -1386,9 +1399,11 @@ class Ledger:
         if not text_of(entry.path, 1 << 16):
             return 0                                       # no agent names a log so, and no ledger can
         if entry.is_dir():
-            around = os.path.dirname(entry.path) + os.sep
-            if entry.path not in folders and entry.name not in FOLDERS_WITHOUT_LOGS and not (
-                    entry.is_symlink() and around.startswith(os.path.realpath(entry.path) + os.sep)):
+            # Links are followed in a root alone, and not to what lies above it: no walk without an end.
+            around = os.path.dirname(entry.path)
+            followed = not entry.is_symlink() or around in self.roots and not (
+                os.path.realpath(around) + os.sep).startswith(os.path.realpath(entry.path).rstrip(os.sep) + os.sep)
+            if entry.path not in folders and entry.name not in FOLDERS_WITHOUT_LOGS and followed:
                 changed.append((entry.path, cli))
         elif agents[cli].wanted(entry.name):
             if entry.path not in known and entry.is_file():
@@ -1495,8 +1510,8 @@ class Ledger:
                 pausable = result is None
                 if pausable:
                     files += 1
-                elif len(result) == 2:
-                    self.unreadable.append(result)
+                elif len(result) == 3:
+                    self.note_unreadable(*result)
                 else:
                     done += max(0, result[6] - result[2])
                     self.apply_or_report(result)
@@ -1518,6 +1533,12 @@ class Ledger:
                        [row for row in self.listed if row[2] is not None])
         self.settle()
 
+    def note_unreadable(self, cli, path, reason):
+        """It is tried, and told of, at each survey until it can be read: its size is none that a file has."""
+        self.unreadable.append((path, reason))
+        self.db.execute('insert or ignore into files values (?, -1, -1, -1, 0)', (path,))
+        self.db.execute("insert or ignore into readings values (?, ?, -1, 0, 0, '{}')", (path, cli))
+
     def apply_or_report(self, result):
         """Apply what was read of a file; what can't be stored of it must not keep all others out."""
         import sqlite3
@@ -1529,14 +1550,14 @@ class Ledger:
             self.db.execute('rollback to file')
             self.known.clear()
             self.sums.clear()
-            self.unreadable.append((result[1], '%s: %s' % (type(error).__name__, error)))
+            self.note_unreadable(result[0], result[1], '%s: %s' % (type(error).__name__, error))
         self.db.execute('release file')
         for key, added in self.sums.items():
             held = sums.get(key)
             sums[key] = added if held is None else [a + b for a, b in zip(held[:9], added)] + [max(held[9], added[9])]
         self.sums = sums
 
-    def apply(self, cli, path, start, ino, size, mtime_ns, offset, tail, malformed, state,
+    def apply(self, cli, path, start, ino, size, changed_ns, offset, tail, malformed, state,
               sessions, agents, calls, marks):
         """Put what was read of one file into the ledger."""
         db = self.db
@@ -1545,7 +1566,7 @@ class Ledger:
             return                                         # another process was here first
         self.malformed += malformed - (held[1] if held else 0)
         self.files += not held
-        db.execute('insert or replace into files values (?, ?, ?, ?, ?)', (path, ino, size, mtime_ns, malformed))
+        db.execute('insert or replace into files values (?, ?, ?, ?, ?)', (path, ino, size, changed_ns, malformed))
         db.execute('insert or replace into readings values (?, ?, ?, ?, ?, ?)', (path, cli, ino, offset, tail, state))
         for name, began in sessions:
             db.execute('update sessions set began = ? where id = ? and began is null', (began, self.session(cli, name)))
@@ -1699,8 +1720,9 @@ class Ledger:
 
     def marks_of(self, session):
         marks = [(ts, place, {canonical: tokens for canonical, tokens in totals_by_model(json.loads(totals))})
-                 for ts, place, totals in self.db.execute('select ts, place, totals from marks where session = ?',
-                                                          (session,))]
+                 for ts, place, totals in self.db.execute(
+                     'select ts, place, totals from marks where session = ? order by ts desc limit ?',
+                     (session, MOST_MARKS))]
         return sorted(marks, key=lambda mark: (mark[0], sum(map(sum, mark[2].values()))))
 
     def settle_session(self, session, marks, fork):
@@ -1780,6 +1802,7 @@ def is_missing(path):
     return False
 
 
+MOST_MARKS = 200                 # of a session's totals, the last so many: earlier ones are contained in them
 NONE = (0,) * 6
 
 
@@ -3273,17 +3296,18 @@ def provider_of(model):
 
 
 def sum_meters(db, span, arms, calendar, places, prices):
-    """{(date, arm, model, meter, unit price): [quantity, of it untranscribed, of it assumed]}
+    """{(date, arm, model, provider, service, meter, unit price): [quantity, of it untranscribed, of it assumed]}
 
     Calls are summed up at the price of their model, variant and day. Where that is not what the ledger holds,
     some had another (a long context): these groups are gone through call by call."""
+    from operator import mul
     meters, units, odd = {}, {}, set()
     for row in read_sums(db, span, calendar.day_sql, places, METERED_BY, METER_SUMS):
         _, _, utc_day, model, variant, rest, assumed, *tokens, high, low = row
         kind = model, variant, utc_day
         if kind not in units:
             units[kind] = prices.units(model, utc_day * DAY_MS, (0,) * 6, variant, False)[0]
-        if sum(map(int.__mul__, tokens, units[kind])) == (high << 20) + low:
+        if sum(map(mul, tokens, units[kind])) == (high << 20) + low:
             add_meters(meters, row, arms, tokens, units[kind])
         else:
             odd.add(row[:7])
@@ -3309,33 +3333,31 @@ def calls_of(db, span, calendar, places, models):
 
 def add_meters(meters, row, arms, quantities, unit_prices):
     place, day, _, model, _, untranscribed, assumed = row[:7]
-    date, arm = utc_date(day), arms[place].name
-    for meter, (quantity, price) in enumerate(zip(quantities, unit_prices)):
+    start = (utc_date(day), arms[place].name, canonical(model)) + provider_of(model)
+    for meter, quantity in enumerate(quantities):
         if quantity:
-            key = date, arm, model, meter, price
+            key = start + (meter, unit_prices[meter])
             held = meters.get(key)
             if held is None:
                 held = meters[key] = [0, 0, 0]
             held[0] += quantity
-            held[1] += quantity * untranscribed
-            held[2] += quantity * assumed
+            if untranscribed:
+                held[1] += quantity
+            if assumed:
+                held[2] += quantity
 
 
 def format_focus(meters, arms, calendar, prices_as_of):
     """BilledCost is 0: the specification wants there what an issuer has invoiced, never an estimate,
     so that this file and the provider's own can be added up."""
     rates = {arm.name: rate_of(arm) for arm in arms.values()}
-    merged = {}
-    for (date, arm, model, meter, price), held in meters.items():      # two ids of one model are one row
-        key = (date, arm, canonical(model)) + provider_of(model) + (meter, price)
-        merged[key] = list(map(int.__add__, merged[key], held)) if key in merged else held
     periods, lines = {}, [','.join(FOCUS_COLUMNS) + '\n']
-    for key in sorted(merged):
+    for key in sorted(meters):
         if key[0] not in periods:
             midnight = calendar.midnight(key[0])
             periods[key[0]] = [utc_text(ms) for name in ('day', 'month') for ms in calendar.window(name, midnight)]
         template = focus_template(*key[1:], rates[key[1]], prices_as_of)
-        lines.append(template % focus_amounts(key[5], key[6], rates[key[1]], *merged[key], *periods[key[0]]))
+        lines.append(template % focus_amounts(key[5], key[6], rates[key[1]], *meters[key], *periods[key[0]]))
     return ''.join(lines)
 
 

@@ -651,6 +651,7 @@ class CronTest(Machine):
         calm = {'CLAUDE_CONFIG_DIR': self.home + '/none', 'budgets': False, 'ARMLEDGER_HOME': self.home + '/empty'}
         self.report(**calm)
         date_ledger(self.home + '/empty', '2026-11-02T08:00:00Z')
+        self.assertIn(told + ': spend whose logs', ' '.join(self.report(**calm).split()))
 
     def test_a_notify_command_that_failed(self):
         folder = os.path.join(self.home, 'notified')
@@ -714,7 +715,7 @@ class CronTest(Machine):
         found, rows = self.rows(**environ)
         self.assertEqual([(row['usd'], row['cap_usd'], row['pct'], row['counted_usd']) for row in rows
                           if row['arm'] == 'hot'], [(200, 10, 135, 15)])
-        self.assertIn('spend.json (spend_json in budgets.yaml)', found['warnings'][0])
+        self.assertIn('spend.json has (spend_json in budgets.yaml), as the gate does', found['warnings'][0])
         text = self.report(**environ)
         self.assertRegex(text, r'hot +200\.00 +13\.50 +10\.00 █+ +135% .* already')
         self.assertIn('spend_json in budgets.yaml', ' '.join(text.split()))

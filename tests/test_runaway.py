@@ -105,7 +105,7 @@ class Runaway:
 
     def spawner(self, session):
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            while time.monotonic() < self.until:
+            while time.monotonic() < self.until and not self.wrong:
                 ids, refused = self.call(session, 0.1, AT_ONCE), self.refused
                 rounds = [threads.submit(self.spawn, session, one) for one in ids]
                 if any([one.result() for one in rounds]):
@@ -127,7 +127,7 @@ class Runaway:
         return over
 
     def looper(self, session):
-        while time.monotonic() < self.until:
+        while time.monotonic() < self.until and not self.wrong:
             bash, = self.call(session, 0.3, 1)
             if self.allowed('Bash', session, bash)[1]:
                 return
