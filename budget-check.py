@@ -1143,17 +1143,15 @@ NOWHERE = 0                      # the place of a call whose record names no fol
 def resolve_place(cwd, home):
     """Where a folder really is, and the repo that it belongs to: of a worktree, its main repo.
 
-    A repo inside a repo belongs to the outer one (else `git init` in a subfolder would be a way
-    out of a cap); a repo that is the home folder, or lies above it, is not looked at."""
+    A repo that is the home folder, or lies above it, is not looked at. What lies in a repo that
+    the ledger knows stays in it: see Ledger.known_root."""
     if not cwd.startswith('/') and os.sep == '/':
         return Place(cwd, cwd, cwd, False)                 # recorded on another kind of system
     try:
         path, above, root = os.path.realpath(cwd), os.path.realpath(home), None
         folder = path
-        while folder != os.path.dirname(folder):
-            if folder != above and not above.startswith(folder + os.sep):
-                root = repo_at(folder) or root
-            folder = os.path.dirname(folder)
+        while root is None and folder != above and not (above + os.sep).startswith(folder.rstrip(os.sep) + os.sep):
+            root, folder = repo_at(folder), os.path.dirname(folder)
         path.encode()
     except ValueError:                                     # this locale can't say it to the system, or to the ledger
         return Place(cwd, cwd, cwd, False)
@@ -1172,9 +1170,13 @@ def repo_at(folder):
         return None
     if not text_of(text, 4096):
         return folder
-    main, marker, name = os.path.join(folder, text[7:].strip()).replace('\\', '/').rpartition('/.git/worktrees/')
+    named = os.path.normpath(os.path.join(folder, text[7:].strip())).replace('\\', '/')
+    around, marker, name = named.partition('/.git/modules/')
+    if marker and folder.startswith(around + os.sep):
+        return repo_at(around) or around                   # a submodule
+    main, marker, name = named.rpartition('/.git/worktrees/')
     if not marker:
-        return folder                                      # a submodule, or its git folder lies elsewhere
+        return folder                                      # its git folder lies elsewhere
     try:
         with open_plain('%s/.git/worktrees/%s/gitdir' % (main, name)) as stream:
             back = os.path.dirname(os.fsdecode(stream.read(4096)).strip())

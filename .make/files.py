@@ -56,7 +56,8 @@ def _replace(target, content, mode):
 def run_main(main):
     """Exit with main()'s code; a UserError becomes one line on stderr and exit 1."""
     if sys.version_info < (3, 9):
-        sys.exit('armledger needs Python 3.9 or later; this is %d.%d' % sys.version_info[:2])
+        sys.exit('armledger needs Python 3.9 or later, and this is %d.%d; name one: make install PYTHON=/path/to/python3'
+                 % sys.version_info[:2])
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors='backslashreplace')  # a path that the terminal can't show is no reason to stop
     try:

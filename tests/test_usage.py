@@ -51,6 +51,9 @@ class UsageCase(unittest.TestCase):
             self.assertIn(part, result.err)
 
 
+NO_LOGS = 'budget-check: no session logs were found: is CLAUDE_CONFIG_DIR or CODEX_HOME what the agents have?\n'
+
+
 class FirstStepsTest(UsageCase):
 
     def test_no_budgets(self):
@@ -67,14 +70,14 @@ class FirstStepsTest(UsageCase):
         with Home(ACME) as home:
             shutil.rmtree(home.at('.claude/projects'))
             result = home.main('--now', NOW)
-            self.assertEqual((result.code, result.err), (0, ''))
+            self.assertEqual((result.code, result.err), (0, NO_LOGS))
             self.assertRegex(result.out, r'acme +ok +0\.00 +1\.00')
             self.assertEqual(home.verdict('--now', NOW)['arms'][0]['spent_usd'], '0.000000')
 
     def test_no_logs_and_only_a_default(self):
         with Home('default:\n  monthly_usd_cap: 1.00\n') as home:
             result = home.main('--now', NOW)
-            self.assertEqual((result.code, result.err), (0, ''))
+            self.assertEqual((result.code, result.err), (0, NO_LOGS))
             self.assertNotEqual(result.out, '')
             self.assertEqual(home.verdict('--now', NOW)['arms'], [])
             self.assertEqual(home.verdict('--now', NOW)['status'], 'OK')
@@ -193,7 +196,7 @@ class MistakesTest(UsageCase):
         with Home(ACME) as home:
             result = home.run('budget-check.py', '--now', NOW, '--budgets', home.budgets, '--ledger', home.at('l'),
                               HOME=home.path, PATH=None, LANG=None, TZ=None)
-            self.assertEqual((result.code, result.err), (0, ''))
+            self.assertEqual((result.code, result.err), (0, NO_LOGS))
 
     def test_unreadable_lines_and_unknown_models_are_told(self):
         with Home(ACME) as home:
@@ -214,7 +217,7 @@ class MistakesTest(UsageCase):
                 os.close(writing)
                 err = process.stderr.read()
                 self.assertNotEqual(process.wait(60), 2)
-            self.assertEqual(err, b'')
+            self.assertEqual(err.decode(), NO_LOGS)
 
     def test_another_encoding(self):
         with Home(ACME.replace('acme', 'zürich')) as home:
