@@ -3172,6 +3172,7 @@ SALVAGED_CALLS = '''select calls.key, sessions.id, agent, kind, places.id, ts, m
 DEFAULT_SPAWN_USD = PICO         # a sub-agent's reservation before this arm has any history: $1
 DEFAULT_CALL_USD = PICO // 4     # and any other expensive tool's
 LARGEST_EXPORT = 16 << 20        # bytes of a spend_json
+MOST_AGENTS = 10000              # files of a session's sub-agents that are looked at
 RESERVED_MS = 30 * 60 * 1000     # a reservation that nothing took back ends by itself
 LATELY_MS = 7 * 86400 * 1000     # how far back the dearest call is looked for
 SPAWNERS = ('Agent', 'Task', 'Workflow', 'SendMessage', '*spawn_agent')
@@ -3257,11 +3258,13 @@ def running(ledger, arm, places, now_ms):
 
     One is done when its sub-agent's own file says so; without such a file, when the agent that asked for it has
     called again since, unless it goes on in the background; and when its session has ended."""
-    rows = []
+    rows, files = [], {}
     for key, session, agent, tool, ts, usd, background, transcript in ledger.db.execute(
             'select key, session, agent, tool, ts, usd, background, transcript from reservations '
             'where arm = ? and ts > ?', (arm.name, now_ms - RESERVED_MS)).fetchall():
-        finished = finished_agents(transcript).get(key)
+        if transcript not in files:
+            files[transcript] = finished_agents(transcript)
+        finished = files[transcript].get(key)
         done = finished if finished is not None else not background and not matches(tool, LASTING) and ledger.one(
             "select 1 from calls join sessions on sessions.id = session where name = ? and agent = ? and ts > ? "
             "and kind = 'call' and " + within(places), session, agent, ts)
@@ -3282,11 +3285,11 @@ def finished_agents(transcript):
         names = os.listdir(folder)
     except (OSError, ValueError):
         names = ()
-    for name in names:
+    for name in names[:MOST_AGENTS]:
         if name.endswith('.meta.json'):
             try:
                 with open_plain(os.path.join(folder, name)) as stream:
-                    meta = parse_line(stream.read(CHUNK)) or {}
+                    meta = parse_line(stream.read(1 << 14)) or {}
             except OSError:
                 continue
             if text_of(meta.get('toolUseId')):
@@ -3325,9 +3328,16 @@ class Request(Record):
 
 
 class Answer(Record):
-    """`refused`: it may not go on; `reason`: for the model; `told`: for the user; `end`: the turn ends too."""
+    """`refused`: it may not go on; `reason`: for the model; `told`: for the user; `end`: the turn ends too;
+    `own`: what is told is about this arm alone (an error may name another's folder)."""
 
-    __slots__ = ('refused', 'reason', 'told', 'end')
+    __slots__ = ('refused', 'reason', 'told', 'end', 'own')
+
+    def __init__(self, refused, reason, told, end, own=True):
+        Record.__init__(self, refused, reason, told, end, own)
+
+
+SEE_DOCTOR = 'The user can run budget-check.py --doctor, which says why.'
 
 
 SILENCE = Answer(False, '', '', False)
@@ -3379,7 +3389,7 @@ def answer_codex(request, answer):
     if answer.refused:
         return 0, json.dumps({'hookSpecificOutput': {
             'hookEventName': 'PreToolUse', 'permissionDecision': 'deny',
-            'permissionDecisionReason': answer.reason + ' ' + answer.told}}), ''
+            'permissionDecisionReason': answer.reason + ' ' + (answer.told if answer.own else SEE_DOCTOR)}}), ''
     return 0, json.dumps({'systemMessage': answer.told}) if answer.told else '', ''
 
 
@@ -3477,8 +3487,8 @@ def answer_error(error, request, budgets, ledger_path):
         return Answer(True, 'armledger cannot tell what this arm has spent, so %s is refused. Do not retry; go on with '
                       'other tools, or hand over to the user.' % printable(tool, 60),
                       'armledger refused %s, because it cannot tell what this arm has spent. %s'
-                      % (printable(tool, 60), what), False)
-    return Answer(False, '', 'armledger cannot tell what this arm has spent, and lets this pass. ' + what, False)
+                      % (printable(tool, 60), what), False, False)
+    return Answer(False, '', 'armledger cannot tell what this arm has spent, and lets this pass. ' + what, False, False)
 
 
 def error_text(error, ledger_path):

@@ -1931,6 +1931,12 @@ class Calendar:
         sign, minutes = '-' if offset < 0 else '+', abs(offset) // 60
         return '%s%s%02d:%02d' % (utc_text(ms + offset * 1000)[:-1], sign, minutes // 60, minutes % 60)
 
+    def zone_name(self, ms):
+        """Europe/Berlin; of local time its name and offset at that moment."""
+        if self.timezone != 'local':
+            return self.timezone
+        return '%s (UTC%s)' % (time.localtime(ms // 1000).tm_zone, self.iso(ms)[19:])
+
     def parse(self, text, option):
         """A date, or a time (without a zone: of this calendar's), as (ms, is_date)."""
         try:
@@ -2017,7 +2023,10 @@ def choose_span(options, calendar, now, through, first):
     if options.yesterday:
         return window_span(calendar, 'day', calendar.midnight(calendar.date(now)) - 1, through)
     if asked == ['--month']:
-        return window_span(calendar, 'month', parse_month(options.month, calendar), through)
+        start = parse_month(options.month, calendar)
+        if start > now:
+            raise UserError('--month: %s has not begun' % options.month)
+        return window_span(calendar, 'month', start, through)
     if not asked:
         return window_span(calendar, 'month', now, through)
     since = calendar.parse(options.since, '--since')[0] if options.since else min(first, now)
@@ -2394,7 +2403,7 @@ def reconcile(bills, rows):
     rated = {}
     for row in rows:
         rated[row.arm.name] = rated.get(row.arm.name, 0) + at_rate(row.figures.usd, row.arm)
-    return [Bill(name, sum(rated.values()) if name == 'total' and name not in rated else rated.get(name, 0), billed)
+    return [Bill(name, sum(rated.values()) if name.lower() == 'total' and name not in rated else rated.get(name, 0), billed)
             for name, billed in bills.items()]
 
 
@@ -2439,6 +2448,8 @@ def parse_bills(text, name):
             raise UserError('%s: %s' % (printable(key), 'stands here twice' if key in bills else
                                         'its amount is expected as plain dollars, such as 123.45'), name, line)
         bills[key] = usd
+    if not bills:
+        raise UserError('no amounts are in it; write {"acme": 123.45}, or lines of arm,usd', name)
     return bills
 
 
@@ -2508,9 +2519,12 @@ def notes(report):
     if report.before_span:
         told.append('Before: %s.' % before_text(report))
     if report.malformed:
-        told.append('%d log line%s could not be read and %s not counted.' % (
-            report.malformed, *(('', 'is') if report.malformed == 1 else ('s', 'are'))))
+        told.append(malformed_note(report.malformed))
     return told + report.remarks + ['Warning: ' + warning for warning in report.warnings]
+
+
+def malformed_note(lines):
+    return '%d log line%s could not be read and %s not counted.' % (lines, *(('', 'is') if lines == 1 else ('s', 'are')))
 
 
 def list_of(models):
@@ -2625,12 +2639,12 @@ def comparison_columns(report):
     rows, total, columns = report.rows, report.total, []
     if report.before_span:
         befores = [row.before for row in rows]
-        columns.append(number_column('Before', [money(usd) for usd in befores + [sum(befores)]]))
+        columns.append(number_column('Before', [money(usd) for usd in befores + [sum(befores)]], 8))
         columns.append(number_column('Change', [change(row.figures.usd, row.before) for row in rows]
                                      + [change(total.usd, sum(befores))]))
     if report.baseline:
         costs = [row.baseline for row in rows]
-        columns.append(number_column('Baseline', [money(usd) for usd in costs + [sum(costs)]]))
+        columns.append(number_column('Baseline', [money(usd) for usd in costs + [sum(costs)]], 7))
         columns.append(number_column('Saved', [money(row.baseline - row.figures.usd) for row in rows]
                                      + [money(sum(costs) - total.usd)]))
     return columns
@@ -3015,7 +3029,7 @@ def html_page(title, body):
 
 def format_html(report):
     title = 'Spend, %s%s' % (title_of(report), ': ' + shown(report, report.arm) if report.arm else '')
-    zone = html_escaped(report.calendar.timezone)
+    zone = html_escaped(report.calendar.zone_name(report.span.since))
     body = ['<h1>%s</h1>' % html_escaped(title),
             '<p class="soft">Estimate at list price, in US dollars; time zone %s.</p>' % zone, html_cards(report)]
     if report.daily:
@@ -3191,7 +3205,7 @@ def nice_top(most):
 # ---- a client's statement ------------------------------------------------------------------
 
 # lines: [(date, model, Figures)]
-Statement = namedtuple('Statement', 'arm month lines total rate_pct markup_pct prices_as_of unpriced calendar')
+Statement = namedtuple('Statement', 'arm span now lines total rate_pct markup_pct prices_as_of unpriced calendar')
 
 
 def statement_amounts(statement, places):
@@ -3204,7 +3218,7 @@ def statement_amounts(statement, places):
 
 
 def statement_title(statement):
-    return 'Statement %s, %s' % (printable(statement.arm), statement.month)
+    return 'Statement %s, %s' % (printable(statement.arm), title_of(statement))
 
 
 def statement_columns(statement):
@@ -3224,7 +3238,10 @@ def statement_notes(statement):
             % statement.prices_as_of,
             'Contracted is %s %% of list; invoice is contracted plus %s %%.'
             % (percent_text(statement.rate_pct), percent_text(statement.markup_pct)),
-            'Days are whole in the time zone %s.' % statement.calendar.timezone]
+            'Days are whole in the time zone %s.' % statement.calendar.zone_name(statement.span.since)]
+    if statement.total.untranscribed:
+        told.append('%s of list is untranscribed: titles, compactions and other helper calls, known from the totals of '
+                    'their sessions.' % dollars(statement.total.untranscribed))
     if statement.total.assumed:
         told.append('~ %s of list is at assumed prices, for want of a list price of %s.' % (
             dollars(statement.total.assumed), list_of(statement.unpriced)))
@@ -3578,7 +3595,7 @@ class Context:
         if options.arm:
             self.arm, self.chosen = choose_arm(options.arm, self.arms, self.entries, self.places.values(), self.arm_at,
                                                self.home)
-        self.elsewhere = self.spent_elsewhere()
+        self.elsewhere, self.cautions = self.spent_elsewhere(), []
 
     def refresh(self, environ):
         progress = Progress(sys.stderr) if sys.stderr.isatty() else None
@@ -3611,7 +3628,8 @@ class Context:
         return self.checker.match_arm(self.budgets, place) if self.budgets else None
 
     def arm_at(self, folder):
-        return arms_of_places([(0,) + tuple(resolve_place(folder, self.home))], self.match)[0]
+        place = self.ledger.known_root(resolve_place(folder, self.home))     # a worktree that is gone keeps its arm
+        return arms_of_places([(0,) + tuple(place)], self.match)[0]
 
     def span(self):
         first = self.ledger.one('select min(bucket) from spend')[0]
@@ -3680,10 +3698,8 @@ class Context:
             first[name] = min(first.get(name, FOREVER_MS), bucket * BUCKET_MS)
         return first
 
-    def unpriced(self, span, total):
+    def unpriced(self, span):
         """Models with a price that had to be assumed, of the calls that this report is about."""
-        if not total.assumed:
-            return []
         rows = self.db.execute('select distinct model from calls where assumed and ts >= ? and ts < ?'
                                + within(self.chosen), (span.since, span.until))
         return sorted({canonical(model) for model, in rows})
@@ -3702,9 +3718,24 @@ class Context:
                 '; its oldest call%s is of %s' % (' here' if self.arm else '', self.calendar.date(oldest * BUCKET_MS))))
         return told
 
+    def caution(self, span, warnings, assumed):
+        """Note, for stderr, what formats that have no room for it leave out, and whoever sends them on has to know."""
+        if assumed:
+            self.cautions.append('%s of it is at assumed prices, for want of a price of %s in prices.json' % (
+                dollars(assumed), list_of(self.unpriced(span))))
+        if self.reading.malformed:
+            self.cautions.append(malformed_note(self.reading.malformed))
+        self.cautions += self.remarks(span) + warnings
+
     def malformed_since(self, since):
-        """Lines that could not be read in logs that were written to since then."""
-        return self.ledger.one('select coalesce(sum(malformed), 0) from files where mtime_ns >= ?', since * 10 ** 6)[0]
+        """Lines that could not be read, in logs that were written to since then."""
+        lines = 0
+        for path, malformed in self.db.execute('select path, malformed from files where malformed > 0').fetchall():
+            try:
+                lines += malformed * (os.stat(path).st_mtime * 1000 >= since)
+            except OSError:
+                lines += malformed
+        return lines
 
     def warnings(self):
         """What may be wrong with the figures. For one arm, no path: it can hold another arm's name."""
@@ -3721,12 +3752,12 @@ class Context:
             told.append('%d %slog files cannot be read: what they cost is not counted'
                         % (len(reading.unreadable) - len(named), 'more ' if named else ''))
         if reading.compressed:
-            told.append('%d compressed logs (.jsonl.zst) cannot be read and are not counted; unpack them with `zstd -d`'
-                        % reading.compressed)
+            told.append('%d compressed log%s (.jsonl.zst) cannot be read: what %s cost is not counted; unpack with `zstd -d`'
+                        % (reading.compressed, *(('', 'it') if reading.compressed == 1 else ('s', 'they'))))
         if not reading.files and not self.arm and not self.db.execute('select 1 from spend limit 1').fetchall():
             told.append('no session logs were found, and the ledger is empty; looked in ' + ', '.join(
                 printable(root) for agent in AGENTS for root in agent.roots(os.environ, self.home)))
-        if self.checker and self.options.format in ('table', 'json', 'markdown', 'html') and not self.options.statement:
+        if self.checker and self.options.format not in ('focus', 'prometheus') and not self.options.statement:
             told += self.checker.notify_failures(self.ledger, None if self.arm is None else [self.arm])
         return told
 
@@ -3779,6 +3810,9 @@ def run(options):
     context = Context(options)
     text, alarming = make(context)
     context.ledger.close()
+    if alarming or not options.quiet:
+        for note in context.cautions:
+            complain('note: ' + note)
     if context.problem:
         complain(context.problem)
     if options.output:
@@ -3804,12 +3838,16 @@ def make(context):
         return make_prometheus(context, verdicts), alarming
     if options.format == 'focus':
         meters = sum_meters(context.db, span, context.arms, context.calendar, context.chosen, context.prices)
-        text = format_focus(meters, context.arms, context.calendar, context.prices.as_of)
-        return text, alarming or any(held[2] for held in meters.values())
+        assumed = sum(key[-1] * held[2] for key, held in meters.items() if held[2])
+        context.caution(span, warnings, assumed)
+        return format_focus(meters, context.arms, context.calendar, context.prices.as_of), alarming or bool(assumed)
     if options.statement:
         statement = make_statement(context, span)
+        context.caution(span, warnings, statement.total.assumed)
         return STATEMENTS[options.format](statement), alarming or bool(statement.total.assumed)
     report = make_report(context, span, verdicts, warnings)
+    if options.format == 'csv':
+        context.caution(span, report.warnings, report.total.assumed)
     text = format_table(report, *terminal()) if options.format == 'table' else REPORTS[options.format](report)
     return text, alarming or bool(report.total.assumed or report.warnings)
 
@@ -3836,13 +3874,15 @@ def make_report(context, span, verdicts, warnings):
     daily, models = chart_sums(context, span) if options.format == 'html' else ({}, [])
     billed = read_bills(options.billed, context.arm) if options.billed else {}
     for name in billed:
-        if name not in arms and name != 'total':
+        if name not in arms and name.lower() != 'total':
             warnings = warnings + ['--billed: there is no arm %s%s' % (printable(name), did_you_mean(name, arms))]
+    if options.billed and not billed:
+        warnings = warnings + ['--billed: it has no amount of this arm']
     return Report(
         span=span, by=by, rows=rows, total=total, calendar=calendar, now=context.now, home=context.home,
         arm=context.arm, prices_as_of=context.prices.as_of, verdicts=verdicts, before_span=before_span,
         baseline=options.baseline,
-        bills=reconcile(billed, rows), unpriced=context.unpriced(span, total), malformed=context.reading.malformed,
+        bills=reconcile(billed, rows), unpriced=context.unpriced(span) if total.assumed else [], malformed=context.reading.malformed,
         warnings=warnings, remarks=context.remarks(span),
         daily=daily, models=models)
 
@@ -3886,9 +3926,9 @@ def make_statement(context, span):
     entry = next((entry for entry in context.entries if entry.arm == context.arm), None) or next(
         (context.arms[number].entry for number in context.chosen), None)
     total = sum_figures(summed.values())
-    return Statement(context.arm, context.options.month, lines, total, entry.rate_pct if entry else WHOLE,
-                     entry.markup_pct if entry else 0, context.prices.as_of, context.unpriced(span, total),
-                     context.calendar)
+    return Statement(context.arm, span, context.now, lines, total, entry.rate_pct if entry else WHOLE,
+                     entry.markup_pct if entry else 0, context.prices.as_of,
+                     context.unpriced(span) if total.assumed else [], context.calendar)
 
 
 def make_prometheus(context, verdicts):

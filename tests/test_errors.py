@@ -527,23 +527,23 @@ class Logs(Errors):
         self.home.add_calls(1)
         for at in (1, len(line) // 2, len(line) - 2):
             self.home.write(self.home.transcript, line[:at], 'a')
-            self.assertTrue(self.home.hook('Bash').silent)
+            self.assertTrue(self.home.gate('Bash').silent)
             self.metered(self.home, 1.0)
             with open(self.home.transcript, 'r+b') as stream:
                 stream.seek(-at, os.SEEK_END)
                 stream.truncate()
         self.home.write(self.home.transcript, line[:100], 'a')
-        self.home.hook('Bash')
+        self.home.gate('Bash')
         self.home.write(self.home.transcript, line[100:], 'a')
-        self.assertTrue(self.home.hook('Agent').refused)
+        self.assertTrue(self.home.gate('Agent').refused)
         self.metered(self.home, 13.0, 2)
 
     def test_truncated(self):
         self.home.add_calls(3, 3)
-        self.home.hook('Bash')
+        self.home.gate('Bash')
         for size in (os.path.getsize(self.home.transcript) // 2 + 10, 7, 0):
             os.truncate(self.home.transcript, size)
-            self.assertTrue(self.home.hook('Bash').silent)
+            self.assertTrue(self.home.gate('Bash').silent)
             self.metered(self.home, 6.0)
         self.home.add_calls(1)
         self.metered(self.home, 7.0)
@@ -555,7 +555,7 @@ class Logs(Errors):
                 with self.subTest(lines=lines, in_place=in_place):
                     home = Home(self)
                     home.add_calls(1, 1, 1)
-                    home.hook('Bash')
+                    home.gate('Bash')
                     text = ''.join(home.call_line(0.1) for _ in range(lines))
                     if in_place:
                         with open(home.transcript, 'r+b') as stream:
@@ -564,7 +564,7 @@ class Logs(Errors):
                     else:
                         home.write(home.join('new'), text)
                         os.replace(home.join('new'), home.transcript)
-                    self.assertTrue(home.hook('Bash').silent)
+                    self.assertTrue(home.gate('Bash').silent)
                     self.metered(home, round(3 + lines * 0.1, 6))
 
     def test_replaced_by_lines_of_the_same_length(self):
@@ -572,7 +572,7 @@ class Logs(Errors):
             with self.subTest(lines=lines):
                 home = Home(self)
                 home.add_calls(1, 1, 1, usual='as every line of the session ends, ' * 4)
-                home.hook('Bash')
+                home.gate('Bash')
                 before = os.path.getsize(home.transcript)
                 text = ''.join(home.call_line(1.5, usual='as every line of the session ends, ' * 4) for _ in range(lines))
                 self.assertEqual(before * lines, len(text) * 3)
@@ -585,7 +585,7 @@ class Logs(Errors):
             with self.subTest(seconds=seconds):
                 home = Home(self)
                 home.add_calls(12, ts=time.time() + seconds)
-                self.assertTrue(home.hook('Agent').refused)
+                self.assertTrue(home.gate('Agent').refused)
                 self.metered(home, 12.0, 2)
                 # And still when the clock is right again.
                 home.add_calls(1)
@@ -596,14 +596,14 @@ class Logs(Errors):
         self.home.add_calls(12, ts=time.time() + 365 * 86400)
         later = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(time.time() + 366 * 86400))
         self.home.run('budget-check.py', '--now', later)
-        self.assertTrue(self.home.hook('Agent').refused)
+        self.assertTrue(self.home.gate('Agent').refused)
 
     def test_clock_behind_counts_in_total(self):
         for seconds in (3600, 365 * 86400):
             with self.subTest(seconds=seconds):
                 home = Home(self, BUDGETS.replace('monthly', 'total'))
                 home.add_calls(12, ts=time.time() - seconds)
-                self.assertTrue(home.hook('Agent').refused)
+                self.assertTrue(home.gate('Agent').refused)
                 self.metered(home, 12.0, 2)
 
     def test_no_clock_at_all(self):
@@ -611,7 +611,7 @@ class Logs(Errors):
             with self.subTest(stamp=stamp):
                 home = Home(self, BUDGETS.replace('monthly', 'total'))
                 home.add_calls(12, timestamp=stamp)
-                self.assertTrue(home.hook('Agent').refused)
+                self.assertTrue(home.gate('Agent').refused)
                 self.metered(home, 12.0, 2)
 
 
@@ -656,19 +656,23 @@ class Surroundings(Errors):
         """Nobody can say that it is a cheap tool."""
         home, unarmed = Home(self), Home(self, UNARMED)
         whole = home.payload('Bash')
-        for text in (b'', b'\n', whole[:-1], b'[]', b'null', b'"Bash"', b'\xff\xfe\x00', whole.replace(b'Bash', b'\xc3\x28'),
-                     b'[' * 200000, b'{"a":' * 200000, b'{"tool_name":' + b'9' * 100000 + b'}', b'\x00' * 1000):
+        texts = (b'', b'\n', whole[:-1], b'[]', b'null', b'"Bash"', b'\xff\xfe\x00', whole.replace(b'Bash', b'\xc3\x28'),
+                 b'[' * 200000, b'{"a":' * 200000, b'{"tool_name":' + b'9' * 100000 + b'}', b'\x00' * 1000)
+        for text, answer in zip(texts, home.hooks(*[dict(text=text) for text in texts])):
             with self.subTest(text=text[:30]):
-                answer = home.hook(text=text)
                 self.well_behaved(answer)
                 self.assertTrue(answer.refused, answer)
                 self.assertIn('armledger cannot tell', answer.text)
-                self.assertTrue(unarmed.hook(text=text).silent)
+        for text, answer in zip(texts, unarmed.hooks(*[dict(text=text) for text in texts])):
+            with self.subTest(text=text[:30], unarmed=True):
+                self.assertTrue(answer.silent, answer)
 
     def test_5_megabytes(self):
         home = self.over_cap()
-        self.assertTrue(home.hook('Agent', tool_input={'prompt': 'x' * 5000000}).refused)
-        self.assertFalse(home.hook('Bash', tool_input={'command': '\u00e9' * 2500000}).refused)
+        agent, bash = home.hooks(dict(tool='Agent', tool_input={'prompt': 'x' * 5000000}),
+                                 dict(tool='Bash', tool_input={'command': '\u00e9' * 2500000}))
+        self.assertTrue(agent.refused, agent)
+        self.assertFalse(bash.refused, bash)
 
     def test_deep_but_whole(self):
         home = self.over_cap()
@@ -772,13 +776,16 @@ class BrokenInstallation(Errors):
         os.mkdir(self.folder)
         shutil.copy(os.path.join(ROOT, 'pretooluse-hook.py'), self.folder)
 
-    def hook(self, tool, home=None):
-        home = home or self.home
-        done = subprocess.run([sys.executable, '-IS', os.path.join(self.folder, 'pretooluse-hook.py')], timeout=30,
-                              input=home.payload(tool), env=home.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        answer = HookAnswer(done, 0)
-        self.well_behaved(answer)
-        return answer
+    def hooks(self, *asked):
+        """HookAnswers for each (tool, home), all at the same time."""
+        running = [subprocess.Popen([sys.executable, '-IS', os.path.join(self.folder, 'pretooluse-hook.py')], env=home.environ,
+                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _, home in asked]
+        done = [process.communicate(home.payload(tool), timeout=30) for process, (tool, home) in zip(running, asked)]
+        answers = [HookAnswer(subprocess.CompletedProcess((), process.returncode, out, err), 0)
+                   for process, (out, err) in zip(running, done)]
+        for answer in answers:
+            self.well_behaved(answer)
+        return answers
 
     def test_decided_alone(self):
         for name, text in (('missing', None), ('syntax', 'def'), ('raises', 'raise OSError("broken")'), ('old', 'x = 1'),
@@ -786,13 +793,13 @@ class BrokenInstallation(Errors):
             with self.subTest(name):
                 if text is not None:
                     self.home.write(os.path.join(self.folder, 'budget-check.py'), text)
-                agent, bash = self.hook('Agent'), self.hook('Bash')
+                agent, bash, unarmed = self.hooks(('Agent', self.home), ('Bash', self.home), ('Agent', Home(self, UNARMED)))
                 self.assertTrue(agent.refused, agent)
                 self.assertFalse(bash.refused, bash)
                 for answer in (agent, bash):
                     self.assertIn('armledger', answer.text)
                 self.assertIn('reinstall', agent.text)
-                self.assertTrue(self.hook('Agent', Home(self, UNARMED)).silent)
+                self.assertTrue(unarmed.silent)
 
 
 if __name__ == '__main__':

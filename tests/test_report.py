@@ -106,8 +106,10 @@ class Machine(unittest.TestCase):
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def report(self, *options, code=0, errors='', **more):
+        """What it prints; `errors` is all of stderr but for its notes."""
         result = self.start(*options, **more)
-        self.assertEqual((result.stderr.decode(), result.returncode), (errors, code))
+        lines = [line for line in result.stderr.decode().splitlines(True) if not line.startswith('cost-report: note: ')]
+        self.assertEqual((''.join(lines), result.returncode), (errors, code))
         return result.stdout.decode()
 
     def rows(self, *options, **more):
@@ -294,6 +296,66 @@ class FiguresTest(Machine):
         self.assertEqual([tuple(line[column] for column in columns) for line in lines],
                          [('2026-10-05', 'claude-opus-5-5', '20.000000', '18.000000', '22.500000'),
                           ('2026-10-20', 'claude-haiku-4-5', '10.000000', '9.000000', '11.250000')])
+
+    def test_statement_of_a_running_month(self):
+        text = self.report('--arm', '日本 globex', '--month', '2026-11', '--format', 'markdown')
+        self.assertIn('# Statement 日本 globex, 2026-11 to date (2026-11-16)', text)
+        self.assertIn('$0.20 of list is untranscribed', text)
+        result = self.start('--arm', 'acme', '--month', '2026-12', '--format', 'markdown')
+        self.assertEqual((result.returncode, result.stdout, result.stderr),
+                         (1, b'', b'cost-report: --month: 2026-12 has not begun\n'))
+
+    def test_time_zone_of_a_statement(self):
+        for zone, name in ('UTC0', 'UTC (UTC+00:00)'), ('XYZ-2', 'XYZ (UTC+02:00)'):
+            calendar_text = self.report('--arm', '/clients/globex', '--month', '2026-11', '--format', 'markdown', TZ=zone,
+                                        budgets=False)
+            self.assertIn('Days are whole in the time zone %s.' % name, calendar_text)
+
+    def test_cautions(self):
+        """Formats that have no room for it tell on stderr what is not counted, and how far the ledger goes back."""
+        folder = os.path.join(self.home, 'cautious')
+        self.report(ARMLEDGER_HOME=folder)
+        date_ledger(folder, '2026-11-02T08:00:00Z')
+        for options, arm in ((['--format', 'csv'], ''), (['--format', 'focus'], ''),
+                             (['--arm', 'acme', '--month', '2026-11', '--format', 'markdown'], 'acme')):
+            with self.subTest(options):
+                result = self.start(*options, ARMLEDGER_HOME=folder)
+                text = result.stderr.decode()
+                self.assertIn('cost-report: note: 1 log line could not be read', text)
+                self.assertIn('cost-report: note: This ledger was begun on 2026-11-02', text)
+                self.assertEqual('$4.00 of it is at assumed prices, for want of a price of claude-nonesuch-9' in text, not arm)
+                self.assertNotIn('globex', text)
+
+    def test_an_arm_by_a_folder_that_is_gone(self):
+        """A worktree is its main repo's, after it has been deleted too."""
+        main, tree = (os.path.join(self.home, 'repos', name) for name in ('main', 'tree'))
+        os.makedirs(main + '/.git/worktrees/tree')
+        os.makedirs(tree)
+        with open(tree + '/.git', 'w') as stream:
+            stream.write('gitdir: %s/.git/worktrees/tree\n' % main)
+        with open(main + '/.git/worktrees/tree/gitdir', 'w') as stream:
+            stream.write(tree + '/.git\n')
+        logs = os.path.join(self.home, 'gone')
+        write_logs(logs, [(tree, A1, '', '2026-11-10', OPUS, (0, MILLION))])
+        environ = {'CLAUDE_CONFIG_DIR': logs, 'ARMLEDGER_HOME': logs, 'budgets': False}
+        self.assertEqual(self.rows('--arm', tree, **environ)[0]['total_usd'], 20)
+        shutil.rmtree(tree)
+        _, rows = self.rows('--arm', tree, **environ)
+        self.assertEqual([(row['arm'], row['usd']) for row in rows], [(os.path.realpath(main), 20)])
+
+    def test_bills_without_amounts(self):
+        path = os.path.join(self.home, 'none.csv')
+        for text in '', '[1]', '"x"', '{}', 'arm,usd\n', 'proj;5':
+            with open(path, 'w') as stream:
+                stream.write(text)
+            result = self.start('--billed', path)
+            self.assertEqual((result.returncode, result.stdout), (1, b''))
+            self.assertIn(b'no amounts are in it', result.stderr)
+        with open(path, 'w') as stream:
+            stream.write('TOTAL,300\n')
+        found, _ = self.rows('--billed', path)
+        self.assertEqual((found['billed'][0]['estimate_usd'], found['warnings'][:0]), (Decimal('187.73'), []))
+        self.assertIn('it has no amount of this arm', self.report('--billed', path, '--arm', 'acme'))
 
     def test_billed(self):
         path = os.path.join(self.home, 'bill.json')
