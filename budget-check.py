@@ -1136,26 +1136,28 @@ def read_as_child(prices, pending, writing, dumps):
 
 # ---- places: which repo a folder belongs to ------------------------------------------------
 
-Place = namedtuple('Place', 'cwd path root is_repo')
+Place = namedtuple('Place', 'cwd path root is_repo inner', defaults=('',))
 NOWHERE = 0                      # the place of a call whose record names no folder
 
 
 def resolve_place(cwd, home):
     """Where a folder really is, and the repo that it belongs to: of a worktree, its main repo.
 
-    A repo that is the home folder, or lies above it, is not looked at. What lies in a repo that
-    the ledger knows stays in it: see Ledger.known_root."""
+    A repo inside a repo belongs to the outer one (else `git init` in a subfolder would be a way out of
+    a cap); `inner` is the innermost, whose name an arm may have. A repo that is the home folder, or lies
+    above it, is not looked at."""
     if not cwd.startswith('/') and os.sep == '/':
         return Place(cwd, cwd, cwd, False)                 # recorded on another kind of system
     try:
-        path, above, root = os.path.realpath(cwd), os.path.realpath(home), None
+        path, above, repos = os.path.realpath(cwd), os.path.realpath(home), []
         folder = path
-        while root is None and folder != above and not (above + os.sep).startswith(folder.rstrip(os.sep) + os.sep):
-            root, folder = repo_at(folder), os.path.dirname(folder)
+        while folder != above and not (above + os.sep).startswith(folder.rstrip(os.sep) + os.sep):
+            repos += filter(None, [repo_at(folder)])
+            folder = os.path.dirname(folder)
         path.encode()
     except ValueError:                                     # this locale can't say it to the system, or to the ledger
         return Place(cwd, cwd, cwd, False)
-    return Place(cwd, path, root or path, root is not None)
+    return Place(cwd, path, repos[-1], True, repos[0]) if repos else Place(cwd, path, path, False)
 
 
 def repo_at(folder):
@@ -1201,7 +1203,7 @@ create table readings (path text primary key, cli text, ino int,
     offset int,                      -- behind the last line that was read
     tail int,                        -- a checksum of the bytes before it
     state text) without rowid;
-create table places (id integer primary key, cwd text unique, path text, root text, is_repo int);
+create table places (id integer primary key, cwd text unique, path text, root text, is_repo int, inner text);
 create table models (name text primary key, digest text) without rowid;
 create table sessions (id integer primary key, cli text, name text, began int, family int,
     dirty int default 0,             -- its untranscribed rest has to be worked out again
@@ -1222,14 +1224,14 @@ create table spend (place int, bucket int, usd int, untranscribed_usd int, assum
 create table notices (key text primary key, ts int) without rowid;
 create table reservations (key text primary key, session text, agent text, tool text, arm text, ts int,
     usd int, background int, transcript text) without rowid;
-insert into places values (0, '', '', '', 0);
+insert into places values (0, '', '', '', 0, '');
 '''
 COLUMNS = 'key, session, agent, kind, place, ts, model, variant, input, output, ' \
           'write_short, write_long, read, searches, usd, assumed, sidechain'
 INSERT_CALL = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * 17))
 
 ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    on conflict (place, bucket) do update set usd = min(usd + excluded.usd, 1 << 60),
+    on conflict (place, bucket) do update set usd = usd + excluded.usd,
     untranscribed_usd = untranscribed_usd + excluded.untranscribed_usd,
     assumed_usd = assumed_usd + excluded.assumed_usd, calls = calls + excluded.calls,
     input = input + excluded.input, output = output + excluded.output,
@@ -1385,6 +1387,8 @@ class Ledger:
             return
         except OSError as error:
             self.unreadable.append((folder, error.strerror))
+            if folders.get(folder) != (cli, -1, 0):        # to be tried, and told of, until it can be listed
+                self.listed.append((folder, cli, -1, 0))
             return
         compressed = 0
         for entry in entries:
@@ -1458,6 +1462,10 @@ class Ledger:
             self.recount(*key)
             del self.sums[key]
         self.db.executemany(ADD_SPEND, [key + tuple(sums) for key, sums in self.sums.items()])
+        for key, sums in self.sums.items():
+            if abs(sums[0]) > 8 * PICO and not 0 <= self.one(
+                    'select usd from spend where place = ? and bucket = ?', *key)[0] <= HIGHEST >> 2:
+                self.recount(*key)
         self.sums.clear()
         self.db.execute('commit')
 
@@ -1650,7 +1658,8 @@ class Ledger:
         if number is None:
             row = self.one('select id from places where cwd = ?', cwd)
             number = row[0] if row else self.db.execute(
-                'insert into places (cwd, path, root, is_repo) values (?, ?, ?, ?)', self.place_of(cwd)).lastrowid
+                'insert into places (cwd, path, root, is_repo, inner) values (?, ?, ?, ?, ?)',
+                self.place_of(cwd)).lastrowid
             self.known[cwd] = number
         return number
 
@@ -1659,15 +1668,16 @@ class Ledger:
         today, and if there is none any more."""
         for folder in place.path, place.cwd:
             while folder != os.path.dirname(folder):
-                known = self.one('select root from places where (path = ? or root = ?) and is_repo', folder, folder)
+                known = self.one('select root, inner from places where path = ? and is_repo', folder) or \
+                    self.one('select root, ? from places where root = ? and is_repo', place.inner or folder, folder)
                 if known:
-                    return place._replace(root=known[0], is_repo=True)
+                    return place._replace(root=known[0], is_repo=True, inner=known[1])
                 folder = os.path.dirname(folder)
         return place
 
     def place_of(self, cwd):
         """The Place of a folder: as it was when a call was first made in it, else as it is now."""
-        row = self.one('select cwd, path, root, is_repo from places where cwd = ?', cwd)
+        row = self.one('select cwd, path, root, is_repo, inner from places where cwd = ?', cwd)
         return Place(*row) if row else self.known_root(resolve_place(cwd, self.home))
 
     # -- prices
@@ -1851,6 +1861,9 @@ def ledger_error(path, error):
     if 'locked' in text:
         return NotYet('the ledger is in use by another process for too long; try again, '
                       'or see who holds it', path)
+    if 'no such column' in text or 'no such table' in text or 'has no column' in text:
+        return UserError('the ledger was made by another version of armledger (%s); `budget-check.py --rebuild` makes '
+                         'it anew from the logs' % text, path)
     if 'readonly' in text or 'unable to open' in text:
         return UserError('the ledger cannot be written (%s); give its owner write access to it and its folder'
                          % text, path)
@@ -2743,7 +2756,7 @@ def match_arm(budgets, place):
     if not found and place.cwd != place.path:
         found = narrowest(budgets, place.cwd)
     if not found or place.root != place.path or budgets.named:
-        by_root = narrowest_root(budgets, place.root)
+        by_root = place.inner and narrowest_root(budgets, place.inner) or narrowest_root(budgets, place.root)
         if by_root and (not found or by_root[0] > found[0] and found[1].holds(place.root)):
             found = by_root
     if found:
@@ -2787,11 +2800,14 @@ def check_ambiguous(budgets, places, arm=None):
     Folders that are no repo count only where no repo has the name. `arm`: look at this one alone."""
     fits = {}
     for place in places:
-        name = folded(place.root).rpartition('/')[2]
+        root = place.inner or place.root
+        name = folded(root).rpartition('/')[2]
+        if name not in budgets.named:
+            root, name = place.root, folded(place.root).rpartition('/')[2]
         if name in budgets.named and arm in (None, name) or is_windows_path(place.root) and budgets.named:
             found = match_arm(budgets, place)
             if found and found.listed and found.name in budgets.named and arm in (None, found.name):
-                fits.setdefault(found.name, {}).setdefault(bool(place.is_repo), set()).add(place.root)
+                fits.setdefault(found.name, {}).setdefault(bool(place.is_repo), set()).add(root)
     for name, roots in fits.items():
         among = sorted(roots.get(True) or roots[False])
         if len(among) > 1:
@@ -3153,7 +3169,7 @@ def salvage(ledger, damaged):
 
 
 SALVAGE = (
-    'insert or ignore into places (cwd, path, root, is_repo) select cwd, path, root, is_repo from old.places',
+    'insert or ignore into places (cwd, path, root, is_repo, inner) select cwd, path, root, is_repo, inner from old.places',
     'insert or ignore into sessions (cli, name, began, family, dirty) select cli, name, began, family, 1 from old.sessions',
     '''insert or ignore into marks select sessions.id, marks.ts, places.id, marks.totals from old.marks as marks
        join old.sessions as s on s.id = marks.session join sessions on sessions.cli = s.cli and sessions.name = s.name
@@ -3187,7 +3203,7 @@ class Standing(Record):
 def all_places(ledger):
     """{id: Place} of every folder that a metered call was made in."""
     return {row[0]: Place(*row[1:]) for row in
-            ledger.db.execute('select id, cwd, path, root, is_repo from places where id <> 0').fetchall()}
+            ledger.db.execute('select id, cwd, path, root, is_repo, inner from places where id <> 0').fetchall()}
 
 
 def arms_of_places(budgets, places):
@@ -3446,13 +3462,24 @@ def gate(text, environ, folder, leave_open=False):
             return 0, '', ''
         answer = answer_error(error, request, budgets, find_ledger(None, environ, home))
     if not answer.refused and budgets and request:
-        answer = guard(request, budgets, arm, environ, folder, home) or answer
+        try:
+            answer = guard(request, budgets, arm, environ, folder, home) or answer
+        except BaseException as error:
+            answer = answer_unguarded(request, error)
     request = request or NO_REQUEST
     if answer == SILENCE:
         return 0, '', ''
     if not request.cli and answer.refused:                 # no payload, so no agent whose words we know
         return 2, '', answer.reason + ' ' + answer.told
     return ANSWERS.get(request.cli, answer_claude)(request, answer)
+
+
+def answer_unguarded(request, error):
+    """The Answer where it can't be told whether a tool would lift the cap: no."""
+    tool = printable(request.tool or 'this tool', 60)
+    return Answer(True, 'armledger cannot tell what %s would change, so it is refused. Say it in another way.' % tool,
+                  'armledger refused %s, because it cannot tell what it would change: %s'
+                  % (tool, printable('%s: %s' % (type(error).__name__, error))), False)
 
 
 def arm_of_request(request, budgets, environ, home):
@@ -3635,7 +3662,7 @@ def reserve(ledger, request, budgets, standing, now_ms):
         ledger.db.execute('insert or ignore into reservations values (?, ?, ?, ?, ?, ?, ?, ?, ?)', (
             request.tool_use_id or '%s@%d' % (request.session, time.time_ns()), request.session, request.agent,
             request.tool, standing.arm.name, now_ms, estimate(ledger, current, request.tool),
-            int(values.get('run_in_background') is True), request.transcript))
+            int(values.get('run_in_background') not in (None, False)), request.transcript))
     ledger.write(check_and_add)
     return answers[0]
 

@@ -1133,26 +1133,28 @@ def read_as_child(prices, pending, writing, dumps):
 
 # ---- places: which repo a folder belongs to ------------------------------------------------
 
-Place = namedtuple('Place', 'cwd path root is_repo')
+Place = namedtuple('Place', 'cwd path root is_repo inner', defaults=('',))
 NOWHERE = 0                      # the place of a call whose record names no folder
 
 
 def resolve_place(cwd, home):
     """Where a folder really is, and the repo that it belongs to: of a worktree, its main repo.
 
-    A repo that is the home folder, or lies above it, is not looked at. What lies in a repo that
-    the ledger knows stays in it: see Ledger.known_root."""
+    A repo inside a repo belongs to the outer one (else `git init` in a subfolder would be a way out of
+    a cap); `inner` is the innermost, whose name an arm may have. A repo that is the home folder, or lies
+    above it, is not looked at."""
     if not cwd.startswith('/') and os.sep == '/':
         return Place(cwd, cwd, cwd, False)                 # recorded on another kind of system
     try:
-        path, above, root = os.path.realpath(cwd), os.path.realpath(home), None
+        path, above, repos = os.path.realpath(cwd), os.path.realpath(home), []
         folder = path
-        while root is None and folder != above and not (above + os.sep).startswith(folder.rstrip(os.sep) + os.sep):
-            root, folder = repo_at(folder), os.path.dirname(folder)
+        while folder != above and not (above + os.sep).startswith(folder.rstrip(os.sep) + os.sep):
+            repos += filter(None, [repo_at(folder)])
+            folder = os.path.dirname(folder)
         path.encode()
     except ValueError:                                     # this locale can't say it to the system, or to the ledger
         return Place(cwd, cwd, cwd, False)
-    return Place(cwd, path, root or path, root is not None)
+    return Place(cwd, path, repos[-1], True, repos[0]) if repos else Place(cwd, path, path, False)
 
 
 def repo_at(folder):
@@ -1198,7 +1200,7 @@ create table readings (path text primary key, cli text, ino int,
     offset int,                      -- behind the last line that was read
     tail int,                        -- a checksum of the bytes before it
     state text) without rowid;
-create table places (id integer primary key, cwd text unique, path text, root text, is_repo int);
+create table places (id integer primary key, cwd text unique, path text, root text, is_repo int, inner text);
 create table models (name text primary key, digest text) without rowid;
 create table sessions (id integer primary key, cli text, name text, began int, family int,
     dirty int default 0,             -- its untranscribed rest has to be worked out again
@@ -1219,14 +1221,14 @@ create table spend (place int, bucket int, usd int, untranscribed_usd int, assum
 create table notices (key text primary key, ts int) without rowid;
 create table reservations (key text primary key, session text, agent text, tool text, arm text, ts int,
     usd int, background int, transcript text) without rowid;
-insert into places values (0, '', '', '', 0);
+insert into places values (0, '', '', '', 0, '');
 '''
 COLUMNS = 'key, session, agent, kind, place, ts, model, variant, input, output, ' \
           'write_short, write_long, read, searches, usd, assumed, sidechain'
 INSERT_CALL = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * 17))
 
 ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    on conflict (place, bucket) do update set usd = min(usd + excluded.usd, 1 << 60),
+    on conflict (place, bucket) do update set usd = usd + excluded.usd,
     untranscribed_usd = untranscribed_usd + excluded.untranscribed_usd,
     assumed_usd = assumed_usd + excluded.assumed_usd, calls = calls + excluded.calls,
     input = input + excluded.input, output = output + excluded.output,
@@ -1382,6 +1384,8 @@ class Ledger:
             return
         except OSError as error:
             self.unreadable.append((folder, error.strerror))
+            if folders.get(folder) != (cli, -1, 0):        # to be tried, and told of, until it can be listed
+                self.listed.append((folder, cli, -1, 0))
             return
         compressed = 0
         for entry in entries:
@@ -1455,6 +1459,10 @@ class Ledger:
             self.recount(*key)
             del self.sums[key]
         self.db.executemany(ADD_SPEND, [key + tuple(sums) for key, sums in self.sums.items()])
+        for key, sums in self.sums.items():
+            if abs(sums[0]) > 8 * PICO and not 0 <= self.one(
+                    'select usd from spend where place = ? and bucket = ?', *key)[0] <= HIGHEST >> 2:
+                self.recount(*key)
         self.sums.clear()
         self.db.execute('commit')
 
@@ -1647,7 +1655,8 @@ class Ledger:
         if number is None:
             row = self.one('select id from places where cwd = ?', cwd)
             number = row[0] if row else self.db.execute(
-                'insert into places (cwd, path, root, is_repo) values (?, ?, ?, ?)', self.place_of(cwd)).lastrowid
+                'insert into places (cwd, path, root, is_repo, inner) values (?, ?, ?, ?, ?)',
+                self.place_of(cwd)).lastrowid
             self.known[cwd] = number
         return number
 
@@ -1656,15 +1665,16 @@ class Ledger:
         today, and if there is none any more."""
         for folder in place.path, place.cwd:
             while folder != os.path.dirname(folder):
-                known = self.one('select root from places where (path = ? or root = ?) and is_repo', folder, folder)
+                known = self.one('select root, inner from places where path = ? and is_repo', folder) or \
+                    self.one('select root, ? from places where root = ? and is_repo', place.inner or folder, folder)
                 if known:
-                    return place._replace(root=known[0], is_repo=True)
+                    return place._replace(root=known[0], is_repo=True, inner=known[1])
                 folder = os.path.dirname(folder)
         return place
 
     def place_of(self, cwd):
         """The Place of a folder: as it was when a call was first made in it, else as it is now."""
-        row = self.one('select cwd, path, root, is_repo from places where cwd = ?', cwd)
+        row = self.one('select cwd, path, root, is_repo, inner from places where cwd = ?', cwd)
         return Place(*row) if row else self.known_root(resolve_place(cwd, self.home))
 
     # -- prices
@@ -1848,6 +1858,9 @@ def ledger_error(path, error):
     if 'locked' in text:
         return NotYet('the ledger is in use by another process for too long; try again, '
                       'or see who holds it', path)
+    if 'no such column' in text or 'no such table' in text or 'has no column' in text:
+        return UserError('the ledger was made by another version of armledger (%s); `budget-check.py --rebuild` makes '
+                         'it anew from the logs' % text, path)
     if 'readonly' in text or 'unable to open' in text:
         return UserError('the ledger cannot be written (%s); give its owner write access to it and its folder'
                          % text, path)
@@ -3632,11 +3645,15 @@ class Context:
         return arms_of_places([(0,) + tuple(place)], self.match)[0]
 
     def span(self):
-        first = self.ledger.one('select min(bucket) from spend')[0]
         quarter = self.now // BUCKET_MS + 1              # whole quarters are summed up already
         through = self.now + 1 if self.looking_back else quarter * BUCKET_MS
-        oldest = self.now if first is None else first * BUCKET_MS
-        return choose_span(self.options, self.calendar, self.now, through, oldest)
+        oldest = self.oldest() if self.options.until and not self.options.since else None
+        return choose_span(self.options, self.calendar, self.now, through, self.now if oldest is None else oldest)
+
+    def oldest(self):
+        """When the first call was made, None without any."""
+        first = self.ledger.one('select min(bucket) from spend where bucket > 0' + within(self.chosen))[0]
+        return None if first is None else first * BUCKET_MS
 
     def sum_by(self, span, by):
         return sum_by(self.db, span, by, self.arms, self.calendar, self.chosen)
@@ -3710,12 +3727,12 @@ class Context:
         if self.elsewhere:
             told.append('Caps are compared with the spend that %s has (spend_json in budgets.yaml), as the gate does, not '
                         'with the logs.' % printable(self.budgets.spend_json, 500))
-        created, oldest = self.ledger.meta('created'), self.db.execute(
-            'select min(bucket) from spend where bucket > 0' + within(self.chosen)).fetchall()[0][0]
+        created = self.ledger.meta('created')
         if created and span.since < created:
+            oldest = self.oldest()
             told.append('This ledger was begun on %s%s: spend whose logs had been deleted before that is missing.' % (
                 self.calendar.date(created), '' if oldest is None else
-                '; its oldest call%s is of %s' % (' here' if self.arm else '', self.calendar.date(oldest * BUCKET_MS))))
+                '; its oldest call%s is of %s' % (' here' if self.arm else '', self.calendar.date(oldest))))
         return told
 
     def caution(self, span, warnings, assumed):
