@@ -178,7 +178,7 @@ def install(environ, python, with_report):
         make_folder(path, record)
     save_record(folder, record)
     try:
-        install_files(folder, shipped, record)
+        install_files(folder, dict(shipped, **moved_caps(folder, plans)), record)
         for plan in plans:
             rewire(plan, record)
     finally:
@@ -250,6 +250,16 @@ def make_folder(path, record):
     record['folders'] += missing
 
 
+def moved_caps(folder, plans):
+    """The budgets.yaml of the folder that was wired until now: the caps move along."""
+    for plan in plans:
+        for hook in ask_settings(plan.agent.path, plan.before, wiring.wired_paths) if plan.before else []:
+            caps = read_bytes(os.path.join(os.path.dirname(hook), 'budgets.yaml'))
+            if caps is not None and os.path.realpath(os.path.dirname(hook)) != os.path.realpath(folder):
+                return {'budgets.yaml': caps}
+    return {}
+
+
 def install_files(folder, shipped, record):
     for name in SCRIPTS:
         print('  ' + install_script(folder, name, shipped[name], record['files']))
@@ -291,6 +301,8 @@ def install_budgets(folder, new, installed):
     if os.path.lexists(path):
         return f'kept      {path} (never overwritten)'
     write_whole(path, new)
+    if new != _shipped(name):
+        return f'copied    {name} from the folder that was wired before'
     installed[name] = digest(new)
     return f'wrote     {name} (arms nothing yet)'
 
