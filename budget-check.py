@@ -3709,9 +3709,8 @@ def home_of(environ):
 
 # ---- tampering: what an agent may not do to its own cap ------------------------------------
 #
-# A tripwire, not a sandbox. Edits by the agents' own tools are known by the file that they name.
-# Of a shell command only the words are known: each one that leads to a protected file counts,
-# unless the command that it stands in is one that only reads.
+# A tripwire, not a sandbox. Edits by the agents' own tools are known by the file that they name. A shell command
+# passes if no word of it leads to something protected; else only if the whole of it is plainly a read.
 
 EDITORS = ('Write', 'Edit', 'MultiEdit', 'NotebookEdit')
 PATCHERS = ('apply_patch',)
@@ -3721,49 +3720,41 @@ MCP_EDITS = ('write', 'edit', 'create', 'move', 'rename', 'delete', 'remove', 'r
 PATH_KEYS = ('file_path', 'notebook_path', 'path', 'relative_path', 'source', 'destination')
 COMMAND_KEYS = ('command', 'cmd', 'script', 'chars')
 SCRIPTS = ('budget-check.py', 'cost-report.py', 'pretooluse-hook.py')
-OWN_FILES = ('__pycache__', '.armledger-install.json')
-RUNNABLE = SCRIPTS[:2]           # an agent may ask what it has spent
 LOG_ENDINGS = ('.jsonl', '.jsonl.zst', '.meta.json')
-LONGEST_COMMAND = 20000          # characters that are looked at; of more, the lines that name something protected
-MOST_WORDS = 200                 # after so many, only words that name something protected are looked up
-DEEPEST_COMMAND = 4              # commands in quotes in commands in quotes
-
-READERS = frozenset((
-    'cat', 'less', 'more', 'head', 'tail', 'grep', 'egrep', 'fgrep', 'zgrep', 'rg', 'ls', 'stat', 'wc', 'diff', 'cmp',
-    'file', 'sha256sum', 'shasum', 'md5sum', 'test', '[', '[[', 'echo', 'printf', 'jq', 'realpath', 'readlink', 'du',
-    'basename', 'dirname', 'cd', 'pushd', 'popd', 'pwd', 'for', 'case', 'in', 'which', 'type', 'true', ':',
-    'cut', 'nl'))
-GIT_READERS = frozenset(('commit', 'log', 'diff', 'show', 'status', 'add', 'grep', 'blame', 'tag', 'ls-files'))
-PREFIXES = frozenset(('sudo', 'env', 'time', 'command', 'exec', 'nohup', 'builtin', 'nice', 'then', 'do', 'else', 'if',
-                      'elif', 'while', 'until', '!', '{', '}', 'fi', 'done'))
-DESTROYERS = frozenset((
-    'rm', 'mv', 'find', 'rsync', 'chmod', 'chown', 'chgrp', 'shred', 'trash', 'xargs', 'parallel', 'ln'))
-COPIERS = frozenset(('cp', 'mv', 'ln', 'install', 'rsync', 'scp'))
-UNPACKERS = frozenset(('tar', 'unzip', 'cpio', '7z', 'bsdtar', 'patch'))
-BLIND = frozenset((
-    'xargs', 'parallel', 'sh', 'bash', 'zsh', 'dash', 'eval', 'source', '.', 'rm', 'mv', 'tee', 'truncate', 'shred',
-    'unlink', 'dd'))
-FIND_WRITES = ('-delete', '-exec', '-ok', '-fprint', '-fls')
-
-# Patterns are compiled when they are needed: most calls need none.
-PYTHON = r'(?:python|pypy)[\d.]*(?:\.exe)?$'
-TOKEN = (
-    r'[^\S\n]*(?:(?P<comment>#[^\n]*)|(?P<redirect>(?:\d+|&)?(?:>>|>\||<>|<<<|<<-?|[<>])&?)'
-    r'|(?P<end>\n|;;?|&&?|\|[|&]?|[()`])'
-    r'|(?P<word>(?:[^\s"\'\\;&|()<>`]|\\.|"(?:[^"\\]|\\.)*"|\'[^\']*\')+)|(?P<rest>.))')
-QUOTED = r'\\(\n)|\\(.)|"((?:[^"\\]|\\.)*)"|\'([^\']*)\''
-PIECE = r'[^\s"\'`;|&<>(),=:]+'
-VARIABLE = r'\$(?:(\w+)|\{(\w+)\})'
-PATCHED = r'(?m)^[ \t]*\*\*\* (?:Add File|Update File|Delete File|Move to): *(.+?)[ \t\r]*$'
-UNQUOTE = {ord(char): None for char in '"\'\\'}
-SPLIT = {ord(char): ' ' for char in '`;|&<>(),=:'}
+WIRING = 'the settings that wire the gate'
+LONGEST_COMMAND, MOST_WORDS, MOST_BASES, MOST_LOOKS = 20000, 600, 20, 1200
 
 # Settings that the gate depends on: whether hooks run, with which surroundings, and whether transcripts are kept.
 GUARDED_SETTINGS = ('hooks', 'disableAllHooks', 'allowManagedHooksOnly', 'cleanupPeriodDays')
 GUARDED_VARIABLES = ('ARMLEDGER_', 'CLAUDE_CONFIG_DIR', 'CODEX_HOME', 'XDG_STATE_HOME', 'HOME', 'USERPROFILE', 'PATH',
-                     'PYTHON', 'LD_', 'DYLD_')
-GUARDED_WORDS = GUARDED_SETTINGS + GUARDED_VARIABLES[:3]
+                     'PYTHON', 'LD_', 'DYLD_', 'TZ', 'ENV', 'BASH_', 'SHELL', 'ZDOTDIR', 'CLAUDE_CODE_SHELL',
+                     'LOCALAPPDATA')
 OWN_SETTINGS = ('settings.json', 'settings.local.json')
+
+# Programs that take away or fill whole folders: for them, a folder above something protected counts too.
+DESTROYERS = frozenset('rm rmdir mv shred trash chmod chown chgrp ln cp install scp rsync tar unzip cpio 7z bsdtar patch '
+                       'xargs parallel find'.split())
+COPIERS = frozenset(('cp', 'mv', 'ln', 'install', 'scp'))
+READERS = frozenset('cat head tail less more wc grep egrep fgrep rg ls stat file diff cmp du jq sha256sum md5sum shasum '
+                    'realpath readlink test [ [[ echo printf sort uniq cut nl find cd pwd true false : basename dirname '
+                    'which type'.split())
+# Beginnings of options that write or run something; '-x' also stands for x among other letters behind one dash.
+WRITING = {'rg': ('--pre', '--hostname-bin'), 'sort': ('-o', '--o', '--com'), 'less': ('-', '+'), 'more': ('-', '+'),
+           'file': ('-C', '--c'), 'diff': ('--o',), 'find': ('-delete', '-exec', '-ok', '-fprint', '-fls')}
+GIT_READERS = frozenset(('log', 'show', 'diff', 'status', 'add', 'commit', 'grep', 'blame'))
+
+# Patterns are compiled when they are needed: most calls need none.
+PYTHON = r'(?:python|pypy)[\d.]*(?:\.exe)?$'
+PATCHED = r'(?m)^[ \t]*\*\*\* (?:Add File|Update File|Delete File|Move to):(.+)$'
+LEXEME = r'[^\s"\'\\;&|<>()`$#]+|\s+|\\.|"(?:[^"\\]|\\.)*"|\'[^\']*\'|\$(?:HOME|PWD)(?!\w)|\$\{(?:HOME|PWD)\}|&&|\|[|&]?|' \
+    r'&?>>?&?|<&?|.'
+MESSAGE, MESSAGE_END = '"$(cat <<\'EOF\'\n', '\nEOF\n'     # how Claude Code writes a commit's message
+UNQUOTE = {ord(char): None for char in '"\'\\'}
+SPLIT = {ord(char): ' ' for char in '`;|&<>()'}
+
+
+class TooMuch(Exception):
+    """More than can be looked through in the time that a gate has."""
 
 
 class Protected:
@@ -3771,99 +3762,110 @@ class Protected:
     and name, so links, `..` and other spellings make no difference; a file that is yet to come counts too."""
 
     def __init__(self, files, trees, settings, logs, home, environ):
-        self.files, self.trees, self.settings, self.logs = files, trees, settings, logs
-        self.home, self.environ, self.looked, self.on_hooks = home, environ, 0, False
-        self.found = self.below = self.own = self.real = self.known = None
-        self.names = {os.path.basename(path).lower() for path in list(files) + settings} - {'hooks'} | \
+        self.files, self.trees, self.settings, self.logs, self.home, self.environ = \
+            files, trees, settings, logs, home, environ
+        self.looks, self.seen, self.ids, self.below = 0, {}, {}, None
+        everything = list(files) + settings + logs
+        self.names = {os.path.basename(path).casefold() for path in everything} | \
+            {os.path.basename(os.path.dirname(path)).casefold() for path in everything}
+        self.names = self.names - {'', 'hooks', 'projects', 'sessions', 'archived_sessions'} | \
             {'.claude', '.codex', '.jsonl', '__pycache__', 'install.py', 'config.toml'}
 
-    def what(self, path):
-        """What a path would change, None if nothing that is protected."""
-        if self.found is None:
-            self.found = {one: what for file, what in self.files.items() for one in identities(file)}
-            self.below = {one: what for tree, what in self.trees.items() for one in identities(tree) if len(one) == 2}
-        for one in identities(path):
-            if one in self.found:
-                return self.found[one]
-            if len(one) == 3 and one[:2] in self.below:
-                return self.below[one[:2]]
-        return self.log(path)
+    def index(self):
+        """Fill `below`: {folder's (device, inode): [(names on the way to something protected, what)]}."""
+        self.below, self.inodes, self.memo, chains = {}, {}, {}, {}
+        everything = list(self.files.items()) + [(path, WIRING) for path in self.settings]
+        for path, what in everything + [(path, 'the session logs') for path in self.logs]:
+            self.inodes[self.id_of(path)] = what
+            folder, _, name = path.rpartition('/')
+            if folder not in chains:
+                real = real_folder(folder, self.memo)
+                names = real.casefold().split('/')[1:]
+                ups = [real] + [real.rsplit('/', n)[0] for n in range(1, len(names) + 1)]
+                chains[folder] = [(self.id_of(up), tuple(names[len(names) - n:])) for n, up in enumerate(ups)]
+            for folder, names in chains[folder]:
+                self.below.setdefault(folder, []).append((names + (name.casefold(),), what))
+        self.roots = [(os.path.realpath(root) + os.sep).casefold() for root in self.logs]
+        self.whole = {self.id_of(tree): what for tree, what in self.trees.items()}
+        for known in self.inodes, self.whole, self.below:
+            known.pop(None, None)
 
-    def may_be(self, path):
-        """A quick look at a path without a protected name: a link, another name of such a file, a pattern."""
-        if has_wildcard(path) or '{' in path:
-            head = os.path.realpath(re.split(r'[*?[{]', path, 1)[0].rpartition('/')[0] or '/')
-            return any(real.startswith(head) for real, _ in self.reals())
+    def id_of(self, path):
+        if path not in self.ids:
+            try:
+                status = os.stat(path or os.sep)
+                self.ids[path] = status.st_dev, status.st_ino
+            except (OSError, ValueError):
+                self.ids[path] = None
+        return self.ids[path]
+
+    def look(self, path):
+        """(what, how near): 0 the thing itself, 1 a folder that it stands in, 2 one above; (None, 3) if neither."""
+        self.looks += 1
+        if path not in self.seen:
+            self.looks += len(path) // 100
+            self.seen[path] = self.look_closely(path) if self.looks <= MOST_LOOKS else None
+        if self.looks > MOST_LOOKS:
+            raise TooMuch('too much of it leads somewhere: make it several commands')
+        return self.seen[path]
+
+    def look_closely(self, path):
+        if self.below is None:
+            self.index()
+        if len(path) > 4096:
+            return None, 3
+        found = self.id_of(path)
         try:
-            status = os.lstat(path)
+            real = os.path.realpath(path) if os.path.islink(path) or '..' in path else real_folder(path, self.memo)
         except (OSError, ValueError):
-            return False
-        if self.known is None:
-            self.known = {one[:2] for path in list(self.files) + self.settings for one in identities(path, False)}
-        return status.st_mode & 0o170000 == 0o120000 or (status.st_dev, status.st_ino) in self.known
+            real = path
+        folder, name = os.path.split(real.rstrip(os.sep) or os.sep)
+        parent, tail = self.id_of(folder), (name.casefold(),)
+        direct = next((what for names, what in self.below.get(parent, ()) if names == tail), None) if parent else None
+        what = self.inodes.get(found) or self.whole.get(parent) or direct
+        root = next((root for root in self.roots if (real + os.sep).casefold().startswith(root)), None)
+        if root and not any(part in FOLDERS_WITHOUT_LOGS for part in real[len(root):].split(os.sep)):
+            return 'the session logs', 0 if real.endswith(LOG_ENDINGS) else 1
+        if what:
+            return what, 0
+        inside = self.below.get(found, ()) if found else ()
+        if inside:
+            return min((min(len(names), 2), what) for names, what in inside)[::-1]
+        return (self.whole[found], 1) if found in self.whole else (None, 3)
 
-    def log(self, path, any_name=False):
-        """What is deleted or rewritten before it was metered would never be. An agent's memory folder is its own."""
-        if not any_name and not path.endswith(LOG_ENDINGS):
-            return None
-        path = os.path.realpath(path)
-        for root in self.logs:
-            root = os.path.realpath(root)
-            if path.startswith(root + os.sep):
-                return None if path[len(root):].split(os.sep)[2:3] == ['memory'] else 'the session logs'
-        return None
-
-    def own_settings(self, path):
-        """Whether it is the user's settings file, which wires the gate."""
-        if self.own is None:
-            self.own = {one for own in self.settings for one in identities(own)}
-        return not self.own.isdisjoint(identities(path))
-
-    def reals(self):
-        """[(real path, what)] of all that is protected."""
-        if self.real is None:
-            memo = {}
-            self.real = [(real_folder(path, memo), what) for path, what in self.files.items()]
-            self.real += [(real_folder(path, memo), 'the settings that wire the gate') for path in self.settings]
-            self.real += [(real_folder(path, memo), 'the session logs') for path in self.logs]
-        return self.real
-
-    def above(self, path):
-        """What lies below a folder that is taken away."""
-        path = os.path.realpath(path).rstrip(os.sep)
-        return next((what for real, what in self.reals() if (real + os.sep).startswith(path + os.sep)), None) \
-            or self.log(path, True)
-
-    def fitting(self, pattern):
-        """What a shell's pattern may stand for."""
-        try:
-            pattern = resolve_head(pattern, {})
-            fits = glob_matcher(pattern)
-        except (re.error, ValueError):
-            return None
-        found = next((what for real, what in self.reals() if fits(folded(real))), None)
-        head = re.split(r'[*?[]', pattern, 1)[0]
-        if found or not any((head + os.sep).startswith(os.path.realpath(root) + os.sep) for root in self.logs):
-            return found
-        return None if '/memory/' in pattern else 'the session logs'
+    def fitting(self, path):
+        """As look(), for a path with wildcards, braces or unknown variables: what it may stand for."""
+        at = min(path.find(char) for char in '*?[{$' if char in path)
+        head, rest = path[:at].rpartition('/')[0], path[path.rfind('/', 0, at) + 1:]
+        what, near = self.look(head or '/')
+        if near == 3 or near < 2 and what == 'the session logs':
+            return what, near
+        names, best = [part.casefold() for part in rest.split('/') if part], (None, 3)
+        for tail, what in self.below.get(self.id_of(head or '/'), ()):
+            braces = '{' in rest and brace_fits(rest.casefold(), '/'.join(tail))
+            if braces or all(map(name_fits, names, tail)):
+                deeper = 1 if braces else max(0, len(tail) - len(names))
+                if braces or len(names) <= len(tail) or what == 'the session logs':
+                    best = min(best, (what, min(deeper, 2)), key=lambda one: one[1])
+        return best
 
 
-def identities(path, by_name=True):
-    """(device, inode) of what a path leads to, and (device, inode, name) of the folder that it stands in."""
-    try:
-        status = os.stat(path)
-        yield status.st_dev, status.st_ino
-    except (OSError, ValueError):
-        if by_name and os.path.islink(path):               # it leads to a file that is yet to come
-            path = os.path.realpath(path)
-    if not by_name:
-        return
-    folder, name = os.path.split(path.rstrip(os.sep))
-    try:
-        status = os.stat(folder or os.sep)
-        yield status.st_dev, status.st_ino, name.lower()
-    except (OSError, ValueError):
-        pass
+def name_fits(pattern, name):
+    """Whether a pattern may stand for a name; by what stands before and after its wildcards."""
+    wild = [at for at, char in enumerate(pattern) if char in '*?[{}],$']
+    if not wild:
+        return pattern == name
+    end = pattern[wild[-1] + 1:]
+    return name.startswith(pattern[:wild[0]]) and name.endswith(end)
+
+
+def brace_fits(pattern, tail):
+    """The same for {a,b}, which may hold slashes: by the text before it, and the characters that may come next."""
+    head, _, inside = pattern.partition('{')
+    if has_wildcard(head) or '$' in head or not tail.startswith(head):
+        return has_wildcard(head) or '$' in head
+    nexts = {inside[at:at + 1] for at in range(len(inside)) if not at or inside[at - 1] in '{,'}
+    return '..' in inside or tail[len(head):len(head) + 1] in nexts or not nexts.isdisjoint('{},*?[$')
 
 
 def protected_paths(budgets, ledger_path, environ, folder, home):
@@ -3872,70 +3874,75 @@ def protected_paths(budgets, ledger_path, environ, folder, home):
     configs = [os.path.dirname(root) for root in claude_roots(environ, home)]
     codex = os.path.dirname(codex_roots(environ, home)[0])
     hooks = [folder] + [config + '/hooks' for config in configs if os.path.isdir(config + '/hooks')]
-    files = {path + ending: 'the ledger' for path in (ledger_path,) for ending in ('', '-wal', '-shm', '-journal')}
-    files.update({os.path.dirname(ledger_path): 'the ledger', find_prices(None, environ, folder): 'the price list'})
+    files = {ledger_path: 'the ledger'}                    # and all that lies beside it
+    files[find_prices(None, environ, folder)] = 'the price list'
     for where in hooks:
-        files.update({os.path.join(where, name): 'the gate' for name in SCRIPTS + OWN_FILES})
-        files[where] = 'the gate'
+        files.update((os.path.join(where, name), 'the gate') for name in SCRIPTS + ('__pycache__', '.armledger-install.json'))
     files.update(dict.fromkeys(filter(None, (budgets.name, folder + '/budgets.yaml', home + '/.claude/budgets.yaml',
                                              budgets.spend_json)), 'the caps'))
-    files[codex + '/hooks.json'] = 'the settings that wire the gate'
-    return Protected(files, {os.path.join(where, '__pycache__'): 'the gate' for where in hooks},
-                     [os.path.join(config, name) for config in configs for name in OWN_SETTINGS], logs, home, environ)
+    files.update({codex + '/hooks.json': WIRING, codex + '/config.toml': WIRING})
+    trees = dict({os.path.join(where, '__pycache__'): 'the gate' for where in hooks},
+                 **{os.path.dirname(ledger_path): 'the ledger'})
+    return Protected(files, trees, [os.path.join(config, name) for config in configs for name in OWN_SETTINGS], logs,
+                     home, environ)
 
 
-def tampering(request, protected):
-    """What a tool would change that a cap rests on: (what, the path or word that names it); None if nothing."""
-    values = request.tool_input if type(request.tool_input) is dict else {'command': request.tool_input}
-    if request.event != 'PreToolUse':
+def guard(request, budgets, arm, environ, folder, home):
+    """The refusal of a tool that would lift the cap it runs under; None if it wouldn't. Whatever goes wrong in here
+    refuses a shell or an editor, and nothing else."""
+    if arm.entry.action != 'hard_stop' or request.event != 'PreToolUse' or not is_guarded(request.tool):
         return None
-    if request.tool in EDITORS or is_mcp_edit(request.tool):
-        paths = [values.get(key) for key in PATH_KEYS]
-        return edits_tamper(request, [path for path in paths if type(path) is str], values, protected)
-    if request.tool in PATCHERS:
-        return edits_tamper(request, re.findall(PATCHED, all_text(values)), values, protected)
-    if request.tool in SHELLS:
-        text = '\n'.join(command_text(values.get(key)) for key in COMMAND_KEYS if values.get(key))
-        folder = values.get('workdir') or values.get('cwd')
-        cwd = resolve_word(folder, request.cwd, protected) if type(folder) is str else request.cwd
-        protected.on_hooks = speaks_of_hooks(text)
-        if may_tamper(text, cwd, protected):
-            return shell_tampers(shortened(text, protected), [cwd], protected)
-    return None
+    try:
+        found = tampering(request, protected_paths(budgets, find_ledger(None, environ, home), environ, folder, home))
+    except BaseException as error:                         # a signal, too: the hook is told to end
+        found = '', '%s: %s' % (type(error).__name__, error)
+    return answer_tampering(request, arm, found) if found else None
+
+
+def is_guarded(tool):
+    return tool in EDITORS or tool in PATCHERS or tool in SHELLS or is_mcp_edit(tool)
 
 
 def is_mcp_edit(tool):
     return tool[:5] == 'mcp__' and any(word in tool.lower() for word in MCP_EDITS)
 
 
-def speaks_of_hooks(text):
-    return any(word in text for word in GUARDED_WORDS)
-
-
-def may_tamper(text, cwd, protected):
-    """Whether a command is worth a closer look: it names or leads to something protected, or takes folders away.
-
-    This is all that most commands get, so it is a matter of a tenth of a millisecond."""
-    flat = text.translate(UNQUOTE).lower()
-    if any(name in flat for name in protected.names):
-        return True
-    words = flat[:LONGEST_COMMAND].translate(SPLIT).split()
-    if not DESTROYERS.isdisjoint(words) or not UNPACKERS.isdisjoint(words) or 'make' in words and 'install' in flat:
-        return True
-    words = text[:LONGEST_COMMAND].translate(UNQUOTE).translate(SPLIT).split()[:MOST_WORDS]
-    bases = dict.fromkeys([cwd] + [resolve_word(after, cwd, protected)
-                                   for word, after in zip(words, words[1:]) if word in ('cd', 'pushd')])
-    return any(protected.may_be(resolve_word(word, base, protected)) for word in set(words) for base in bases)
+def tampering(request, protected):
+    """What a tool would change that a cap rests on: (what, the path or word that names it); None if nothing.
+    An empty `what`: it can't be told."""
+    values = request.tool_input if type(request.tool_input) is dict else {'command': request.tool_input}
+    try:
+        if request.tool in PATCHERS:
+            paths = [path.strip() for path in re.findall(PATCHED, all_text(values))]
+            return edits_tamper(request, paths, values, protected)
+        if request.tool in SHELLS:
+            text = '\n'.join(command_text(values.get(key)) for key in COMMAND_KEYS if values.get(key))
+            folder = values.get('workdir') or values.get('cwd')
+            return shell_tampers(text, resolve_word(folder, request.cwd, protected)
+                                 if type(folder) is str else request.cwd, protected)
+        if is_guarded(request.tool):
+            paths = [values[key] for key in PATH_KEYS if type(values.get(key)) is str]
+            return edits_tamper(request, paths, values, protected)
+    except TooMuch as error:
+        return '', str(error)
+    return None
 
 
 def answer_tampering(request, arm, found):
-    what, name = found[0], printable(found[1], 300)
-    tool = printable(request.tool, 60)
-    return Answer(True, 'armledger: this would change %s (%s), which the cap of %s rests on, so %s is refused. Do not '
-                  'retry it or look for a way around it; if it is needed, ask the user to do it.'
-                  % (what, name, printable(arm.name, 60), tool),
-                  'armledger refused %s, which would have changed %s (%s). If you want that, do it yourself, outside '
-                  'of the agent.' % (tool, what, name), False)
+    what, name, tool = found[0], printable(found[1], 300), printable(request.tool, 60)
+    hint = ' A command that names such files may do nothing but read (cat, grep, ls, jq, ... joined by pipes, && or ;), ' \
+        'without redirection, loop or substitution.' if request.tool in SHELLS else ''
+    would = 'this would change %s (%s), which the cap of %s rests on' if what else \
+        'it can\'t be told whether this changes what %s(%s) the cap of %s rests on'
+    return Answer(True, 'armledger: ' + would % (what, name, printable(arm.name, 60)) + ', so %s is refused. Do not retry '
+                  'it or look for a way around it; if it is needed, ask the user to do it.%s' % (tool, hint),
+                  'armledger refused %s, which %s (%s). If you want that, do it yourself, outside of the agent.'
+                  % (tool, 'may change ' + what if what else 'may change what its cap rests on', name), False)
+
+
+def encodable(text):
+    """Text without halves of characters, which no path can hold."""
+    return text if text.isascii() else text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
 
 
 def all_text(value, depth=0):
@@ -3948,19 +3955,18 @@ def all_text(value, depth=0):
 
 def command_text(value):
     """A command line; a list of arguments is quoted as a shell would want it."""
-    if type(value) is list:
-        return ' '.join("'%s'" % one.replace("'", "'\\''") for one in value if type(one) is str)
-    return value if type(value) is str else ''
+    if type(value) is not list:
+        return value if type(value) is str else ''
+    words = [one for one in value if type(one) is str]
+    if len(words) == 3 and words[1] in ('-c', '-lc') and os.path.basename(words[0]) in ('sh', 'bash', 'zsh'):
+        return words[2]
+    return ' '.join("'%s'" % one.replace("'", "'\\''") for one in words)
 
 
-def shortened(text, protected):
-    if os.sep == '\\':
-        text = text.replace('\\', '/')
-    if len(text) <= LONGEST_COMMAND:
-        return text
-    rest = text[LONGEST_COMMAND // 2:].split('\n')
-    lines = [line[-4000:] for line in rest if any(name in line.lower() for name in protected.names)]
-    return text[:LONGEST_COMMAND // 2] + '\n' + '\n'.join(lines)[:LONGEST_COMMAND]
+def resolve_word(word, base, protected):
+    """The path that a word stands for, seen from a folder."""
+    word = encodable(word).rstrip('\n').replace('\0', '')
+    return os.path.join(base, expand_home(word[7:] if word[:7] == 'file://' else word, protected.home))
 
 
 # ---- tampering: edits ----------------------------------------------------------------------
@@ -3968,18 +3974,19 @@ def shortened(text, protected):
 def edits_tamper(request, paths, values, protected):
     for name in paths:
         path = resolve_word(name, request.cwd, protected)
-        what = protected.what(path)
-        if what:
-            return what, path
-        own = protected.own_settings(path)
-        if (own or is_agent_settings(path)) and changes_settings(request, path, values, own):
-            return 'the settings that wire the gate', path
+        for path in dict.fromkeys((os.path.normpath(path), path)):       # some tools take `..` out, some let the system
+            what, near = protected.look(path)
+            own = what == WIRING and not near and path.lower().endswith(OWN_SETTINGS + ('config.toml',))
+            if what and not near and not own:
+                return what, path
+            if (own or is_agent_settings(path)) and changes_settings(request, path, values, own):
+                return WIRING, path
     return None
 
 
 def is_agent_settings(path):
     """A settings file that an agent reads: a project's, or its own."""
-    folder, name = os.path.split(path.lower())
+    folder, name = os.path.split(os.path.realpath(path).casefold() if len(path) <= 4096 else path)
     return name in OWN_SETTINGS and os.path.basename(folder) == '.claude' or \
         name == 'config.toml' and os.path.basename(folder) == '.codex'
 
@@ -3987,20 +3994,20 @@ def is_agent_settings(path):
 def changes_settings(request, path, values, own):
     """Whether an edit changes what the gate depends on; where that can't be told, whether it speaks of it."""
     try:
-        with open(path, encoding='utf-8-sig') as stream:
-            before = stream.read(LARGEST_BUDGETS)
+        with open_plain(path) as stream:
+            before = stream.read(LARGEST_BUDGETS).decode('utf-8-sig')
     except FileNotFoundError:
         before = ''
     except (OSError, ValueError):
         return True
-    after = edited_text(request.tool, values, before) if path.endswith('.json') else None
     try:
+        after = edited_text(request.tool, values, before) if path.endswith('.json') else None
         if after is not None:
             return guarded_settings(before) != guarded_settings(after)
     except (AttributeError, TypeError, ValueError, RecursionError):
         if own:
             return True                                    # settings that can't be read wire nothing
-    return speaks_of_hooks(all_text(values))
+    return any(word in all_text(values) for word in GUARDED_SETTINGS + GUARDED_VARIABLES[:3])
 
 
 def edited_text(tool, values, text):
@@ -4011,12 +4018,14 @@ def edited_text(tool, values, text):
         old, new = (edit.get('old_string'), edit.get('new_string')) if type(edit) is dict else (None, None)
         if type(old) is not str or type(new) is not str:
             return None
+        if len(text) + (text.count(old) if old else 1) * len(new) > 8 * LARGEST_BUDGETS:
+            raise TooMuch('settings of such a length')
         text = text.replace(old, new, -1 if edit.get('replace_all') else 1) if old else new
     return text
 
 
 def guarded_settings(text):
-    settings = json.loads(text) if text.strip() else {}
+    settings = json.loads(text, parse_int=str) if text.strip() else {}
     variables = settings.get('env') or {}
     return [settings.get(name) for name in GUARDED_SETTINGS] + \
         [(name, variables[name]) for name in sorted(variables) if name.startswith(GUARDED_VARIABLES)]
@@ -4024,231 +4033,246 @@ def guarded_settings(text):
 
 # ---- tampering: shell commands -------------------------------------------------------------
 
-def shell_tampers(text, bases, protected, depth=0):
-    """(what, word) of the first command that may change something protected.
-
-    Paths are looked up from the working folder and from each folder that the commands change to."""
-    seen, blind, variables = None, False, {}
-    for words, targets in commands_of(text):
-        program, arguments = program_of(words, variables)
-        for target in targets:
-            found = look_up(target, bases, protected, variables, '')
-            if found:
-                return found
-        if program in ('cd', 'pushd'):
-            bases += [resolve_word(expand(word, variables), bases[-1], protected) for word in arguments[:1]]
-        found = installs(program, arguments, bases, protected, variables) or \
-            names_protected(program, words, arguments, bases, protected, variables)
-        if found and not only_reads(program, arguments, found, bases, protected, variables):
-            return found
-        for inner in substitutions(words) if depth < DEEPEST_COMMAND else ():
-            inner = shell_tampers(inner, list(bases), protected, depth + 1)
-            if inner:
-                return inner
-        seen = seen or found
-        blind = blind or program in BLIND and (program in ('xargs', 'parallel') or not arguments
-                                               or any('$' in word or '`' in word for word in arguments))
-    return seen if blind else None
-
-
-def commands_of(text):
-    """[(words, files that are written to)] of the simple commands; what can't be told apart is one of its own."""
-    commands, words, targets, delimiters, redirect, at = [], [], [], [], '', 0
-    token_at = re.compile(TOKEN, re.S).match
-    while at < len(text):
-        token = token_at(text, at)
-        if not token:
-            break                                          # only spaces are left
-        at, kind = token.end(), token.lastgroup
-        if kind == 'rest':
-            words = words + ['\0'] + [text[at - 1:]]       # a quote that is not closed
-            break
-        if kind == 'redirect':
-            redirect = token.group('redirect')
-        elif kind == 'word' and redirect:
-            word, redirect = token.group('word'), redirect.lstrip('0123456789')
-            if redirect in ('<<', '<<-'):
-                delimiters.append(unquoted(word))
-            elif redirect == '<<<':
-                words.append(word)
-            elif redirect not in ('<', '<&'):
-                targets.append(word)
-            redirect = ''
-        elif kind == 'word':
-            words.append(token.group('word'))
-        elif kind == 'end':
-            if token.group('end') == '\n':
-                at = skip_documents(text, at, delimiters, words)
-                delimiters = []
-            commands.append((words, targets))
-            words, targets, redirect = [], [], ''
-    return commands + [(words, targets)]
-
-
-def skip_documents(text, at, delimiters, words):
-    """Behind the here-documents that begin at a line; their text goes to the command, unless that only copies it."""
-    for delimiter in delimiters:
-        end = re.compile(r'(?m)^[ \t]*%s[ \t]*$' % re.escape(delimiter)).search(text, at)
-        if program_of(words, {})[0] not in ('cat', 'tee', 'git', 'gh'):
-            words.append(text[at:end.start() if end else len(text)])
-        at = min(end.end() + 1, len(text)) if end else len(text)
-    return at
-
-
-def unquoted(word):
-    if '"' not in word and "'" not in word and '\\' not in word:
-        return word
-    return re.sub(QUOTED, lambda found: '' if found.group(1) else found.group(2) or (
-        found.group(3) or '').replace('\\"', '"') or found.group(4) or '', word, flags=re.S)
-
-
-def program_of(words, variables):
-    """(name of the program, its arguments), behind `sudo`, `do`, `A=b` and their like."""
-    words = [unquoted(word) for word in words]
-    for n, word in enumerate(words):
-        name, equals, value = word.partition('=')
-        if equals and name.isidentifier():
-            variables[name] = value
-        elif word not in PREFIXES and not (n and word[:1] == '-' and words[n - 1] in PREFIXES):
-            return os.path.basename(word) if word != '.' else word, words[n + 1:]
-    return '', []
-
-
-def expand(word, variables):
-    if '$' not in word:
-        return word
-    return re.sub(VARIABLE, lambda found: variables.get(found.group(1) or found.group(2), found.group()), word)
-
-
-def resolve_word(word, base, protected):
-    """The path that a word stands for, seen from a folder."""
-    word = word.rstrip('\n').replace('\0', '')
-    if '$' in word:
-        word = re.sub(VARIABLE, lambda found: protected.home if (found.group(1) or found.group(2)) == 'HOME' else
-                      protected.environ.get(found.group(1) or found.group(2), found.group()), word)
-    if word[:7] == 'file://':
-        word = word[7:]
-    return os.path.join(base, expand_home(word, protected.home))
-
-
-def names_protected(program, words, arguments, bases, protected, variables):
-    """(what, word) of the first word in a command that leads to something protected."""
-    reach = 'destroys' if program in DESTROYERS else 'unpacks' if program in UNPACKERS else ''
-    copies = program in COPIERS and len(arguments) > 1
-    into = next((arguments[n + 1] for n, word in enumerate(arguments[:-1]) if word in ('-t', '--target-directory')),
-                arguments[-1]) if copies else ''
-    for word in words:
-        word = unquoted(word)
-        # What is moved into a folder above is not a danger to what it holds, except by its name.
-        found = look_up(word, bases, protected, variables, '' if copies and word == into else reach)
-        if not found and copies and word != into and word[:1] != '-':
-            inside = into.rstrip('/') + '/' + os.path.basename(word.rstrip('/'))
-            found = look_up(inside, bases, protected, variables, '')
-        if found:
-            return found
-    return None
-
-
-def look_up(word, bases, protected, variables, reach):
-    word = expand(unquoted(word), variables)
-    pieces = re.findall(PIECE, word)
-    for piece in pieces if pieces == [word] else [word] + pieces:
-        protected.looked += 1
-        if protected.looked > MOST_WORDS and not any(name in piece.lower() for name in protected.names):
-            continue
-        for base in bases:
-            what = look_at(resolve_word(piece, base, protected), protected, reach)
-            if what:
-                return what, piece[:300]
-    return None
-
-
-def look_at(path, protected, reach):
-    """What a path in a command leads to; `reach` is what the command does to folders."""
-    if len(path) > 4096:
+def shell_tampers(text, cwd, protected):
+    """(what, word) of the first word that leads to something protected, unless the whole command only reads."""
+    long, beginning = len(text) > LONGEST_COMMAND, text[:LONGEST_COMMAND].casefold()
+    if long and any(name in beginning for name in protected.names):
+        return '', 'a command of %d characters that names what the cap rests on' % len(text)
+    text = (encodable(text).replace('\\', '/') if os.sep == '\\' else encodable(text)).replace('\\\n', '')
+    flat = text.replace('"', '').replace("'", '').replace('\\', '')
+    folded_text = flat.casefold()
+    names = [name for name in protected.names if name in folded_text]
+    if long and names:
+        return '', 'a command of %d characters that names %s' % (len(text), names[0])
+    if len(text) > 1 << 20:                                # it names nothing, and no system starts a shell with it
         return None
-    if '{' in path:
-        path = re.sub(r'\{[^{}]*\}', '*', path)
-    if has_wildcard(path):
-        return protected.fitting(path)
-    what = protected.what(path)
-    if not what and (protected.own_settings(path) or protected.on_hooks and is_agent_settings(path)):
-        what = 'the settings that wire the gate'
-    if not what and '$' in path:
-        end = path[path.rfind('$'):].partition('/')[2]
-        if '/' in end:                                     # an unknown variable may stand for the right folder
-            what = next((what for real, what in protected.reals() if real.endswith('/' + end)), None)
-    if not what and reach == 'destroys':
-        what = protected.above(path)
-    if not what and reach == 'unpacks':
-        what = next((what for real, what in protected.reals() if os.path.dirname(real) == os.path.realpath(path)), None)
-    return what
+    flat = (fill_in(flat, protected) if '$' in flat else flat).translate(SPLIT)
+    words = flat.split()
+    if names and not long and (' ' in protected.home or '"' in text or "'" in text):
+        words += [part.translate(UNQUOTE) for part in re.findall('"[^"]*"|\'[^\']*\'', text) if ' ' in part]
+    bases = folders_in(words, cwd, names, protected)
+    found = leads(words, bases, names, long, protected) or installs(words, bases)
+    commands = commands_of(text, protected.home) if found and not long else None
+    if commands is not None and all(only_reads(command, bases, protected) for command in commands):
+        return None
+    return found
 
 
-def only_reads(program, arguments, found, bases, protected, variables):
-    if '\0' in arguments:
+def fill_in(flat, protected):
+    """Text with the variables that lead to an agent's folders filled in; `$` stands for each other one."""
+    def value(found):
+        name = found.group(1) or found.group(2)
+        known = protected.environ.get(name, '$') if name.startswith(GUARDED_VARIABLES[:4]) else '$'
+        return '~' if name == 'HOME' else '.' if name == 'PWD' else known
+    flat = re.sub(r'\$(?:(\w+)|\{(\w+)\})', value, flat)
+    inside = re.findall(r'\$\{([^{}]*)\}', flat)
+    return re.sub(r'\$\{[^{}]*\}', '$', flat) + ' ' + ' '.join(inside) if inside else flat
+
+
+def folders_in(words, cwd, names, protected):
+    """The folders that a command may be in: any that it names, and those above if it goes up."""
+    bases, moves = {protected.id_of(cwd): cwd}, [n for n, word in enumerate(words) if word in ('cd', 'pushd', '-C')]
+    near = dict.fromkeys(words if names else [words[n + 1] for n in moves if n + 1 < len(words)])
+    if len(near) > (MOST_WORDS if names else MOST_WORDS // 2):
+        raise TooMuch('a command of so many words that names %s' % names[0] if names else 'a command with so many folders')
+    if moves:
+        bases[protected.id_of(protected.home)] = protected.home          # `cd` alone
+        up = cwd if any('..' in word for word in near) else '/'
+        while up != os.path.dirname(up):
+            up = os.path.dirname(up)
+            bases[protected.id_of(up)] = up
+    for word in near:
+        for piece in dict.fromkeys(pieces(word, True)):
+            for base in list(bases.values()):
+                path = resolve_word(piece, base, protected)
+                found = protected.id_of(path) if len(path) <= 4096 else None
+                if found and found not in bases and os.path.isdir(path):
+                    bases[found] = path
+            protected.looks += len(bases) // 2
+            if len(bases) > MOST_BASES or protected.looks > MOST_LOOKS:
+                raise TooMuch('a command that goes through too many folders')
+    return list(bases.values())
+
+
+def pieces(word, closely):
+    """A word, and the parts of it that may be a path: behind =, : or an option's letter."""
+    yield word
+    if closely or word[:1] == '-':
+        for part in re.split('[=:,]', word) if '=' in word or ':' in word or ',' in word else [word]:
+            yield part
+            if part[:1] == '-':
+                yield part[2:]
+            at = min((at for at in (part.find('/'), part.find('~')) if at > 0), default=0)
+            if at and (part[0] in '-@' or closely and part[0] not in './~' and '.' in part[at:]):
+                yield part[at:]
+
+
+def leads(words, bases, names, long, protected):
+    reach, before = reach_of(words, names), ''
+    home = protected.id_of(protected.home)
+    above_home = {home} | {protected.id_of(up) for up in ('/', os.path.dirname(protected.home))}
+    clear = [name for name in names if name not in ('.jsonl', 'config.toml', 'install.py')]
+    lost = clear and any(one in ('cd', 'pushd') and (word == '-' or '$' in word) for one, word in zip(words, words[1:]))
+    done = set()
+    for word in words:
+        went, before = before in ('cd', 'pushd'), word
+        if (word, went) in done or long and (word[:1] not in '~/.-' or not is_pattern(word)):
+            continue
+        done.add((word, went))
+        carried = [name for name in clear if name in word.casefold()] if clear else ()
+        if carried and ('$' in word or '/../' in word and not os.path.isdir(os.path.join(bases[0], expand_home(
+                word[:word.rindex('/../')], protected.home))) or lost and word[:1] not in '/~'):
+            return '', word
+        pattern = is_pattern(word)
+        for piece in dict.fromkeys(pieces(word, names or pattern)):
+            if not piece or piece == '$':
+                continue
+            # Glued to what a program's own words mean, `/.claude` may begin at the home.
+            rooted = [piece] + ['~' + piece] * bool(names) if piece[0] == '/' else [piece] if piece[0] == '~' else ()
+            for path in [resolve_word(one, '/', protected) for one in rooted] or [
+                    resolve_word(piece, base, protected) for base in bases]:
+                if not names and not reach and not pattern and not is_link(path):
+                    continue
+                what, near = (protected.fitting if is_pattern(path) else protected.look)(path)
+                if near == 3 and is_agent_settings_or_folder(path, piece):
+                    what, near = WIRING, 1
+                if near < 2 or near == 2 and not went and (reach == 2 or reach == 1 and protected.id_of(path)
+                                                           not in above_home):
+                    return what, piece[:300]
+    return None
+
+
+def is_link(path):
+    """Whether a name without a meaning of its own may be another of something protected."""
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return False
+    return status.st_mode & 0o170000 != 0o40000 and status.st_nlink > 1 or status.st_mode & 0o170000 == 0o120000
+
+
+def is_pattern(text):
+    return has_wildcard(text) or '{' in text or '$' in text
+
+
+def is_agent_settings_or_folder(path, piece):
+    return ('.c' in piece.lower() or 'settings' in piece.lower()) and (
+        is_agent_settings(path) or os.path.basename(path.rstrip('/')).casefold() in ('.claude', '.codex'))
+
+
+def reach_of(words, names):
+    """2 where a folder above something protected counts, 1 where it does unless it is the home or above that."""
+    programs = DESTROYERS.intersection(map(os.path.basename, words))
+    if not programs:
+        return 0
+    if 'find' in programs and not names and not any(word.startswith(WRITING['find']) for word in words):
+        programs -= {'find'}
+    if 'xargs' in programs and not names:
+        after = (word for word in words[words.index('xargs') + 1:] if word[:1] != '-' and not word.isdigit()) \
+            if 'xargs' in words else ()
+        programs -= {'xargs'} if next(iter(after), '') in READERS else set()
+    if programs and programs <= COPIERS:
+        return 2 if any(word[:1] == '-' and not {'r', 'R', 'a'}.isdisjoint(word) for word in words) else 1
+    return 2 if programs else 0
+
+
+def installs(words, bases):
+    """The installer takes the gate away, or puts another in its place."""
+    if ('make' in words or 'gmake' in words) and any('install' in word for word in words) and any(
+            os.path.isfile(base + '/.make/install.py') and os.path.isfile(base + '/budget-check.py') for base in bases) \
+            or any(word.endswith('.make/install.py') for word in words):
+        return 'the gate', 'make install'
+    return None
+
+
+def commands_of(text, home):
+    """[the words of each simple command] of a list of pipelines; None if a shell would do more than run those."""
+    commands, words, word, target, at, lexeme = [], [], None, '', 0, re.compile(LEXEME, re.S).match
+    text += '\n'
+    while at < len(text):
+        if text.startswith(MESSAGE, at):
+            end = text.find(MESSAGE_END, at + len(MESSAGE) - 1)
+            close = re.compile(r'\s*\)"').match(text, end + len(MESSAGE_END)) if end >= 0 else None
+            if not close:
+                return None
+            word, at = (word or '') + 'text', close.end()
+            continue
+        token = lexeme(text, at).group()
+        at, redirects = at + len(token), '<' in token[:2] or '>' in token[:2]
+        if token[0] in '"\'' and len(token) > 1:
+            inner = token[1:-1]
+            if token[0] == '"':
+                inner = re.sub(r'\$(?:HOME(?!\w)|\{HOME\})', lambda found: home, inner)
+                if re.search(r'`|\$[^\s|)]', inner):
+                    return None
+                inner = re.sub(r'\\([\\"$`])', r'\1', inner)
+            word = (word or '') + inner
+        elif token in ('`', '(', ')', '&', '$', '"', "'", '\\'):
+            return None
+        elif token[0] == '$':
+            word = (word or '') + (home if 'HOME' in token else '.')
+        elif token[0] == '\\':
+            word = (word or '') + token[1:]
+        elif token.isspace() or token in (';', '&&', '||', '|', '|&') or redirects or token == '#' and word is None:
+            if word is not None and target:
+                if not (target == '<' or word == '/dev/null' or target == '>&' and word in ('1', '2')):
+                    return None
+                target = ''
+            elif word is not None and not (redirects and word.isdigit()):
+                words.append(word)
+            if target and (redirects or not token.isspace() or '\n' in token):
+                return None
+            word, target = None, token if redirects else target
+            if token == '#':
+                at = text.index('\n', at)
+            elif not redirects and ('\n' in token or not token.isspace()):
+                commands.append(words)
+                words = []
+        else:
+            word = (word or '') + token
+    return commands
+
+
+def only_reads(words, bases, protected):
+    if not words:
+        return True
+    program, arguments = words[0], words[1:]
+    if program.startswith(('/bin/', '/usr/bin/')):
+        program = os.path.basename(program)
+    if program == 'git':
+        return arguments[:1] != [] and arguments[0] in GIT_READERS and (arguments[0] in ('add', 'commit', 'status') or not any(
+            word.startswith(('--op', '--ou')) or word[:1] == '-' and word[:2] != '--' and 'O' in word for word in arguments))
+    if program == 'sed':
+        return arguments[:1] == ['-n'] and re.match(r'[\d,$]+p\Z', arguments[1] if arguments[1:] else '') is not None \
+            and not any(word[:1] == '-' for word in arguments[2:])
+    if program == 'mkdir':
+        return all(word in ('-p', '.claude') for word in arguments)
+    if program == 'uniq' and sum(word[:1] != '-' for word in arguments) > 1:
         return False
     if program in READERS:
-        return True
-    if program == 'find':
-        return not any(word.startswith(FIND_WRITES) for word in arguments)
-    if program == 'sed':
-        return not any(word[:2] == '-i' or word[:10] == '--in-place' or 'w ' in word for word in arguments)
-    if program in ('git', 'gh'):
-        return (program == 'gh' or arguments[:1] and arguments[0] in GIT_READERS) and \
-            not any(word.startswith('--output') for word in arguments)
-    if program == 'cp':
-        return not look_up(arguments[-1], bases, protected, variables, '') and '-t' not in arguments and \
-            not look_up(arguments[-1].rstrip('/') + '/' + os.path.basename(found[1]), bases, protected, variables, '')
-    return runs_a_script(program, arguments, bases, protected, variables)
+        return not any(word.startswith(one) or len(one) == 2 and word[:1] == '-' != word[1:2] and one[1] in word
+                       for word in arguments for one in WRITING.get(program, ()))
+    return runs_a_script(words, bases, protected)
 
 
-def runs_a_script(program, arguments, bases, protected, variables):
-    """Whether it asks budget-check.py or cost-report.py a question, and touches nothing else."""
-    if re.match(PYTHON, program):
-        options = [word for word in arguments if word[:1] == '-']
-        words = arguments[next((n for n, word in enumerate(arguments) if word[:1] != '-'), len(arguments)):]
-        if not words or any(word in ('-c', '-m') for word in options[:len(arguments) - len(words)]):
-            return False
-        program, arguments = os.path.basename(words[0]), words[1:]
-    if program not in RUNNABLE or any('--rebuild'.startswith(word) and len(word) > 2 for word in arguments):
+def runs_a_script(words, bases, protected):
+    """Whether it asks budget-check.py or cost-report.py a question, and lets it write nothing that is protected."""
+    if re.match(PYTHON, os.path.basename(words[0])):
+        words = words[1:]
+        while words and re.match(r'-[ISBEuO]+\Z', words[0]):
+            words = words[1:]
+    if not words or os.path.basename(words[0]) not in SCRIPTS[:2] or not any(
+            protected.look(resolve_word(words[0], base, protected)) == ('the gate', 0) for base in bases):
         return False
-    named = ('--budgets', '--prices', '--ledger')
-    rest = [word for n, word in enumerate(arguments)
-            if not (n and arguments[n - 1] in named) and not word.startswith(tuple(name + '=' for name in named))]
-    return not any(look_up(word, bases, protected, variables, '') for word in rest)
-
-
-def installs(program, arguments, bases, protected, variables):
-    """The installer takes the gate away, or puts another in its place."""
-    if program in ('make', 'gmake') and any('install' in word for word in arguments):
-        folders = bases + [resolve_word(expand(word, variables), base, protected)
-                           for word in arguments for base in bases]
-        if any(os.path.isfile(os.path.join(folder, '.make', 'install.py')) and
-               os.path.isfile(os.path.join(folder, 'budget-check.py')) for folder in folders):
-            return 'the gate', 'make ' + ' '.join(arguments)
-    if re.match(PYTHON, program) and any(word.replace('\\', '/').endswith('.make/install.py') for word in arguments):
-        return 'the gate', 'install.py'
-    return None
-
-
-def substitutions(words):
-    """Commands in a command's quotes: $(...), `...`, and what `sh -c` and its like are given."""
-    for word in words:
-        if '$(' in word or '`' in word:
-            word = unquoted(word)
-            for found in re.finditer(r'[$<>]\((.*)\)|`([^`]*)`', word, re.S):
-                yield found.group(1) or found.group(2) or ''
-    if len(words) > 2 and os.path.basename(unquoted(words[0])) in ('sh', 'bash', 'zsh', 'dash'):
-        yield from (unquoted(word) for word in words[1:] if ' ' in word)
-
-
-def guard(request, budgets, arm, environ, folder, home):
-    """The refusal of a tool that would lift the cap it runs under; None if it wouldn't."""
-    if arm is not None and arm.entry.action != 'hard_stop':
-        return None
-    found = tampering(request, protected_paths(budgets, find_ledger(None, environ, home), environ, folder, home))
-    return answer_tampering(request, arm, found) if found else None
+    for n, word in enumerate(words):
+        name, equals, value = word.partition('=')
+        if len(name) > 2 and '--rebuild'.startswith(name):
+            return False
+        if name.startswith(('--o', '--l')):
+            value = value if equals else (words[n + 1:] or [''])[0]
+            if any(protected.look(resolve_word(value, base, protected))[1] < 2 for base in bases):
+                return False
+    return True
 
 
 # ---- alerts that reach a person ------------------------------------------------------------

@@ -2288,11 +2288,11 @@ Bill = namedtuple('Bill', 'name estimate billed')
 
 
 def arms_of_places(places, match):
-    """{place id: Arm}; `match` gives an arm of budgets.yaml or None."""
+    """{place id: Arm} of {place id: Place}; `match` gives an arm of budgets.yaml or None."""
     arms = {}
-    for number, cwd, path, root, is_repo in places:
-        found = match(Place(cwd, path, root, bool(is_repo))) if root else None
-        arms[number] = Arm(found.name, found.entry) if found else Arm(root or UNATTRIBUTED, None)
+    for number, place in places.items():
+        found = match(place) if place.root else None
+        arms[number] = Arm(found.name, found.entry) if found else Arm(place.root or UNATTRIBUTED, None)
     return arms
 
 
@@ -3596,12 +3596,12 @@ class Context:
         self.ledger = Ledger(self.path, self.home, 3600.0)
         self.db = self.ledger.db
         self.reading = self.refresh(environ)
-        places = self.db.execute('select id, cwd, path, root, is_repo from places').fetchall()
-        self.places = {number: Place(*place) for number, *place in places}
+        self.places = {row[0]: Place(*row[1:]) for row in self.db.execute(
+            'select id, %s from places' % ', '.join(Place._fields)).fetchall()}
         self.refuse_ambiguous()
         self.calendar = Calendar(self.budgets.timezone if self.budgets else 'local')
         self.entries = self.budgets.entries if self.budgets else ()
-        self.arms = arms_of_places(places, self.match)
+        self.arms = arms_of_places(self.places, self.match)
         self.arm = self.chosen = None
         if options.arm and self.problem:
             raise UserError(self.problem)                    # which calls are the arm's is not known
@@ -3641,8 +3641,7 @@ class Context:
         return self.checker.match_arm(self.budgets, place) if self.budgets else None
 
     def arm_at(self, folder):
-        place = self.ledger.known_root(resolve_place(folder, self.home))     # a worktree that is gone keeps its arm
-        return arms_of_places([(0,) + tuple(place)], self.match)[0]
+        return arms_of_places({0: self.ledger.place_of(folder)}, self.match)[0]
 
     def span(self):
         quarter = self.now // BUCKET_MS + 1              # whole quarters are summed up already

@@ -222,14 +222,14 @@ bash -c "rm 'My Docs/../../../.claude/hooks/budgets.yaml'"
     'true ' + ' '.join('a%d' % n for n in range(210)) + '; sed -i s/1.00/999/ ~/.cl*/bud*',
     '# ' + 'x' * 30000 + '\nsed -i s/1.00/999/ ~/.cl*/hooks/bud*',
     ': /\ud800.jsonl; sed -i s/1.00/999/ ~/.claude/budgets.yaml', 'sed -i s/1.00/999/ ~/.claude/budgets.yaml; : /\ud800.jsonl',
-    'sed -i s/1.00/999/ ~/.CLAUDE/hooks/budgets.yaml'.replace('CLAUDE', 'claude'), 'x' * 2000000]
+    'sed -i s/1.00/999/ ~/.CLAUDE/hooks/budgets.yaml'.replace('CLAUDE', 'claude'), 'x ' * 100000 + '; rm ~/.cla""ude/hooks/budgets.yaml']
 ALSO_PASSED = [
     "git add -A && git commit -m \"$(cat <<'EOF'\nSay in ~/.claude/hooks/budgets.yaml what's meant\n\nEOF\n)\"", 'git commit -am "budgets.yaml: $HOME and more"',
     'cat > .claude/commands/x.md <<EOF\nhello\nEOF', 'rm -rf .claude/worktrees/x', 'mkdir -p .claude', 'python3 train.py --data $DATA/train.jsonl', 'rm "$OUT"/*.jsonl',
     'rm -rf src/*', 'rm -rf "$BUILD"/*', 'cp -r src/* dist/', 'mv ~/notes/todo.md .', 'cp a.md ~', 'cd ~/notes && rm todo.md', 'find / -name x.py 2>/dev/null', 'find ~ -name "x*" | xargs grep y',
     'cat ~/.claude/settings.json | jq .hooks', 'cat ~/.claude/hooks/*.yaml', 'git diff --oneline ~/.claude/hooks/budgets.yaml', "grep 'cap$' ~/.claude/hooks/budgets.yaml >/dev/null 2>&1",
     '# look\ncat ~/.claude/hooks/budgets.yaml # here', 'python3 - <<EOF\nimport json\nfor line in open("data.jsonl"): print(f"{line}")\nEOF', 'sed -i s/a/b/ budgets.yaml && cat prices.json > x',
-    'cat > big.py <<EOF\n' + 'x[%d] = {"a": b * 2}\n' * 400 + 'EOF', 'cat > big.py <<EOF\n' + 'value[key] = f(a, *b, **c)  # ${x}\n' * 4000 + 'EOF', 'npm install && rm -rf ../out', 'sed s/x/y/ src/a > ~/notes/b']
+    'cat > big.py <<EOF\n' + 'x[%d] = {"a": b * 2}\n' * 400 + 'EOF', 'cat > big.py <<EOF\n' + 'value[key] = f(a, *b, **c)  # ${x}\n' * 4000 + 'EOF', 'npm install && rm -rf ../out', '\u00e9' * 2500000, 'cat $CARGO_HOME/config.toml > x', 'sed s/x/y/ src/a > ~/notes/b']
 # Each of these kept the gate busy for more than ten seconds, or may have.
 SLOW = [('Bash', {'command': command}) for command in (
     'ls ~/.claude/' + '*' * 40 + 'x', 'ls ~/.claude/' + '*a' * 30 + 'x', 'cd .claude;' * 1800, ''.join('cd a%d;' % n for n in range(2000)), '.claude "' + '$(' * 9000 + '"',
