@@ -1653,11 +1653,13 @@ class Ledger:
     def place(self, cwd):
         number = NOWHERE if cwd is None else self.known.get(cwd)
         if number is None:
-            row = self.one('select id from places where cwd = ?', cwd)
-            number = row[0] if row else self.db.execute(
-                'insert into places (cwd, path, root, is_repo, inner) values (?, ?, ?, ?, ?)',
-                self.place_of(cwd)).lastrowid
-            self.known[cwd] = number
+            wanted = 'select id from places where cwd = ?'
+            row = self.one(wanted, cwd)
+            if not row:                                    # or ignore: another process may be as quick
+                self.db.execute('insert or ignore into places (cwd, path, root, is_repo, inner) values (?, ?, ?, ?, ?)',
+                                self.place_of(cwd))
+                row = self.one(wanted, cwd)
+            number = self.known[cwd] = row[0]
         return number
 
     def known_root(self, place):

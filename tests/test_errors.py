@@ -350,6 +350,8 @@ class LedgerFile(Errors):
 
     @unittest.skipUnless(permissions_hold(), 'nobody here is kept from a file')
     def test_read_only(self):
+        # Below its stop: above it, what the ledger holds is enough to refuse.
+        self.home.write(self.home.budgets, BUDGETS.replace('monthly_usd_cap: 10', 'monthly_usd_cap: 100'))
         self.home.add_calls(1)
         for mode, cure in ((0o444, 'give its owner write access to it'), (0, 'mend that')):
             with self.subTest(mode=oct(mode)):
@@ -488,7 +490,7 @@ class Logs(Errors):
         self.well_behaved(answer)
         self.assertTrue(answer.refused, answer)
         self.assertLess(self.home.hook('Bash').seconds, TIME_OUT)
-        self.assertIn('1 log lines could not be read', self.metered(self.home, 12.0, 2)['warnings'][0])
+        self.assertIn('1 log line could not be read', self.metered(self.home, 12.0, 2)['warnings'][0])
 
     def test_200_megabyte_line_without_an_end(self):
         self.home.add_calls(12)
