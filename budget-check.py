@@ -3463,7 +3463,7 @@ def gate(text, environ, folder, leave_open=False):
         if not may_apply:
             return 0, '', ''
         answer = answer_error(error, request, budgets, find_ledger(None, environ, home))
-    if not answer.refused and budgets and request:
+    if not answer.refused and arm is not None:
         try:
             answer = guard(request, budgets, arm, environ, folder, home) or answer
         except BaseException as error:
