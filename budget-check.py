@@ -1263,7 +1263,9 @@ class Ledger:
     def __init__(self, path, home, seconds=5.0):
         import gc
         import sqlite3
-        gc.disable()                                       # rows make no cycles, and thousands of them are looked through
+        self.collects = gc.isenabled()
+        if sys.implementation.name == 'cpython':           # rows make no cycles, and thousands are looked through;
+            gc.disable()                                   # PyPy would free nothing at all
         self.path, self.home, self.limit = path, home, time.monotonic() + seconds
         try:
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
@@ -1299,7 +1301,10 @@ class Ledger:
                 pass                                       # others are at work in it already; it stays as it is
 
     def close(self):
+        import gc
         self.db.close()
+        if self.collects:
+            gc.enable()
 
     def meta(self, key):
         row = self.one('select value from meta where key = ?', key)
