@@ -94,13 +94,13 @@ class ArmsTest(unittest.TestCase):
                               'api': {'clients/acme/api/z'}})
 
     def test_several_paths_and_patterns(self):
-        with Home(budgets(entry('acme', '~/acme', '~/work/acme-*', '~/any/**/deep', '/srv/[ab]cme', '~/v?'),
-                          entry('one', '~/work/acme-one'))) as home:
-            mine = ['acme/x', 'work/acme-web', 'work/acme-web/src', 'any/deep', 'any/a/b/deep/c', '/srv/acme', '/srv/bcme/x',
+        with Home(budgets(entry('acme', '~/acme', '~/code/acme-*', '~/any/**/deep', '/srv/[ab]cme', '~/v?'),
+                          entry('one', '~/code/acme-one'))) as home:
+            mine = ['acme/x', 'code/acme-web', 'code/acme-web/src', 'any/deep', 'any/a/b/deep/c', '/srv/acme', '/srv/bcme/x',
                     'v1']
-            others = ['work/acme', 'work/x/acme-web', 'any/deeper', '/srv/ccme', 'v12', 'v']
-            work = Work(home).call(*mine + others + ['work/acme-one', 'work/acme-one/x'])
-            self.assertEqual(work.arms(), {'acme': set(mine), 'one': {'work/acme-one', 'work/acme-one/x'}})
+            others = ['code/acme', 'code/x/acme-web', 'any/deeper', '/srv/ccme', 'v12', 'v']
+            work = Work(home).call(*mine + others + ['code/acme-one', 'code/acme-one/x'])
+            self.assertEqual(work.arms(), {'acme': set(mine), 'one': {'code/acme-one', 'code/acme-one/x'}})
 
     def test_patterns_stay_within_a_folders_name(self):
         with Home(budgets(entry('acme', '~/w/*/site'))) as home:
@@ -268,10 +268,10 @@ class WorktreeTest(unittest.TestCase):
 
     def test_a_worktree_of_an_unlisted_repo(self):
         home = self.home(entry('acme', '~/clients/acme'), default=True)
-        home.repo('work/site')
-        home.worktree('trees/fix', 'work/site', 'fix')
-        self.assertEqual(Work(home).call('work/site/src', 'trees/fix').arms(),
-                         {'~/work/site': {'work/site/src', 'trees/fix'}})
+        home.repo('code/site')
+        home.worktree('trees/fix', 'code/site', 'fix')
+        self.assertEqual(Work(home).call('code/site/src', 'trees/fix').arms(),
+                         {'~/code/site': {'code/site/src', 'trees/fix'}})
 
     def test_a_git_file_of_anothers_worktree(self):
         home = self.home(entry('beta', '~/clients/beta'), default=True)
@@ -296,9 +296,9 @@ class WorktreeTest(unittest.TestCase):
 
     def test_a_submodule_belongs_to_the_repo_around_it(self):
         home = self.home(entry('acme', '~/clients/acme'), default=True)
-        home.repo('work/site')
-        home.write('work/site/lib/.git', 'gitdir: ../.git/modules/lib\n')
-        self.assertEqual(Work(home).call('work/site/lib/src').arms(), {'~/work/site': {'work/site/lib/src'}})
+        home.repo('code/site')
+        home.write('code/site/lib/.git', 'gitdir: ../.git/modules/lib\n')
+        self.assertEqual(Work(home).call('code/site/lib/src').arms(), {'~/code/site': {'code/site/lib/src'}})
 
 
 class DefaultTest(unittest.TestCase):

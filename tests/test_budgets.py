@@ -329,10 +329,10 @@ class Arms(unittest.TestCase):
                 self.assertEqual(self.arm_of(budgets, path, root), expected)
 
     def test_windows_paths(self):
-        budgets = budgets_of('budgets:', listed('acme', 'c:/users/me/Acme'), "  - arm: back\n    path: D:\\work\\b",
+        budgets = budgets_of('budgets:', listed('acme', 'c:/users/me/Acme'), "  - arm: back\n    path: D:\\code\\b",
                              '    monthly_usd_cap: 5', listed('wild', 'c:/users/*/wild'))
         for cwd, expected in [('C:\\Users\\me\\acme', 'acme'), ('c:\\users\\ME\\acme\\src', 'acme'),
-                              ('C:\\Users\\me\\acme-web', None), ('C:/Users/me/ACME/', 'acme'), ('d:/work/b/c', 'back'),
+                              ('C:\\Users\\me\\acme-web', None), ('C:/Users/me/ACME/', 'acme'), ('d:/code/b/c', 'back'),
                               ('C:\\Users\\You\\Wild\\x', 'wild'), ('/users/me/acme', None),
                               ('\\\\?\\C:\\Users\\me\\acme', 'acme')]:
             with self.subTest(cwd):

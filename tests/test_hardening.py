@@ -156,27 +156,27 @@ class PlaceTest(HardeningCase):
 
     def over_cap(self):
         home = self.home(self.DEFAULT)
-        home.repo('work/site')
-        home.log('s-1', spent_line('a', 2000000, cwd=home.at('work/site')))
-        self.assertTrue(self.refused(home, home.at('work/site')))
+        home.repo('code/site')
+        home.log('s-1', spent_line('a', 2000000, cwd=home.at('code/site')))
+        self.assertTrue(self.refused(home, home.at('code/site')))
         return home
 
     def test_a_repo_made_around_it_is_no_way_out(self):
         home = self.over_cap()
         home.repo('work')
-        self.assertTrue(self.refused(home, home.at('work/site')))
-        os.mkdir(home.at('work/site/new'))
-        self.assertTrue(self.refused(home, home.at('work/site/new')))
+        self.assertTrue(self.refused(home, home.at('code/site')))
+        os.mkdir(home.at('code/site/new'))
+        self.assertTrue(self.refused(home, home.at('code/site/new')))
 
     def test_a_repo_made_in_it_is_no_way_out(self):
         home = self.over_cap()
-        home.repo('work/site/inner')
-        self.assertTrue(self.refused(home, home.at('work/site/inner')))
+        home.repo('code/site/inner')
+        self.assertTrue(self.refused(home, home.at('code/site/inner')))
 
     def test_a_worktree_without_its_git_file_keeps_its_cap(self):
-        home = self.home('budgets:\n  - arm: site\n    path: ~/work/site\n    monthly_usd_cap: 1.00\n')
-        home.repo('work/site')
-        home.worktree('trees/fix', 'work/site', 'fix')
+        home = self.home('budgets:\n  - arm: site\n    path: ~/code/site\n    monthly_usd_cap: 1.00\n')
+        home.repo('code/site')
+        home.worktree('trees/fix', 'code/site', 'fix')
         home.log('s-1', spent_line('a', 2000000, cwd=home.at('trees/fix')))
         self.assertTrue(self.refused(home, home.at('trees/fix')))
         os.unlink(home.at('trees/fix/.git'))
@@ -191,9 +191,9 @@ class PlaceTest(HardeningCase):
 
     def test_a_repos_own_settings_do_not_name_its_budgets(self):
         home = self.over_cap()
-        raised = home.at('work/site/budgets.yaml')
+        raised = home.at('code/site/budgets.yaml')
         home.write(raised, 'default:\n  monthly_usd_cap: 1000.00\n')
-        _, out, _ = home.gate(payload(home, tool='Agent', cwd=home.at('work/site')), now=NOW, ARMLEDGER_BUDGETS=raised)
+        _, out, _ = home.gate(payload(home, tool='Agent', cwd=home.at('code/site')), now=NOW, ARMLEDGER_BUDGETS=raised)
         self.assertIn('"deny"', out)
 
 

@@ -781,16 +781,16 @@ class UntranscribedTest(unittest.TestCase):
 
     def test_it_counts_where_and_when_its_session_was(self):
         with Home() as home:
-            home.log('p', spent_line('a', 1, session='p', time='2026-10-31T23:00:00.000Z', cwd='/work/one'),
-                     user_line('2026-10-31T23:10:00.000Z', '/work/two', 'p'), cost_state('p', {HAIKU: (51,)}),
-                     spent_line('b', 10, session='p', time='2026-11-02T00:00:00.000Z', cwd='/work/three'),
+            home.log('p', spent_line('a', 1, session='p', time='2026-10-31T23:00:00.000Z', cwd='/code/one'),
+                     user_line('2026-10-31T23:10:00.000Z', '/code/two', 'p'), cost_state('p', {HAIKU: (51,)}),
+                     spent_line('b', 10, session='p', time='2026-11-02T00:00:00.000Z', cwd='/code/three'),
                      cost_state('p', {HAIKU: (661,)}))
             with home.ledger() as ledger:
                 self.assertEqual(ledger.db.execute(
                     "select usd / 1000000, ts, cwd from calls join places on places.id = place "
                     "where kind = 'untranscribed' order by ts").fetchall(),
-                    [(50, script.parse_time('2026-10-31T23:10:00Z'), '/work/two'),
-                     (600, script.parse_time('2026-11-02T00:00:00Z'), '/work/three')])
+                    [(50, script.parse_time('2026-10-31T23:10:00Z'), '/code/two'),
+                     (600, script.parse_time('2026-11-02T00:00:00Z'), '/code/three')])
 
     def test_broken_totals_are_counted_as_unread(self):
         good = cost_state('p', {HAIKU: (51,)})

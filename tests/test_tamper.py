@@ -144,7 +144,7 @@ COMMANDS_PASSED = [
     'sed -n 5p ~/.claude/hooks/budgets.yaml',
     'cat > ~/.claude/hooks/new.sh', 'ls ~/.claude/projects', 'find ~/.claude/projects -name "*.jsonl" -newer x', 'echo done > ../notes.txt',
 ]
-# What a red team found: each of these lifted the cap once.
+# Each of these lifted the cap once.
 RED_TEAM = r"""
 sed -Ei s/1.00/999/ ~/.claude/budgets.yaml
 sed -ni 's/1.00/999/p' ~/.claude/budgets.yaml
