@@ -142,7 +142,7 @@ class Source:
 
     def __init__(self, path, stream, offset, mtime_ms, inside=False):
         self.path, self.stream, self.offset, self.mtime_ms = path, stream, offset, mtime_ms
-        self.folder, self.name = os.path.split(path)
+        self.name = os.path.basename(path)
         self.malformed, self.more, self.inside = 0, False, inside
 
     def lines(self, skip, needle):
@@ -3459,11 +3459,13 @@ def gate(text, environ, folder, leave_open=False):
             raise UserError('the hook got no payload that it can read (%s)' % unread)
         if may_apply and not request.cwd:
             raise UserError('the payload names no folder, and the working folder has gone')
-        arm = arm_of_request(request, budgets, environ, home) if may_apply else None
+        arm, ledger = arm_of_request(request, budgets, environ, home) if may_apply else (None, None)
         if arm is None:
             may_apply = False
+            if ledger:
+                finish_with(ledger, leave_open)
             return 0, '', ''
-        answer = decide(request, budgets, arm, environ, folder, leave_open)
+        answer = decide(request, budgets, arm, environ, folder, ledger, leave_open)
     except BaseException as error:
         if not may_apply:
             return 0, '', ''
@@ -3490,7 +3492,8 @@ def answer_unguarded(request, error):
 
 
 def arm_of_request(request, budgets, environ, home):
-    """The arm that a request is made in; UserError where its own repo says which files decide about it.
+    """The arm that a request is made in, and the ledger if that had to be asked; UserError where its own repo says
+    which files decide about it.
 
     A repo's settings can set an agent's environment, and a client's repo must not raise its own cap."""
     place = resolve_place(request.cwd, home)
@@ -3500,16 +3503,16 @@ def arm_of_request(request, budgets, environ, home):
             raise UserError('$%s names a file in the repo whose cap it decides about: keep it elsewhere' % name, named)
     path = find_ledger(None, environ, home)
     if narrowest(budgets, place.path) or not os.path.exists(path):
-        return match_arm(budgets, place)
+        return match_arm(budgets, place), None
     # What its .git says, or doesn't say any more, is the agent's to change: the ledger knows where it belonged.
+    ledger = None
     try:
         ledger = Ledger(path, home, GATE_SECONDS)
-        try:
-            return match_arm(budgets, ledger.place_of(request.cwd))
-        finally:
-            ledger.close()
+        return match_arm(budgets, ledger.place_of(request.cwd)), ledger
     except Exception:                                      # where a cap is known to apply, this shows again
-        return match_arm(budgets, place)
+        if ledger:
+            ledger.close()
+        return match_arm(budgets, place), None
 
 
 def answer_error(error, request, budgets, ledger_path):
@@ -3535,14 +3538,24 @@ def error_text(error, ledger_path):
                      % (type(error).__name__, error), 800)
 
 
-def decide(request, budgets, arm, environ, folder, leave_open):
-    """The Answer for a request of an arm that has a cap.
-
-    A process that ends at once leaves the ledger open: closing it would copy SQLite's log into the file, and wait
+def finish_with(ledger, leave_open):
+    """A process that ends at once leaves the ledger open: closing it would copy SQLite's log into the file, and wait
     three times for the disk. Not closed, it is as after a crash, which the log is made for."""
-    prices, home, now_ms = load_prices(find_prices(None, environ, folder)), home_of(environ), int(time.time() * 1000)
-    ledger = Ledger(find_ledger(None, environ, home), home, GATE_SECONDS)
+    if leave_open:
+        LEFT_OPEN.append(ledger)
+    else:
+        ledger.close()
+
+
+LEFT_OPEN = []
+
+
+def decide(request, budgets, arm, environ, folder, ledger, leave_open):
+    """The Answer for a request of an arm that has a cap."""
+    home, now_ms = home_of(environ), int(time.time() * 1000)
     try:
+        prices = load_prices(find_prices(None, environ, folder))
+        ledger = ledger or Ledger(find_ledger(None, environ, home), home, GATE_SECONDS)
         expensive = is_expensive(request, budgets)
         try:
             ledger.place(request.cwd)
@@ -3562,13 +3575,8 @@ def decide(request, budgets, arm, environ, folder, leave_open):
             answer = Answer(False, '', 'armledger: ' + describe_standing(standing) + '.', False)
         return answer
     finally:
-        if leave_open:
-            LEFT_OPEN.append(ledger)
-        else:
-            ledger.close()
-
-
-LEFT_OPEN = []
+        if ledger:
+            finish_with(ledger, leave_open)
 
 
 def answer_held(ledger, request, budgets, arm, now_ms, expensive):

@@ -139,7 +139,7 @@ class Source:
 
     def __init__(self, path, stream, offset, mtime_ms, inside=False):
         self.path, self.stream, self.offset, self.mtime_ms = path, stream, offset, mtime_ms
-        self.folder, self.name = os.path.split(path)
+        self.name = os.path.basename(path)
         self.malformed, self.more, self.inside = 0, False, inside
 
     def lines(self, skip, needle):
