@@ -67,28 +67,27 @@ BIDI = '\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069
 
 # ---- time ----------------------------------------------------------------------------------
 
-DAYS = {}                        # 'YYYY-MM-DD' -> ms: a log has few days and many lines
+HOURS = {}                       # 'YYYY-MM-DDThh' -> ms: a log has few hours and many lines
 
 
 def parse_time(text):
     """Milliseconds since the epoch of an ISO 8601 time; None if it isn't one. No zone is UTC."""
     try:
         if len(text) == 24 and text[23] == 'Z':        # what agents write: ...T11:30:46.708Z
-            day = DAYS.get(text[:10])
-            if day is not None and text[10] == 'T' and text[13] == text[16] == ':' and text[19] == '.':
-                return day + int(text[11:13]) * 3600000 + int(text[14:16]) * 60000 \
-                    + int(text[17:19]) * 1000 + int(text[20:23])
+            hour = HOURS.get(text[:13])
+            if hour is not None and text[13] == text[16] == ':' and text[19] == '.':
+                return hour + int(text[14:16]) * 60000 + int(text[17:19]) * 1000 + int(text[20:23])
         match = iso_time()(text)
         if not match:
             return None
         date, hour, minute, second, fraction, zone = match.groups()
-        day = DAYS.setdefault(date, days_from_civil(*map(int, date.split('-'))) * 86400000)
-        ms = ((int(hour) * 60 + int(minute)) * 60 + int(second or 0)) * 1000
-        ms += int((fraction or '')[:3].ljust(3, '0'))
+        ms = (days_from_civil(*map(int, date.split('-'))) * 24 + int(hour)) * 3600000
+        HOURS[text[:13]] = ms
+        ms += (int(minute) * 60 + int(second or 0)) * 1000 + int((fraction or '')[:3].ljust(3, '0'))
         if zone and zone not in 'Zz':
             offset = int(zone[1:3]) * 60 + int(zone[-2:])
             ms -= offset * 60000 if zone[0] == '+' else -offset * 60000
-        return day + ms
+        return ms
     except (TypeError, ValueError):
         return None
 
@@ -140,17 +139,17 @@ class Source:
     """One log file, read on from `offset`; afterwards `offset` is behind its last complete line, or behind
     that of a slice, and there is `more`. `inside`: it is in a line that is too long, whose rest is passed over."""
 
-    def __init__(self, path, stream, offset, mtime_ms, inside=False):
+    def __init__(self, path, stream, offset, mtime_ms, inside=False, buffer=None):
         self.path, self.stream, self.offset, self.mtime_ms = path, stream, offset, mtime_ms
-        self.name = os.path.basename(path)
+        self.name, self.buffer = os.path.basename(path), buffer or bytearray(CHUNK)
         self.malformed, self.more, self.inside = 0, False, inside
 
-    def lines(self, skip, needle):
-        """Yield each complete line that `skip` does not match at its start and that has `needle` in it."""
+    def lines(self, skip):
+        """Yield (buffer, start, end) of each complete line that `skip` does not match at its start."""
         began = base = self.pass_over(self.offset) if self.inside else self.offset
         if self.inside:
             return
-        buffer, filled, ended = bytearray(CHUNK), 0, False
+        buffer, filled, ended = self.buffer, 0, False
         self.stream.seek(base)
         while not ended:
             with memoryview(buffer) as view:
@@ -164,15 +163,15 @@ class Source:
                 if end > start:
                     if buffer[start] != 123 or buffer[end - 1] not in b'}\r':
                         self.malformed += not buffer[start:end].isspace()
-                    elif not skip(buffer, start, end) and buffer.find(needle, start, end) >= 0:
-                        yield buffer[start:end]
+                    elif not skip(buffer, start, end):
+                        yield buffer, start, end
                 start = end + 1
             if ended and filled > start:
                 # JSON that is whole without its line break is a line: no part of one is valid JSON.
                 rest = buffer[start:filled]
-                if rest.rstrip()[-1:] == b'}' and needle in rest and parse_line(rest) is not None:
+                if rest.rstrip()[-1:] == b'}' and parse_line(rest) is not None:
                     self.offset = base + filled
-                    yield rest
+                    yield rest, 0, len(rest)
             self.more = not ended and self.offset - began >= SLICE
             if self.more:
                 return
@@ -185,7 +184,7 @@ class Source:
                     base, filled = self.pass_over(base + filled), 0
                     if self.inside:
                         return
-                buffer.extend(bytes(len(buffer)))
+                buffer = buffer + bytes(len(buffer))       # a new one: other files go on with the small one
 
     def pass_over(self, position):
         """Leave out the rest of a line that is too long, a slice of it at a time; where the next line starts."""
@@ -209,14 +208,23 @@ class Source:
         self.stream.seek(here)
         return text
 
-    def lines_before(self, position):
-        """The records just before a position, nearest first; those nearest may come twice."""
+    def before(self, position):
+        """(time, folder) that the lines just before a position tell, the nearest one that does; None for neither."""
+        ts = cwd = None
         for reach in 1 << 12, 1 << 16:
             start = max(0, position - reach)
             for line in reversed(self.read_at(start, position - start).split(b'\n')):
-                record = parse_line(line) if line else None
-                if record is not None:
-                    yield record
+                at = line.rfind(b'"timestamp":')
+                if at >= 0 or b'"cwd"' in line:
+                    # What is an object by itself up to the line's end is the end of the record, not of a part.
+                    record = parse_line(b'{' + line[at:]) if at >= 0 else None
+                    if record is None or 'cwd' not in record:
+                        record = parse_line(line) or {}
+                    ts = parse_time(record.get('timestamp')) if ts is None else ts
+                    cwd = cwd or text_of(record.get('cwd'), 4096)
+                    if ts is not None and cwd is not None:
+                        return ts, cwd
+        return ts, cwd
 
     def first_time(self):
         """The time of the first line that has one, None if there is none near the start."""
@@ -297,6 +305,7 @@ class Batch:
 # ---- Claude Code ---------------------------------------------------------------------------
 
 UP_TO_TYPE = rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
+SCALARS = rb'(?:(?:"[^"\\]*":)?(?:"[^"\\]*"|[^"\\{\[,]*),)*'
 CLAUDE_TAGS = {'batch': 'batch', 'fast': 'fast', 'us': 'us'}
 EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
 
@@ -305,6 +314,13 @@ EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
 def claude_skip():
     """What starts like a line that no bill depends on need not be looked at: scalars up to such a type."""
     return re.compile(UP_TO_TYPE + rb'(?!assistant"|cost-state"|progress")').match
+
+
+@lru_cache(None)
+def claude_opening():
+    """How a call's line begins, up to its content: all scalars, those of the message included."""
+    return re.compile(rb'\{"parentUuid":(?:"[^"\\]*"|null),("isSidechain":%b"message":\{%b?"id":"[^"\\]+",%b)"content":\['
+                      % (SCALARS, SCALARS, SCALARS)).match
 
 
 def claude_roots(environ, home):
@@ -323,20 +339,28 @@ def read_claude(source, state, batch):
         if began is not None:
             state['began'] = began
             batch.session(source.name[:-6], began)
-    last = None
-    for line in source.lines(claude_skip(), b'okens"'):
-        told = told_of(line)
-        if told and told == last:
+    opening, head, ahead, counted = claude_opening(), b'', 0, b''
+    for buffer, start, end in source.lines(claude_skip()):
+        # A call stands on a line for each of its content blocks: one in the same words has nothing new in it.
+        if counted and buffer.startswith(head, start + ahead) and \
+                buffer.startswith(counted, buffer.rfind(b'"usage":{', start, end)):
             continue
-        last = told
-        record = parse_line(line)
+        record, usage, counted, opened = None, b'', b'', opening(buffer, start, end)
+        if opened:
+            known, content = opened.span(1)
+            record, usage = parse_around(buffer, start, content, end)
+        if record is None:
+            if buffer.find(b'okens"', start, end) < 0:
+                continue
+            record = parse_line(buffer[start:end])
         if record is None:
             batch.skip()
             continue
         kind = record.get('type')
         try:
             if kind == 'assistant':
-                claude_call(source, record, state, batch)
+                if claude_call(source, record, state, batch) and usage:
+                    head, ahead, counted = buffer[known:content], known - start, usage
             elif kind == 'cost-state':
                 claude_mark(source, record, state, batch)
             elif kind == 'progress':
@@ -345,18 +369,24 @@ def read_claude(source, state, batch):
             batch.skip()
 
 
-def told_of(line):
-    """The words that tell which call a line is of and what it used; None if they aren't where they usually are.
-
-    A call stands on a line for each of its content blocks: one in the same words has nothing new in it."""
-    message, usage = line.find(b'"message":{'), line.rfind(b'"usage":{')
-    content, end = line.find(b'"content"', message), line.find(b'"apiBlockIndex"', usage)
-    if end < 0:
-        end = line.find(b'"requestId"', usage)
-    if not 0 <= message < line.find(b'"id":"', message) < content < usage < end or \
-            line.find(b'"usage":{', message) < usage:
-        return None
-    return line.find(b'"isSidechain":true', 0, message) < 0, line[message:content], line[usage:end]
+def parse_around(buffer, start, content, end):
+    """A call's record without its content, which is most of the line and is not billed, and the text of its usage,
+    which stands behind the content; (None, b'') for a line that isn't so, or has a second usage or message in it."""
+    at = buffer.rfind(b'"usage":{', content, end)
+    if at < 0 or buffer.find(b'"usage":{', content, at) >= 0 or buffer.find(b'"message":{', content, at) >= 0:
+        return None, b''
+    try:
+        text = buffer[at + 8:end].decode('utf-8', 'replace')
+        usage, length = SCAN(text, 0)
+        around = buffer[start:content].decode('utf-8', 'replace') + '"usage":null' + text[length:]
+        record, stop = SCAN(around, 0)
+    except (StopIteration, ValueError, RecursionError):
+        return None, b''
+    message = record.get('message')
+    if around[stop:].strip() or type(message) is not dict or not (message.get('id') and message.get('model')):
+        return None, b''
+    message['usage'] = usage
+    return record, buffer[at:at + 8] + text[:length].encode()
 
 
 def read_agent_type(source, state, batch):
@@ -382,10 +412,11 @@ def nested_call(record):
 
 
 def claude_call(source, record, state, batch):
+    """Whether the line is one of a billed call, which the batch has then; ValueError or so for an odd one."""
     message = record.get('message')
     usage = message.get('usage') if type(message) is dict else None
     if type(usage) is not dict or message.get('model') == '<synthetic>' or record.get('isApiErrorMessage') is True:
-        return
+        return False
     key = text_of(message.get('id')) or text_of(record.get('requestId')) or text_of(record.get('uuid'))
     model, session = text_of(message.get('model')), text_of(record.get('sessionId')) or source.name[:-6]
     if key is None or model is None:
@@ -405,6 +436,7 @@ def claude_call(source, record, state, batch):
         if kind:
             batch.call('%s#%d' % (key, n), *where, kind, ts, cwd, text_of(extra.get('model')) or model,
                        claude_variant(usage), claude_tokens(extra))
+    return True
 
 
 def claude_tokens(usage):
@@ -438,12 +470,7 @@ def claude_mark(source, record, state, batch):
             raise ValueError(model)
         parts[2] += max(0, written - parts[2] - parts[3])
         totals[text_of(model) or '?'] = tuple(parts)
-    ts, cwd = None, None
-    for before in source.lines_before(source.offset):
-        ts = parse_time(before.get('timestamp')) if ts is None else ts
-        cwd = cwd or text_of(before.get('cwd'), 4096)
-        if ts is not None and cwd is not None:
-            break
+    ts, cwd = source.before(source.offset)
     ts = max(filter(None, (ts, state.get('ts'))), default=source.mtime_ms)
     family = record.get('startTime')
     known = type(family) is int and 0 <= family < 1 << 53
@@ -907,8 +934,10 @@ def read_codex(source, state, batch):
     if 'thread' not in state:    # until its first line says so: rollout-<local time>-<thread>.jsonl
         thread = source.name[:-6][-36:]
         state.update(thread=thread, session=thread, agent='', total=None, drops=0)
-    for line in source.lines(codex_skip(), b'"payload"'):
-        record = parse_line(line)
+    for buffer, start, end in source.lines(codex_skip()):
+        if buffer.find(b'"payload"', start, end) < 0:
+            continue
+        record = parse_line(buffer[start:end])
         try:
             kind, payload = record.get('type'), record.get('payload')
             if kind == 'event_msg':
@@ -1033,7 +1062,7 @@ AGENTS = (
 TAIL = 4096                      # bytes before the offset whose checksum tells whether a file was rewritten
 
 
-def read_file(agent, prices, path, seen):
+def read_file(agent, prices, path, seen, buffer):
     """Read a log on from where it was left; yields a tuple for Ledger.apply for each slice of it, nothing if it
     has vanished, (agent's name, path, reason) if it can't be read.
 
@@ -1053,7 +1082,7 @@ def read_file(agent, prices, path, seen):
             offset, malformed, state = 0, 0, '{}'          # another file stands under this name
         state, more = json.loads(state), True
         while more:
-            source = Source(path, stream, offset, status.st_mtime_ns // 1000000, state.pop('inside', False))
+            source = Source(path, stream, offset, status.st_mtime_ns // 1000000, state.pop('inside', False), buffer)
             batch = Batch(prices, source.mtime_ms)
             agent.read(source, state, batch)
             offset, more = source.offset, source.more
@@ -1075,8 +1104,9 @@ def tail_of(stream, offset):
 def read_files(prices, pending, workers):
     """Yield what read_file does for each (agent, path, seen), and None behind each; in several processes if wanted."""
     if workers < 2:
+        buffer = bytearray(CHUNK)
         for agent, path, seen in pending:
-            yield from read_file(agent, prices, path, seen)
+            yield from read_file(agent, prices, path, seen, buffer)
             yield None                                     # that was all of it
         return
     import marshal
@@ -1122,10 +1152,11 @@ def read_as_child(prices, pending, writing, dumps):
         text = dumps(result)
         out.write(len(text).to_bytes(8, 'big') + text)
     try:
+        buffer = bytearray(CHUNK)
         with open(writing, 'wb') as out:
             try:
                 for agent, path, seen in pending:
-                    for result in read_file(agent, prices, path, seen):
+                    for result in read_file(agent, prices, path, seen, buffer):
                         send(result)
                     send(None)
             except Exception as error:
@@ -1239,6 +1270,7 @@ ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     searches = searches + excluded.searches, dearest_usd = max(dearest_usd, excluded.dearest_usd)'''
 Reading = namedtuple('Reading', 'files malformed unreadable compressed')
 PARALLEL_BYTES = 32 << 20        # more than this to read is worth a process for each core
+BATCH = 200                      # results of reading that are put into the ledger at once
 MOST_FOLDERS = 100000            # listed at once: it takes some seconds
 FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
 
@@ -1314,6 +1346,12 @@ class Ledger:
         """The first row or None; no statement is left open (PyPy could not commit then)."""
         rows = self.db.execute(sql, values).fetchall()
         return rows[0] if rows else None
+
+    def look_up(self, sql, values):
+        """The rows for any number of values; the place in `sql` for some of them is a %s."""
+        for n in range(0, len(values), 500):
+            some = values[n:n + 500]
+            yield from self.db.execute(sql % ', '.join('?' * len(some)), some).fetchall()
 
     # -- bringing it up to date
 
@@ -1513,15 +1551,16 @@ class Ledger:
         db, due = self.db, time.monotonic() + self.commit_every
         for table in ('files', 'readings'):
             db.executemany('delete from %s where path = ?' % table, [(path,) for path in self.gone])
-        pending, total, done, files = [], sum(size for _, _, size in self.pending), 0, 0
-        for agent, path, size in self.pending:
-            pending.append((agent, path, self.one(
-                'select readings.ino, offset, tail, malformed, state from readings join files using (path) '
-                'where path = ?', path)))
-        workers = cores() if total > PARALLEL_BYTES and len(pending) > 1 else 1
+        seen = {row[0]: row[1:] for row in self.look_up(
+            'select path, readings.ino, offset, tail, malformed, state from readings join files using (path) '
+            'where path in (%s)', [path for _, path, _ in self.pending])}
+        total, done, files, found = sum(size for _, _, size in self.pending), 0, 0, []
+        workers = cores() if total > PARALLEL_BYTES and len(self.pending) > 1 else 1
         if workers > 1:
-            self.one('pragma wal_autocheckpoint = 16384')
-            pending = [one for _, one in sorted(zip(self.pending, pending), key=lambda pair: -pair[0][2])]
+            self.one('pragma wal_autocheckpoint = 16384')  # pages: few waits for the disk
+            self.one('pragma cache_size = -32000')         # KB: ids come in no order, all over the table
+            self.pending.sort(key=lambda one: -one[2])
+        pending = [(agent, path, seen.get(path)) for agent, path, _ in self.pending]
         results = read_files(self.prices, pending, workers)
         try:
             for result in results:
@@ -1532,17 +1571,23 @@ class Ledger:
                     self.note_unreadable(*result)
                 else:
                     done += max(0, result[6] - result[2])
-                    self.apply_or_report(result)
+                    found.append(result)
                     pausable = result[4] < 0               # a slice of a file
-                if pausable and time.monotonic() > self.limit and files < len(pending):
+                now = time.monotonic()
+                paused = pausable and now > self.limit and files < len(pending)
+                if paused or now > due or len(found) >= BATCH:
+                    self.apply_or_report(found)
+                    found = []
+                if paused:
                     raise NotYet('the ledger is being built: %d of %d changed log files are read; '
                                  'the next call goes on' % (files, len(pending)), self.path)
                 if self.progress:
                     self.progress(files, len(pending), done, total)
-                if time.monotonic() > due:
+                if now > due:
                     self.commit()                          # a kill loses no more than half a second
                     self.begin()
                     due = time.monotonic() + self.commit_every
+            self.apply_or_report(found)
         finally:
             results.close()
         # Only now: a folder counts as listed when all that was found in it is read.
@@ -1557,65 +1602,90 @@ class Ledger:
         self.db.execute('insert or ignore into files values (?, -1, -1, -1, 0)', (path,))
         self.db.execute("insert or ignore into readings values (?, ?, -1, 0, 0, '{}')", (path, cli))
 
-    def apply_or_report(self, result):
-        """Apply what was read of a file; what can't be stored of it must not keep all others out."""
+    def apply_or_report(self, results):
+        """Apply what was read of some files; what can't be stored of one must not keep the others out."""
         import sqlite3
-        sums, self.sums = self.sums, {}
-        self.db.execute('savepoint file')
+        sums, self.sums, before = self.sums, {}, (self.files, self.malformed)
+        self.db.execute('savepoint files')
         try:
-            self.apply(*result)
+            self.apply(results)
         except (ArithmeticError, LookupError, TypeError, ValueError, sqlite3.IntegrityError) as error:
-            self.db.execute('rollback to file')
+            self.db.execute('rollback to files')
             self.known.clear()
             self.sums.clear()
-            self.note_unreadable(result[0], result[1], '%s: %s' % (type(error).__name__, error))
-        self.db.execute('release file')
+            self.files, self.malformed = before
+            if len(results) == 1:
+                self.note_unreadable(*results[0][:2], '%s: %s' % (type(error).__name__, error))
+            else:
+                for result in results:
+                    self.apply_or_report([result])
+        self.db.execute('release files')
         for key, added in self.sums.items():
             held = sums.get(key)
             sums[key] = added if held is None else [a + b for a, b in zip(held[:9], added)] + [max(held[9], added[9])]
         self.sums = sums
 
-    def apply(self, cli, path, start, ino, size, changed_ns, offset, tail, malformed, state,
-              sessions, agents, calls, marks):
-        """Put what was read of one file into the ledger."""
+    def apply(self, results):
+        """Put what was read of some files into the ledger."""
         db = self.db
-        held = self.one('select offset, malformed from readings join files using (path) where path = ?', path)
-        if (held[0] if held else 0) != start:
-            return                                         # another process was here first
-        self.malformed += malformed - (held[1] if held else 0)
-        self.files += not held
-        db.execute('insert or replace into files values (?, ?, ?, ?, ?)', (path, ino, size, changed_ns, malformed))
-        db.execute('insert or replace into readings values (?, ?, ?, ?, ?, ?)', (path, cli, ino, offset, tail, state))
-        for name, began in sessions:
-            db.execute('update sessions set began = ? where id = ? and began is null', (began, self.session(cli, name)))
-        db.executemany('insert or replace into agents values (?, ?, ?)',
-                       [(self.session(cli, session), name, kind) for (session, name), kind in agents])
-        keys, held = [call[0] for call in calls], {}
-        for n in range(0, len(keys), 500):
-            part = keys[n:n + 500]
-            for row in db.execute('select %s from calls where key in (%s)'
-                                  % (COLUMNS, ', '.join('?' * len(part))), part):
-                held[row[0]] = row
-        fresh = []
-        for key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, usd, assumed in calls:
-            ts = ts if ts <= self.future_ms else self.now_ms
-            self.model(model)
-            row = (key, self.session(cli, session), agent, kind, self.place(cwd), ts, model, variant,
-                   *tokens, usd, assumed, sidechain)
+        known = {path: (offset, malformed) for path, offset, malformed in self.look_up(
+            'select path, offset, malformed from readings join files using (path) where path in (%s)',
+            [result[1] for result in results])}
+        files, readings, began, kinds, rows, marks = {}, {}, [], [], [], []
+        for (cli, path, start, ino, size, changed_ns, offset, tail, malformed, state,
+             sessions, agents, calls, totals) in results:
+            held = known.get(path)
+            if (held[0] if held else 0) != start:
+                continue                                   # another process was here first
+            self.malformed += malformed - (held[1] if held else 0)
+            self.files += not held
+            known[path] = offset, malformed
+            files[path] = path, ino, size, changed_ns, malformed
+            readings[path] = path, cli, ino, offset, tail, state
+            began += [(when, self.session(cli, name)) for name, when in sessions]
+            kinds += [(self.session(cli, session), name, kind) for (session, name), kind in agents]
+            rows += [self.row(cli, *call) for call in calls]
+            marks += [(self.session(cli, session), self.stamp(ts), self.place(cwd), json.dumps(total), family)
+                      for session, ts, cwd, family, total in totals]
+        db.executemany('insert or replace into files values (?, ?, ?, ?, ?)', files.values())
+        db.executemany('insert or replace into readings values (?, ?, ?, ?, ?, ?)', readings.values())
+        db.executemany('update sessions set began = ? where id = ? and began is null', began)
+        db.executemany('insert or replace into agents values (?, ?, ?)', kinds)
+        self.take_calls(rows)
+        db.executemany('insert or ignore into marks values (?, ?, ?, ?)', [mark[:4] for mark in marks])
+        db.executemany('update sessions set family = ? where id = ?', [(mark[4], mark[0]) for mark in marks])
+        db.executemany('update sessions set dirty = 1 where id = ? and not dirty',
+                       {one[:1] for one in marks}.union([row[1:2] for row in rows]))
+
+    def row(self, cli, key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, usd, assumed):
+        """A call as a row of the table, in the order of COLUMNS."""
+        self.model(model)
+        return (key, self.session(cli, session), agent, kind, self.place(cwd), self.stamp(ts), model, variant,
+                *tokens, usd, assumed, sidechain)
+
+    def stamp(self, ts):
+        return ts if ts <= self.future_ms else self.now_ms
+
+    def take_calls(self, rows):
+        held = {row[0]: row for row in self.look_up('select %s from calls where key in (%%s)' % COLUMNS,
+                                                    [row[0] for row in rows])}
+        fresh = {}
+        for row in rows:
+            key = row[0]
+            if key in fresh:                               # another file of these has it too
+                self.take_new(fresh)
+                held.update(fresh)
+                fresh = {}
             if key in held:
-                self.merge(held[key], row)
+                self.merge(held[key] or self.one('select %s from calls where key = ?' % COLUMNS, key), row)
+                held[key] = None                           # it is another one now
             else:
-                fresh.append(row)
-        self.insert(fresh)
-        self.replaceable.update(row[0] for row in fresh if row[16])
-        for session, ts, cwd, family, totals in marks:
-            session = self.session(cli, session)
-            ts = ts if ts <= self.future_ms else self.now_ms
-            db.execute('insert or ignore into marks values (?, ?, ?, ?)',
-                       (session, ts, self.place(cwd), json.dumps(totals)))
-            db.execute('update sessions set family = ? where id = ?', (family, session))
-        touched = {row[1] for row in fresh} | {self.session(cli, mark[0]) for mark in marks}
-        db.executemany('update sessions set dirty = 1 where id = ? and not dirty', [(one,) for one in touched])
+                fresh[key] = row
+        self.take_new(fresh)
+
+    def take_new(self, fresh):
+        self.insert(list(fresh.values()))
+        self.replaceable.update(key for key, row in fresh.items() if row[16])
 
     def merge(self, held, row):
         """Another copy of a call that the ledger has. What was metered can be raised, never lowered,
@@ -1741,7 +1811,7 @@ class Ledger:
         db.execute('update sessions set dirty = 0 where dirty')
 
     def marks_of(self, session):
-        marks = [(ts, place, {canonical: tokens for canonical, tokens in totals_by_model(json.loads(totals))})
+        marks = [(ts, place, totals_by_model(json.loads(totals)))
                  for ts, place, totals in self.db.execute(
                      'select ts, place, totals from marks where session = ? order by ts desc limit ?',
                      (session, MOST_MARKS))]
@@ -1749,14 +1819,16 @@ class Ledger:
 
     def settle_session(self, session, marks, fork):
         number, cli, name, began, family = session
-        calls = self.db.execute(
-            'select ts, agent, model, input, output, write_short, write_long, read, searches from calls '
-            "where session = ? and kind <> 'untranscribed' order by ts", (number,)).fetchall()
+        calls, held = [], {}
+        for row in self.db.execute('select %s from calls where session = ?' % COLUMNS, (number,)).fetchall():
+            if row[3] == 'untranscribed':
+                held[row[0]] = row
+            else:
+                calls.append(row)
         rests, inherited = [], None
         for ts, place, totals in marks:
-            resumed = min((call[0] for call in calls if call[0] > ts and not call[1]), default=None)
-            own = sum_calls(call for call in calls if resumed is None or call[0] < resumed)
-            rest = less(totals, own)
+            resumed = min([call[5] for call in calls if call[5] > ts and not call[2]], default=None)
+            rest = less(totals, sum_calls(calls if resumed is None else [call for call in calls if call[5] < resumed]))
             if inherited is None:
                 inherited = self.inherited(number, began, family, rest) if fork else {}
             rests.append((ts, place, less(rest, inherited)))
@@ -1773,12 +1845,13 @@ class Ledger:
                     key = REST + '%s %s %d %s' % (cli, name, ts, model)
                     wanted[key] = (key, number, '', 'untranscribed', place, ts, model, '', *more,
                                    min(usd, HIGHEST), int(assumed), 0)
-        held = {row[0]: row for row in self.db.execute(
-            "select %s from calls where session = ? and kind = 'untranscribed'" % COLUMNS, (number,))}
         stale = [row for key, row in held.items() if wanted.get(key) != row]
-        self.db.executemany('delete from calls where key = ?', [row[:1] for row in stale])
-        self.book(stale, -1)
-        self.insert([row for key, row in wanted.items() if held.get(key) != row])
+        if stale:
+            self.db.executemany('delete from calls where key = ?', [row[:1] for row in stale])
+            self.book(stale, -1)
+        new = [row for key, row in wanted.items() if held.get(key) != row]
+        if new:
+            self.insert(new)
 
     def inherited(self, session, began, family, rest):
         """What a fork's total held when it began: one of its family's earlier totals, or the calls
@@ -1786,10 +1859,10 @@ class Ledger:
 
         A total is no ancestor's if a call before it is missing among the copies that reach so far back."""
         copied = self.db.execute(
-            'select ts, agent, model, input, output, write_short, write_long, read, searches, calls.key, calls.session '
-            'from calls join copies on copies.key = calls.key where copies.session = ?', (session,)).fetchall()
+            'select calls.* from calls join copies on copies.key = calls.key where copies.session = ?',
+            (session,)).fetchall()
         candidates = [sum_calls(copied)]
-        keys, since = {row[9] for row in copied}, min((row[0] for row in copied), default=None)
+        keys, since = {row[0] for row in copied}, min((row[5] for row in copied), default=None)
         for other in self.ancestors(session, began, family, copied):
             for ts, _, totals in self.marks_of(other):
                 if ts <= began and (since is None or all(key in keys for key, in self.db.execute(
@@ -1809,7 +1882,7 @@ class Ledger:
             'select id from sessions where family = ? and id <> ? and began < ?', (family, session, began)).fetchall()]
         held = {other: {row[0] for row in self.db.execute('select key from copies where session = ?', (other,)).fetchall()}
                 for other in earlier}
-        holders = [other for other in earlier if all(row[10] == other or row[9] in held[other] for row in copied)]
+        holders = [other for other in earlier if all(row[1] == other or row[0] in held[other] for row in copied)]
         return holders or earlier
 
 
@@ -1833,23 +1906,30 @@ def totals_by_model(totals):
     summed = {}
     for model, tokens in totals.items():
         model = canonical_model(model)
-        summed[model] = tuple(map(int.__add__, summed.get(model, NONE), tokens))
-    return summed.items()
+        summed[model] = tuple(map(int.__add__, summed[model], tokens)) if model in summed else tuple(tokens)
+    return summed
 
 
 def sum_calls(calls):
-    """{model: tokens} of rows (ts, agent, model, *tokens, ...)."""
+    """{model: tokens} of calls."""
     summed = {}
-    for call in calls:
-        model = canonical_model(call[2])
-        summed[model] = tuple(map(int.__add__, summed.get(model, NONE), call[3:9]))
-    return summed
+    for (_, _, _, _, _, _, model, _, read_in, output, short, long, read, searches, _, _, _) in calls:
+        sums = summed.get(model)
+        if sums is None:
+            sums = summed[model] = [0] * 6
+        sums[0] += read_in
+        sums[1] += output
+        sums[2] += short
+        sums[3] += long
+        sums[4] += read
+        sums[5] += searches
+    return totals_by_model(summed)
 
 
 def less(whole, part):
     """{model: tokens} of what is left over, never negative."""
-    return {model: tuple(max(0, a - b) for a, b in zip(tokens, part.get(model, NONE)))
-            for model, tokens in whole.items()}
+    return {model: tuple([max(0, a - b) for a, b in zip(tokens, part.get(model, NONE))])
+            for model, tokens in whole.items() if part.get(model) != tokens}
 
 
 def cores():

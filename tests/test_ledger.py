@@ -259,6 +259,29 @@ class CallTest(unittest.TestCase):
                                           content=block)) for line in (early, whole)]
         self.assertEqual(self.read(*turned)[0], {'m': (0, 700, 0)}, 'content behind the usage')
 
+    def test_what_is_no_call_hides_none_in_the_same_words(self):
+        for other in {'type': 'user'}, {'type': 'progress'}, {'isApiErrorMessage': True}:
+            with self.subTest(other):
+                lines = [call_line('m', 700, 10, **other), call_line('m', 700, 10)]
+                self.assertEqual(self.read(*lines)[0], {'m': (10, 700, 0)})
+
+    def test_what_tells_two_calls_apart_may_stand_behind_the_content(self):
+        first, second = call_line('m', 700, 10), call_line('n', 700, 10)
+        for last in 'id', 'model', 'role':
+            with self.subTest(last):
+                lines = [dict(line, message={**{key: value for key, value in line['message'].items() if key != last},
+                                             last: line['message'][last]}) for line in (first, second)]
+                self.assertEqual(self.read(*lines)[0], {'m': (10, 700, 0), 'n': (10, 700, 0)})
+
+    def test_a_line_that_another_one_cut_off(self):
+        half, whole, next_one = (json.dumps(call_line(name, 700, 10), separators=(',', ':')) for name in 'abc')
+        half = half[:half.index('a secret answer') + 5]
+        self.assertEqual(self.read(half + whole + '\n', next_one + '\n'), ({'c': (10, 700, 0)}, 3510, 1))
+
+    def test_what_an_answer_says_is_not_looked_at(self):
+        line = json.dumps(call_line('m', 700, 10), separators=(',', ':')).replace('a secret answer', 'no \\escape')
+        self.assertEqual(self.read(line + '\n'), ({'m': (10, 700, 0)}, 3510, 0))
+
     def test_spaces_and_another_order_of_keys(self):
         line = call_line('m', 7, 10)
         spaced = json.dumps(line, indent=None, separators=(', ', ': ')) + ' \r\n'
