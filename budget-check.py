@@ -1271,6 +1271,7 @@ ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 Reading = namedtuple('Reading', 'files malformed unreadable compressed')
 PARALLEL_BYTES = 32 << 20        # more than this to read is worth a process for each core
 BATCH = 200                      # results of reading that are put into the ledger at once
+MANY_FILES = 2000                # to be looked at are worth a second process
 MOST_FOLDERS = 100000            # listed at once: it takes some seconds
 FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
 
@@ -1380,44 +1381,46 @@ class Ledger:
         A folder is listed again only when its time says that names came or went; a file is looked at
         every time, since one of any age can grow."""
         self.pending, self.listed, self.gone, self.unreadable = [], [], [], []
-        self.malformed, self.compressed = self.one('select coalesce(sum(malformed), 0) from files')[0], 0
-        rows = self.db.execute('select path, ino, size, changed_ns from files').fetchall()
-        folders = {row[0]: row[1:] for row in self.db.execute('select * from folders').fetchall()}
         agents, stat = {agent.name: agent for agent in AGENTS}, os.stat
+        files = self.db.execute('select path, ino, size, changed_ns, malformed from files').fetchall()
+        folders = self.db.execute('select * from folders').fetchall()
         roots = [(root, agent.name) for agent in AGENTS for root in agent.roots(environ, self.home)]
-        self.roots = {root for root, _ in roots}
-        changed = [(root, cli) for root, cli in roots if root not in folders and not is_missing(root)]
-        for path, (cli, changed_ns, compressed) in folders.items():
-            self.compressed += compressed
+        self.roots, known = {root for root, _ in roots}, {row[0] for row in folders}
+        self.files, self.malformed = len(files), sum([row[4] for row in files])
+        self.compressed = sum([row[3] for row in folders])
+        half = (len(files) + len(folders)) // 2 if len(files) > MANY_FILES and cores() > 1 else 0
+        theirs = find_moved_aside(files[:half]) if half else list
+        changed = [(root, cli) for root, cli in roots if root not in known and not is_missing(root)]
+        for path, cli, changed_ns, _ in folders:
             try:
                 if getattr(stat(path), CHANGED_NS) != changed_ns:
                     changed.append((path, cli))
             except OSError:
                 changed.append((path, cli))
-        known = {row[0] for row in rows} if changed else ()
-        listed = 0
+        if changed:
+            self.list_folders(changed, agents)
+        new, self.pending = self.pending, []               # read last: what is known comes before its copies
+        for (path, _, size, _, _), status, error in find_moved(files[half:]) + theirs():
+            if status:
+                cli = self.one('select cli from readings where path = ?', path)[0]
+                self.pending.append((agents[cli], path, max(0, status.st_size - size)))
+            elif isinstance(error, FileNotFoundError):
+                self.gone.append(path)
+            else:
+                self.unreadable.append((path, error.strerror))
+        self.pending += new
+        return self.pending or self.listed or self.gone or self.one('select 1 from sessions where dirty limit 1')
+
+    def list_folders(self, changed, agents):
+        """List folders whose names have changed, and what is new below them."""
+        folders = {row[0]: row[1:] for row in self.db.execute('select * from folders').fetchall()}
+        known, listed = {row[0] for row in self.db.execute('select path from files').fetchall()}, 0
         while changed:
             listed += 1
             if listed > MOST_FOLDERS:
                 raise UserError('more than %d folders of logs: a link leads elsewhere; take it away' % MOST_FOLDERS,
                                 changed[-1][0])
             self.list_folder(*changed.pop(), folders, known, changed, agents)
-        new, self.pending = self.pending, []               # read last: what is known comes before its copies
-        for path, ino, size, changed_ns in rows:
-            try:
-                status = stat(path)
-            except FileNotFoundError:
-                self.gone.append(path)
-                continue
-            except OSError as error:
-                self.unreadable.append((path, error.strerror))
-                continue
-            if status.st_size != size or getattr(status, CHANGED_NS) != changed_ns or status.st_ino != ino:
-                cli = self.one('select cli from readings where path = ?', path)[0]
-                self.pending.append((agents[cli], path, max(0, status.st_size - size)))
-        self.files = len(rows)
-        self.pending += new
-        return self.pending or self.listed or self.gone or self.one('select 1 from sessions where dirty limit 1')
 
     def list_folder(self, folder, cli, folders, known, changed, agents):
         try:
@@ -1884,6 +1887,43 @@ class Ledger:
                 for other in earlier}
         holders = [other for other in earlier if all(row[1] == other or row[0] in held[other] for row in copied)]
         return holders or earlier
+
+
+def find_moved(files):
+    """[(row, its status, None)] of the files that aren't as they were, (row, None, the OSError) where there is none."""
+    stat, moved = os.stat, []
+    for row in files:
+        path, ino, size, changed_ns, _ = row
+        try:
+            status = stat(path)
+            if status.st_size != size or getattr(status, CHANGED_NS) != changed_ns or status.st_ino != ino:
+                moved.append((row, status, None))
+        except OSError as error:
+            moved.append((row, None, error))
+    return moved
+
+
+def find_moved_aside(files):
+    """Have another process look, since nearly all of a gate's time goes by with it; find_moved's answer, as a function."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            moved = {row[0] for row, _, _ in find_moved(files)}
+            with open(writing, 'w') as out:
+                out.write(' '.join([str(n) for n, row in enumerate(files) if moved and row[0] in moved]))
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writing)
+
+    def answer():
+        with open(reading) as told:
+            places = told.read().split()
+        failed = os.waitpid(child, 0)[1]
+        return find_moved(files if failed else [files[int(n)] for n in places])
+    return answer
 
 
 def is_missing(path):

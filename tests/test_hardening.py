@@ -42,6 +42,79 @@ class HardeningCase(unittest.TestCase):
         return None
 
 
+@unittest.skipUnless(hasattr(os, 'fork'), 'needs processes that can be forked')
+class SecondProcessTest(HardeningCase):
+    """Two processes share the work, however little there is of it here."""
+
+    def setUp(self):
+        for name, value in ('MANY_FILES', 0), ('PARALLEL_BYTES', 0), ('cores', lambda: 2):
+            patch = mock.patch.object(script, name, value)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def logs(self, home, sizes):
+        return [home.log('s-%d' % n, *[spent_line('m-%d-%d' % (n, k), 10 ** n, cwd=home.at('clients/acme'))
+                                       for k in range(size)]) for n, size in enumerate(sizes)]
+
+    def grow_each(self, home, logs):
+        """Every file grows by a call, one after the other; each is seen at once."""
+        for n, path in enumerate(logs):
+            home.append(path, [spent_line('late-%d' % n, 10 ** n, cwd=home.at('clients/acme'))])
+            self.assertEqual(self.spent(home), int('3' * len(logs)) + int('1' * (n + 1)))
+
+    def test_whichever_file_grows_is_seen(self):
+        home = self.home()
+        logs = self.logs(home, [3] * 6)
+        self.assertEqual(self.spent(home), 333333)
+        self.grow_each(home, logs)
+        for n, path in enumerate(logs):
+            home.append(path, [spent_line('later-%d' % n, 10 ** n, cwd=home.at('clients/acme'))])
+        self.assertEqual(self.spent(home), 555555)
+
+    def test_whichever_file_goes_has_been_metered(self):
+        home = self.home()
+        logs = self.logs(home, [3] * 6)
+        self.assertEqual(self.spent(home), 333333)
+        for path in logs:
+            os.remove(path)
+            with home.ledger() as ledger:
+                self.assertNotIn((path,), ledger.db.execute('select path from files').fetchall())
+        self.assertEqual(self.spent(home), 333333)
+
+    def test_a_process_that_fails_is_stood_in_for(self):
+        home, here, find = self.home(), os.getpid(), script.find_moved
+
+        def failing(files):
+            if os.getpid() != here:
+                raise MemoryError
+            return find(files)
+        logs = self.logs(home, [3] * 6)
+        self.assertEqual(self.spent(home), 333333)
+        with mock.patch.object(script, 'find_moved', failing):
+            self.grow_each(home, logs)
+
+    def test_what_several_processes_read_is_all_there(self):
+        home = self.home()
+        self.logs(home, [7, 1, 0, 4, 9, 2])
+        home.log('s-1/subagents/agent-1', spent_line('a', 5, agent='1', cwd=home.at('clients/acme')))
+        self.assertEqual(self.spent(home), 7 + 10 + 4000 + 90000 + 200000 + 5)
+
+    def test_what_one_of_several_files_has_in_it_keeps_no_other_out(self):
+        home = self.home()
+        self.logs(home, [1] * 6)
+        home.log('s-7', spent_line('a', 1, cwd=home.at('clients/acme'), session='odd'))
+        row = script.Ledger.row
+
+        def failing(ledger, cli, key, session, *rest):
+            if session == 'odd':
+                raise ValueError('what nobody has thought of')
+            return row(ledger, cli, key, session, *rest)
+        with mock.patch.object(script.Ledger, 'row', failing):
+            self.assertEqual(self.spent(home), 111111)
+            self.assertIn('s-7.jsonl', home.main('--now', NOW).err)
+        self.assertEqual(self.spent(home), 111112)
+
+
 class UnreadableTest(HardeningCase):
 
     def test_a_log_is_told_of_until_it_can_be_read(self):
