@@ -599,7 +599,7 @@ class Prices:
 
     def resolve(self, model, variant):
         """A model's name as the list would have it, and the set of what modifies its price."""
-        region, name = split_model(model)
+        region, name = ('', model) if model in self.models else split_model(model)
         modifiers = set(variant.split())
         if region:
             modifiers.add('us_gov' if region == 'us-gov' else 'regional')
@@ -3543,8 +3543,9 @@ def matches(tool, patterns):
     """Exact names or globs: `Task` is not `TaskCreate`."""
     if tool in patterns:
         return True
-    globs = [one for one in patterns if '*' in one or '?' in one or '[' in one]
-    if not globs:
+    globs = [one for one in patterns if '?' in one or '[' in one or '*' in one and
+             tool.startswith(one.partition('*')[0]) and tool.endswith(one.rpartition('*')[2])]
+    if not globs:                                          # most tools are told by that: no pattern is compiled for them
         return False
     from fnmatch import fnmatchcase
     return any(fnmatchcase(tool, one) for one in globs)

@@ -596,7 +596,7 @@ class Prices:
 
     def resolve(self, model, variant):
         """A model's name as the list would have it, and the set of what modifies its price."""
-        region, name = split_model(model)
+        region, name = ('', model) if model in self.models else split_model(model)
         modifiers = set(variant.split())
         if region:
             modifiers.add('us_gov' if region == 'us-gov' else 'regional')
