@@ -1101,11 +1101,12 @@ def tail_of(stream, offset):
     return crc32(stream.read(min(TAIL, offset)))
 
 
-def read_files(prices, pending, workers):
-    """Yield what read_file does for each (agent, path, seen), and None behind each; in several processes if wanted."""
-    if workers < 2:
+def read_files(prices, shares):
+    """Yield what read_file does for each (agent, path, seen), and None behind each; each share in a process of its
+    own, if there are several."""
+    if len(shares) < 2:
         buffer = bytearray(CHUNK)
-        for agent, path, seen in pending:
+        for agent, path, seen in shares[0]:
             yield from read_file(agent, prices, path, seen, buffer)
             yield None                                     # that was all of it
         return
@@ -1114,11 +1115,11 @@ def read_files(prices, pending, workers):
     import signal
     pipes = {}
     try:
-        for n in range(workers):
+        for share in shares:
             reading, writing = os.pipe()
             child = os.fork()
             if not child:
-                read_as_child(prices, pending[n::workers], writing, marshal.dumps)
+                read_as_child(prices, share, writing, marshal.dumps)
             os.close(writing)
             pipes[reading] = child, bytearray()
         while pipes:
@@ -1146,21 +1147,35 @@ def read_files(prices, pending, workers):
             os.close(reading)
 
 
-def read_as_child(prices, pending, writing, dumps):
-    """Work of a forked process: never returns."""
+def read_as_child(prices, share, writing, dumps):
+    """Work of a forked process: never returns. It goes on reading while the ledger is written."""
+    from select import select
+    unsent = bytearray()
+
     def send(result):
         text = dumps(result)
-        out.write(len(text).to_bytes(8, 'big') + text)
-    try:
-        buffer = bytearray(CHUNK)
-        with open(writing, 'wb') as out:
+        unsent.extend(len(text).to_bytes(8, 'big') + text)
+        send_all_but(4 << 20)
+
+    def send_all_but(bearable):
+        while unsent:
             try:
-                for agent, path, seen in pending:
-                    for result in read_file(agent, prices, path, seen, buffer):
-                        send(result)
-                    send(None)
-            except Exception as error:
-                send('%s: %s' % (path, error))
+                del unsent[:os.write(writing, unsent)]
+            except BlockingIOError:
+                if len(unsent) <= bearable:
+                    return
+                select([], [writing], [])
+    try:
+        os.set_blocking(writing, False)
+        buffer = bytearray(CHUNK)
+        try:
+            for agent, path, seen in share:
+                for result in read_file(agent, prices, path, seen, buffer):
+                    send(result)
+                send(None)
+        except Exception as error:
+            send('%s: %s' % (path, error))
+        send_all_but(0)
     finally:
         os._exit(0)
 
@@ -1551,20 +1566,12 @@ class Ledger:
                 sums[9] = usd
 
     def take_in(self):
+        """Read what is pending, in as many processes as that is worth, and put it into the ledger bit by bit."""
         db, due = self.db, time.monotonic() + self.commit_every
         for table in ('files', 'readings'):
             db.executemany('delete from %s where path = ?' % table, [(path,) for path in self.gone])
-        seen = {row[0]: row[1:] for row in self.look_up(
-            'select path, readings.ino, offset, tail, malformed, state from readings join files using (path) '
-            'where path in (%s)', [path for _, path, _ in self.pending])}
         total, done, files, found = sum(size for _, _, size in self.pending), 0, 0, []
-        workers = cores() if total > PARALLEL_BYTES and len(self.pending) > 1 else 1
-        if workers > 1:
-            self.one('pragma wal_autocheckpoint = 16384')  # pages: few waits for the disk
-            self.one('pragma cache_size = -32000')         # KB: ids come in no order, all over the table
-            self.pending.sort(key=lambda one: -one[2])
-        pending = [(agent, path, seen.get(path)) for agent, path, _ in self.pending]
-        results = read_files(self.prices, pending, workers)
+        results = read_files(self.prices, self.share_out(cores() if total > PARALLEL_BYTES else 1))
         try:
             for result in results:
                 pausable = result is None
@@ -1577,15 +1584,16 @@ class Ledger:
                     found.append(result)
                     pausable = result[4] < 0               # a slice of a file
                 now = time.monotonic()
-                paused = pausable and now > self.limit and files < len(pending)
+                paused = pausable and now > self.limit and files < len(self.pending)
                 if paused or now > due or len(found) >= BATCH:
                     self.apply_or_report(found)
+                    self.settle()
                     found = []
                 if paused:
                     raise NotYet('the ledger is being built: %d of %d changed log files are read; '
-                                 'the next call goes on' % (files, len(pending)), self.path)
+                                 'the next call goes on' % (files, len(self.pending)), self.path)
                 if self.progress:
-                    self.progress(files, len(pending), done, total)
+                    self.progress(files, len(self.pending), done, total)
                 if now > due:
                     self.commit()                          # a kill loses no more than half a second
                     self.begin()
@@ -1598,6 +1606,23 @@ class Ledger:
         db.executemany('insert or replace into folders values (?, ?, ?, ?)',
                        [row for row in self.listed if row[2] is not None])
         self.settle()
+
+    def share_out(self, workers):
+        """What is pending as one list of (agent, path, its last reading) for each process, of equal size in bytes."""
+        if workers > 1:
+            self.one('pragma wal_autocheckpoint = 16384')  # pages: few waits for the disk
+            self.one('pragma cache_size = -32000')         # KB: ids come in no order, all over the table
+            # What is one session's stands together, and is complete early; none of the largest comes at the end.
+            self.pending.sort(key=lambda one: (-one[2] if one[2] > SLICE else 0, one[1]))
+        seen = {row[0]: row[1:] for row in self.look_up(
+            'select path, readings.ino, offset, tail, malformed, state from readings join files using (path) '
+            'where path in (%s)', [path for _, path, _ in self.pending])}
+        shares, sizes = [[] for _ in range(workers)], [0] * workers
+        for agent, path, size in self.pending:
+            least = sizes.index(min(sizes))
+            shares[least].append((agent, path, seen.get(path)))
+            sizes[least] += size + (1 << 14)               # to open one takes as long as to read so much
+        return shares
 
     def note_unreadable(self, cli, path, reason):
         """It is tried, and told of, at each survey until it can be read: its size is none that a file has."""
