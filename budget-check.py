@@ -319,8 +319,8 @@ def claude_skip():
 @lru_cache(None)
 def claude_opening():
     """How a call's line begins, up to its content: all scalars, those of the message included."""
-    return re.compile(rb'\{"parentUuid":(?:"[^"\\]*"|null),("isSidechain":%b"message":\{%b?"id":"[^"\\]+",%b)"content":\['
-                      % (SCALARS, SCALARS, SCALARS)).match
+    return re.compile(rb'\{"parentUuid":(?:"[^"\\]*"|null),'
+                      rb'("isSidechain":%b"message":\{%b?"id":"[^"\\]+",%b)"content":\[' % ((SCALARS,) * 3)).match
 
 
 def claude_roots(environ, home):
@@ -1285,7 +1285,7 @@ ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     searches = searches + excluded.searches, dearest_usd = max(dearest_usd, excluded.dearest_usd)'''
 Reading = namedtuple('Reading', 'files malformed unreadable compressed')
 PARALLEL_BYTES = 32 << 20        # more than this to read is worth a process for each core
-BATCH = 200                      # results of reading that are put into the ledger at once
+BATCH = 2000                     # so many files and calls are put into the ledger at once
 MANY_FILES = 2000                # to be looked at are worth a second process
 MOST_FOLDERS = 100000            # listed at once: it takes some seconds
 FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
@@ -1335,6 +1335,11 @@ class Ledger:
     def create(self):
         """Make the tables, unless another process has just done so."""
         import sqlite3
+        if not os.environ.get('ARMLEDGER_NO_WAL'):         # network folders have no shared memory
+            try:
+                self.once_unlocked('pragma journal_mode = wal', 1.0)
+            except sqlite3.OperationalError:
+                pass                                       # others are at work in it already; it stays as it is
         self.begin()
         if not self.one('pragma user_version')[0]:
             for statement in SCHEMA.split(';\n'):
@@ -1342,11 +1347,6 @@ class Ledger:
             self.db.execute('insert into meta values (?, ?)', ('created', int(time.time() * 1000)))
             self.db.execute('pragma user_version = %d' % VERSION)
         self.db.execute('commit')
-        if not os.environ.get('ARMLEDGER_NO_WAL'):         # network folders have no shared memory
-            try:
-                self.one('pragma journal_mode = wal')
-            except sqlite3.OperationalError:
-                pass                                       # others are at work in it already; it stays as it is
 
     def close(self):
         import gc
@@ -1502,14 +1502,17 @@ class Ledger:
             raise
 
     def begin(self, seconds=60.0):
-        """Wait for the write lock. SQLite's own wait sleeps longer and longer, and starves in a crowd."""
+        self.once_unlocked('begin immediate', seconds)
+
+    def once_unlocked(self, sql, seconds):
+        """Wait for the lock. SQLite's own wait sleeps longer and longer, and starves in a crowd."""
         import sqlite3
         until = min(self.limit, time.monotonic() + seconds)
         self.one('pragma busy_timeout = 0')
         try:
             while True:
                 try:
-                    return self.db.execute('begin immediate')
+                    return self.one(sql)
                 except sqlite3.OperationalError as error:
                     if 'locked' not in str(error) or time.monotonic() > until:
                         raise
@@ -1570,7 +1573,7 @@ class Ledger:
         db, due = self.db, time.monotonic() + self.commit_every
         for table in ('files', 'readings'):
             db.executemany('delete from %s where path = ?' % table, [(path,) for path in self.gone])
-        total, done, files, found = sum(size for _, _, size in self.pending), 0, 0, []
+        total, done, files, found, held = sum(size for _, _, size in self.pending), 0, 0, [], 0
         results = read_files(self.prices, self.share_out(cores() if total > PARALLEL_BYTES else 1))
         try:
             for result in results:
@@ -1582,13 +1585,14 @@ class Ledger:
                 else:
                     done += max(0, result[6] - result[2])
                     found.append(result)
+                    held += 1 + len(result[12])
                     pausable = result[4] < 0               # a slice of a file
                 now = time.monotonic()
                 paused = pausable and now > self.limit and files < len(self.pending)
-                if paused or now > due or len(found) >= BATCH:
+                if paused or now > due or held >= BATCH:
                     self.apply_or_report(found)
                     self.settle()
-                    found = []
+                    found, held = [], 0
                 if paused:
                     raise NotYet('the ledger is being built: %d of %d changed log files are read; '
                                  'the next call goes on' % (files, len(self.pending)), self.path)
@@ -1887,8 +1891,7 @@ class Ledger:
 
         A total is no ancestor's if a call before it is missing among the copies that reach so far back."""
         copied = self.db.execute(
-            'select calls.* from calls join copies on copies.key = calls.key where copies.session = ?',
-            (session,)).fetchall()
+            'select %s from calls where key in (select key from copies where session = ?)' % COLUMNS, (session,)).fetchall()
         candidates = [sum_calls(copied)]
         keys, since = {row[0] for row in copied}, min((row[5] for row in copied), default=None)
         for other in self.ancestors(session, began, family, copied):
@@ -1929,7 +1932,7 @@ def find_moved(files):
 
 
 def find_moved_aside(files):
-    """Have another process look, since nearly all of a gate's time goes by with it; find_moved's answer, as a function."""
+    """Have another process look: nearly all of a gate's time goes by with it. What find_moved gives, as a function."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:

@@ -239,6 +239,8 @@ class Doctor(unittest.TestCase):
         db.execute('pragma user_version = 99')
         db.close()
         self.sees('ledger', 'written by a newer armledger', '99,')
+        for name in os.listdir(os.path.dirname(self.ledger)):
+            os.remove(os.path.join(os.path.dirname(self.ledger), name))
         self.write('.local/state/armledger/ledger.sqlite3', 'no database at all, but text' * 100)
         self.sees('ledger', '--rebuild')
 

@@ -291,7 +291,14 @@ class LedgerFile(Errors):
         self.assertEqual(0, done.returncode, done)
         self.metered(self.home, usd, 2)
 
+    def empty_write_ahead_log(self):
+        """All that was metered stands in the ledger's file itself then."""
+        db = sqlite3.connect(self.home.ledger)
+        db.execute('pragma wal_checkpoint(truncate)').fetchall()
+        db.close()
+
     def test_corrupt(self):
+        self.empty_write_ahead_log()
         with open(self.home.ledger, 'rb') as stream:
             whole = stream.read()
         for name, content in (('head', b'garbage!' * 2000 + whole[16000:]), ('body', whole[:4096] + b'garbage!' * 9000),
@@ -306,6 +313,7 @@ class LedgerFile(Errors):
     def test_corrupt_without_logs_keeps_what_can_be_read(self):
         """The damage is in an index: the calls, whose logs have gone, are taken over."""
         os.remove(self.home.transcript)
+        self.empty_write_ahead_log()
         with open(self.home.ledger, 'r+b') as stream:
             stream.seek(0, os.SEEK_END)
             stream.truncate(stream.tell() - 4096)
