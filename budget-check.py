@@ -495,12 +495,12 @@ def find_prices(explicit, environ, script_dir):
 def load_prices(path):
     try:
         with open_plain(path) as stream:
-            text = stream.read().decode('utf-8-sig')
+            text = stream.read().decode('utf-8')
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
         raise UserError('cannot read the price list (%s); put prices.json beside the script, or name one '
                         'with --prices FILE or $ARMLEDGER_PRICES' % reason, path)
-    return UnreadPrices(text, path)
+    return UnreadPrices(text[1:] if text[:1] == '\ufeff' else text, path)     # some editors put such a mark there
 
 
 class UnreadPrices:

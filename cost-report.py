@@ -492,12 +492,12 @@ def find_prices(explicit, environ, script_dir):
 def load_prices(path):
     try:
         with open_plain(path) as stream:
-            text = stream.read().decode('utf-8-sig')
+            text = stream.read().decode('utf-8')
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
         raise UserError('cannot read the price list (%s); put prices.json beside the script, or name one '
                         'with --prices FILE or $ARMLEDGER_PRICES' % reason, path)
-    return UnreadPrices(text, path)
+    return UnreadPrices(text[1:] if text[:1] == '\ufeff' else text, path)     # some editors put such a mark there
 
 
 class UnreadPrices:
@@ -3949,10 +3949,13 @@ def load_checker(folder):
     path = os.path.join(folder, 'budget-check.py')
     if not os.path.isfile(path):
         return None
-    from importlib.machinery import SourceFileLoader
+    try:
+        from _frozen_importlib_external import SourceFileLoader    # what importlib.machinery gives, without its imports
+    except ImportError:
+        from importlib.machinery import SourceFileLoader
     module = type(sys)('budget_check')
     module.__file__ = path
-    SourceFileLoader('budget_check', path).exec_module(module)
+    exec(SourceFileLoader('budget_check', path).get_code('budget_check'), module.__dict__)
     return module
 
 
