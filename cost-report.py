@@ -1300,6 +1300,16 @@ def find_ledger(explicit, environ, home):
     return os.path.join(os.path.abspath(os.path.expanduser(folder)), 'ledger.sqlite3')
 
 
+@lru_cache(None)
+def sqlite():
+    """The module sqlite3 without dates and times, whose import takes longer than opening a ledger."""
+    try:
+        import _sqlite3 as module
+    except ImportError:
+        import sqlite3 as module
+    return module
+
+
 class Ledger:
     """Every billed call, once, with its price; an SQLite file that many processes share.
 
@@ -1307,7 +1317,7 @@ class Ledger:
 
     def __init__(self, path, home, seconds=5.0):
         import gc
-        import sqlite3
+        sqlite3 = sqlite()
         self.collects = gc.isenabled()
         if sys.implementation.name == 'cpython':           # rows make no cycles, and thousands are looked through;
             gc.disable()                                   # PyPy would free nothing at all
@@ -1331,7 +1341,7 @@ class Ledger:
 
     def create(self):
         """Make the tables, unless another process has just done so."""
-        import sqlite3
+        sqlite3 = sqlite()
         if not os.environ.get('ARMLEDGER_NO_WAL'):         # network folders have no shared memory
             try:
                 self.once_unlocked('pragma journal_mode = wal', 1.0)
@@ -1377,7 +1387,7 @@ class Ledger:
         if self.meta('prices') != prices.text:
             self.reprice()
         prices.packed = self.meta('packed_prices')
-        import sqlite3
+        sqlite3 = sqlite()
         while self.survey(environ):
             try:
                 self.write(self.take_in, 0.1)
@@ -1503,7 +1513,7 @@ class Ledger:
 
     def once_unlocked(self, sql, seconds):
         """Wait for the lock. SQLite's own wait sleeps longer and longer, and starves in a crowd."""
-        import sqlite3
+        sqlite3 = sqlite()
         until = min(self.limit, time.monotonic() + seconds)
         self.one('pragma busy_timeout = 0')
         try:
@@ -1633,7 +1643,7 @@ class Ledger:
 
     def apply_or_report(self, results):
         """Apply what was read of some files; what can't be stored of one must not keep the others out."""
-        import sqlite3
+        sqlite3 = sqlite()
         sums, self.sums, before = self.sums, {}, (self.files, self.malformed)
         self.db.execute('savepoint files')
         try:
