@@ -3438,8 +3438,9 @@ def running(ledger, arm, places, now_ms):
     """[(key, session, ts, usd)] of the reservations whose tools aren't done.
 
     One is done when its sub-agent's own file says so; without such a file, when the agent that asked for it has
-    called again since, unless it goes on in the background; and when its session has ended."""
-    rows, files = [], {}
+    called again since, unless it goes on in the background; and when its session has ended. Until then a sub-agent
+    may cost as much as the dearest has by now: the end of what it spends is in no log yet."""
+    rows, files, dearest = [], {}, None
     for key, session, agent, tool, ts, usd, background, transcript in ledger.db.execute(
             'select key, session, agent, tool, ts, usd, background, transcript from reservations '
             'where arm = ? and ts > ?', (arm.name, now_ms - RESERVED_MS)).fetchall():
@@ -3451,6 +3452,9 @@ def running(ledger, arm, places, now_ms):
             "and kind = 'call' and " + within(places), session, agent, ts)
         if not done and not ledger.one('select 1 from marks join sessions on sessions.id = session '
                                        'where name = ? and ts > ?', session, ts):
+            if matches(tool, SPAWNERS):
+                dearest = dearest_sub_agent(ledger, places) if dearest is None else dearest
+                usd = max(usd, dearest)
             rows.append((key, session, ts, usd))
     return rows
 
@@ -3483,13 +3487,18 @@ def estimate(ledger, standing, tool):
     for a tool that spawns none, its dearest call of late."""
     if not matches(tool, SPAWNERS):
         return standing.dearest_usd or DEFAULT_CALL_USD
+    return dearest_sub_agent(ledger, standing.places) or DEFAULT_SPAWN_USD
+
+
+def dearest_sub_agent(ledger, places):
+    """Pico-dollars of the dearest of these places' last ten sub-agents; 0 if there were none."""
     spent = {}
     for session, agent, usd in ledger.db.execute(
             "select session, agent, usd from calls where agent <> '' and %s order by ts desc limit 1000"
-            % within(standing.places)).fetchall():
+            % within(places)).fetchall():
         if len(spent) < 10 or (session, agent) in spent:
             spent[session, agent] = spent.get((session, agent), 0) + usd
-    return max(spent.values(), default=DEFAULT_SPAWN_USD)
+    return max(spent.values(), default=0)
 
 
 # ---- the gate ------------------------------------------------------------------------------
