@@ -1119,6 +1119,8 @@ def read_files(prices, shares):
             reading, writing = os.pipe()
             child = os.fork()
             if not child:
+                for other in [reading, *pipes]:            # else none would see it when this process has gone
+                    os.close(other)
                 read_as_child(prices, share, writing, marshal.dumps)
             os.close(writing)
             pipes[reading] = child, bytearray()
@@ -1948,6 +1950,7 @@ def find_moved_aside(files):
     if not child:
         code = 1
         try:
+            os.close(reading)
             moved = {row[0] for row, _, _ in find_moved(files)}
             with open(writing, 'w') as out:
                 out.write(' '.join([str(n) for n, row in enumerate(files) if moved and row[0] in moved]))

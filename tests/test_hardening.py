@@ -3,6 +3,8 @@
 Costs are written as micro-dollars of haiku input: a dollar for a million tokens."""
 import json
 import os
+import select
+import signal
 import unittest
 from unittest import mock
 
@@ -98,6 +100,24 @@ class SecondProcessTest(HardeningCase):
         self.logs(home, [7, 1, 0, 4, 9, 2])
         home.log('s-1/subagents/agent-1', spent_line('a', 5, agent='1', cwd=home.at('clients/acme')))
         self.assertEqual(self.spent(home), 7 + 10 + 4000 + 90000 + 200000 + 5)
+
+    def test_processes_end_with_the_one_that_they_read_for(self):
+        """Killed, it cannot tell them; they have more to say than a pipe holds."""
+        alive, held = os.pipe()                            # ends when no process holds it any more
+        child = os.fork()
+        if not child:
+            try:
+                os.close(alive)
+                with mock.patch.object(script, 'read_file', lambda *_: iter([('x' * 100000,)] * 200)):
+                    for _ in script.read_files(None, [[(None, name, None)] for name in 'abc']):
+                        os.kill(os.getpid(), signal.SIGKILL)
+            finally:
+                os._exit(1)
+        os.close(held)
+        self.assertEqual(os.waitpid(child, 0)[1], signal.SIGKILL)
+        self.assertEqual(select.select([alive], [], [], 30)[0], [alive], 'they are still there')
+        self.assertEqual(os.read(alive, 1), b'')
+        os.close(alive)
 
     def test_what_one_of_several_files_has_in_it_keeps_no_other_out(self):
         home = self.home()
