@@ -302,7 +302,7 @@ class Batch:
 # ---- Claude Code ---------------------------------------------------------------------------
 
 UP_TO_TYPE = rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
-SCALARS = rb'(?:(?:"[^"\\]*":)?(?:"[^"\\]*"|[^"\\{\[,]*),)*'
+SCALARS = rb'(?:"[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*'
 CLAUDE_TAGS = {'batch': 'batch', 'fast': 'fast', 'us': 'us'}
 EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
 
@@ -317,7 +317,7 @@ def claude_skip():
 def claude_opening():
     """How a call's line begins, up to its content: all scalars, those of the message included."""
     return re.compile(rb'\{"parentUuid":(?:"[^"\\]*"|null),'
-                      rb'("isSidechain":%b"message":\{%b?"id":"[^"\\]+",%b)"content":\[' % ((SCALARS,) * 3)).match
+                      rb'("isSidechain":[a-z]+,%b"message":\{%b?"id":"[^"\\]+",%b)"content":\[' % ((SCALARS,) * 3)).match
 
 
 def claude_roots(environ, home):
@@ -1409,12 +1409,13 @@ class Ledger:
         files = self.db.execute('select path, ino, size, changed_ns, malformed from files').fetchall()
         folders = self.db.execute('select * from folders').fetchall()
         roots = [(root, agent.name) for agent in AGENTS for root in agent.roots(environ, self.home)]
-        self.roots, known = {root for root, _ in roots}, {row[0] for row in folders}
+        self.roots = {root for root, _ in roots}
         self.files, self.malformed = len(files), sum([row[4] for row in files])
         self.compressed = sum([row[3] for row in folders])
         half = (len(files) + len(folders)) // 2 if len(files) > MANY_FILES and cores() > 1 else 0
         theirs = find_moved_aside(files[:half]) if half else list
-        changed = [(root, cli) for root, cli in roots if root not in known and not is_missing(root)]
+        unlisted = self.roots.difference([row[0] for row in folders])
+        changed = [(root, cli) for root, cli in roots if root in unlisted and not is_missing(root)]
         for path, cli, changed_ns, _ in folders:
             try:
                 if getattr(stat(path), CHANGED_NS) != changed_ns:
@@ -1422,7 +1423,7 @@ class Ledger:
             except OSError:
                 changed.append((path, cli))
         if changed:
-            self.list_folders(changed, agents)
+            self.list_folders(changed, {row[0]: row[1:] for row in folders}, {row[0] for row in files}, agents)
         new, self.pending = self.pending, []               # read last: what is known comes before its copies
         for (path, _, size, _, _), status, error in find_moved(files[half:]) + theirs():
             if status:
@@ -1435,10 +1436,9 @@ class Ledger:
         self.pending += new
         return self.pending or self.listed or self.gone or self.one('select 1 from sessions where dirty limit 1')
 
-    def list_folders(self, changed, agents):
-        """List folders whose names have changed, and what is new below them."""
-        folders = {row[0]: row[1:] for row in self.db.execute('select * from folders').fetchall()}
-        known, listed = {row[0] for row in self.db.execute('select path from files').fetchall()}, 0
+    def list_folders(self, changed, folders, known, agents):
+        """List folders whose names have changed, and what is new below them; `folders` and files are `known`."""
+        listed = 0
         while changed:
             listed += 1
             if listed > MOST_FOLDERS:
@@ -3659,7 +3659,7 @@ def main(argv=None):
 
 
 def is_from_ledger(error):
-    import sqlite3
+    sqlite3 = sqlite()
     return isinstance(error, sqlite3.Error)
 
 
