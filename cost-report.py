@@ -1255,6 +1255,7 @@ create table sessions (id integer primary key, cli text, name text, began int, f
     unique (cli, name));
 create index sessions_dirty on sessions (dirty) where dirty;
 create index sessions_family on sessions (family) where family is not null;
+create index sessions_name on sessions (name);
 create table agents (session int, name text, type text, primary key (session, name)) without rowid;
 create table calls (key text primary key, session int, agent text, kind text, place int, ts int,
     model text, variant text, input int, output int, write_short int, write_long int, read int,
@@ -1339,6 +1340,8 @@ class Ledger:
                             'install that one here too' % (version, VERSION), path)
         if not version:
             self.create()
+        elif not self.one("select 1 from sqlite_master where name = 'sessions_name'"):
+            self.db.execute('create index if not exists sessions_name on sessions (name)')
         self.db.execute('pragma synchronous = normal')
 
     def create(self):
