@@ -3896,572 +3896,257 @@ def home_of(environ):
     return environ.get('HOME') or os.path.expanduser('~')
 
 
-# ---- tampering: what an agent may not do to its own cap ------------------------------------
+# ---- tripwire: what an agent may not do to its own cap -------------------------------------
 #
-# A tripwire, not a sandbox. Edits by the agents' own tools are known by the file that they name. A shell command
-# passes if no word of it leads to something protected; else only if the whole of it is plainly a read.
+# No sandbox: it catches what an agent tries when a cap is in its way. An edit is known by the file
+# that it names. A shell command is refused if a word of it leads to what a cap rests on, unless
+# that part of it and all that follow plainly read.
 
-EDITORS = ('Write', 'Edit', 'MultiEdit', 'NotebookEdit')
-PATCHERS = ('apply_patch',)
-SHELLS = ('Bash', 'exec_command', 'shell', 'shell_command', 'local_shell', 'unified_exec', 'write_stdin', 'PowerShell',
-          'Monitor')
-MCP_EDITS = ('write', 'edit', 'create', 'move', 'rename', 'delete', 'remove', 'replace', 'insert', 'patch', 'append')
+LOGS, WIRING = 'the session logs', 'the settings that wire the gate'
+MOST_CHARACTERS, MOST_MOVES, MOST_LOOKS = 20000, 12, 1000      # what there is time for
+
+# Tools are told by their names, in any agent and any MCP server alike.
+SHELLS = r'(?i)bash|shell|exec|monitor|stdin'
+EDITORS = r'''(?xi) ^(?!task|todo|cron|team)
+    .*(?: write|edit|create|move|rename|delete|remove|replace|insert|patch|append )'''
+COMMAND_KEYS = ('command', 'cmd', 'script', 'chars', 'input')
 PATH_KEYS = ('file_path', 'notebook_path', 'path', 'relative_path', 'source', 'destination')
-COMMAND_KEYS = ('command', 'cmd', 'script', 'chars')
-SCRIPTS = ('budget-check.py', 'cost-report.py', 'pretooluse-hook.py')
-LOG_ENDINGS = ('.jsonl', '.jsonl.zst', '.meta.json')
-WIRING = 'the settings that wire the gate'
-LONGEST_COMMAND, MOST_WORDS, MOST_BASES, MOST_LOOKS = 20000, 600, 20, 1200
-
-# Settings that the gate depends on: whether hooks run, with which surroundings, and whether transcripts are kept.
-GUARDED_SETTINGS = ('hooks', 'disableAllHooks', 'allowManagedHooksOnly', 'cleanupPeriodDays')
-GUARDED_VARIABLES = ('ARMLEDGER_', 'CLAUDE_CONFIG_DIR', 'CODEX_HOME', 'XDG_STATE_HOME', 'HOME', 'USERPROFILE', 'PATH',
-                     'PYTHON', 'LD_', 'DYLD_', 'TZ', 'ENV', 'BASH_', 'SHELL', 'ZDOTDIR', 'CLAUDE_CODE_SHELL',
-                     'LOCALAPPDATA')
-OWN_SETTINGS = ('settings.json', 'settings.local.json')
-
-# Programs that take away or fill whole folders: for them, a folder above something protected counts too.
-DESTROYERS = frozenset('rm rmdir mv shred trash chmod chown chgrp ln cp install scp rsync tar unzip cpio 7z bsdtar patch '
-                       'xargs parallel find'.split())
-COPIERS = frozenset(('cp', 'mv', 'ln', 'install', 'scp'))
-READERS = frozenset('cat head tail less more wc grep egrep fgrep rg ls stat file diff cmp du jq sha256sum md5sum shasum '
-                    'realpath readlink test [ [[ echo printf sort uniq cut nl find cd pwd true false : basename dirname '
-                    'which type'.split())
-# Beginnings of options that write or run something; '-x' also stands for x among other letters behind one dash.
-WRITING = {'rg': ('--pre', '--hostname-bin'), 'sort': ('-o', '--o', '--com'), 'less': ('-', '+'), 'more': ('-', '+'),
-           'file': ('-C', '--c'), 'diff': ('--o',), 'find': ('-delete', '-exec', '-ok', '-fprint', '-fls')}
-GIT_READERS = frozenset(('log', 'show', 'diff', 'status', 'add', 'commit', 'grep', 'blame'))
-
-# Patterns are compiled when they are needed: most calls need none.
-PYTHON = r'(?:python|pypy)[\d.]*(?:\.exe)?$'
 PATCHED = r'(?m)^[ \t]*\*\*\* (?:Add File|Update File|Delete File|Move to):(.+)$'
-LEXEME = r'[^\s"\'\\;&|<>()`$#]+|\s+|\\.|"(?:[^"\\]|\\.)*"|\'[^\']*\'|\$(?:HOME|PWD)(?!\w)|\$\{(?:HOME|PWD)\}|&&|\|[|&]?|' \
-    r'&?>>?&?|<&?|.'
-MESSAGE, MESSAGE_END = '"$(cat <<\'EOF\'\n', '\nEOF\n'     # how Claude Code writes a commit's message
-UNQUOTE = {ord(char): None for char in '"\'\\'}
-SPLIT = {ord(char): ' ' for char in '`;|&<>()'}
 
+# What the gate needs of an agent's settings, the user's and a project's: that hooks run, in
+# surroundings that are the user's own, and that logs are kept.
+AGENT_SETTINGS = r'''(?x) / \.(?:claude|codex|copilot|qwen|gemini)
+    (?: /settings(?:\.local)?\.json | /config\.toml | /hooks\.json | /hooks/[^/]+\.json )? $'''
+GUARDED_SETTINGS = ('hooks', 'hooksConfig', 'disableAllHooks', 'allowManagedHooksOnly',
+                    'strictPluginOnlyCustomization', 'cleanupPeriodDays')
+GUARDED_VARIABLES = r'''(?x) ARMLEDGER | CLAUDE_CONFIG | CLAUDE_CODE_S | \w*HOME$ | USERPROFILE
+    | LOCALAPPDATA | PATH$ | PYTHON | LD_ | DYLD_ | BASH_ | ENV$ | SHELL$ | ZDOTDIR | TZ$'''
 
-class TooMuch(Exception):
-    """More than can be looked through in the time that a gate has."""
+# A gate that is killed, replaced or switched off; a clock that is moved.
+LIFTS = r'''(?x) disableAllHooks | \bdate\s(?:-s|--set) | timedatectl\sset
+    | \bp?kill(?:all)?\b .{0,200} (?:pretooluse|budget-check)
+    | armledger [\s\S]{0,200} \b(?:un)?install | \.make/install\.py'''
+# An agent that is started, and what may start it without its gate.
+AGENT_STARTS = r'(?:^|[\s;&|(]|bin/)(?:claude|codex|copilot|qwen|gemini)(?=\s|$)'
+UNGATED = r'''(?x) \b(?:ARMLEDGER_\w+|CLAUDE_C\w+|\w*HOME|USERPROFILE|PATH)=(?!\$PATH)
+    | \b(?:env\s-|unset\s|sudo\s|su\s) | hooks= | \s--(?:settings|setting-sources|bare|safe-mode
+    |no-session-persistence|disable\shooks)\b'''
+# Beside one of these a protected file's name is taken for that file.
+BESIDE = r'\.(?:claude|codex|copilot|qwen|gemini)\b|armledger|\$[^\s$]*hooks'
+
+# What a shell takes as one, from left to right: a comment; a message as Claude Code writes it, and
+# a text in quotes in which nothing is run; what is quoted otherwise.
+WHOLES = r'''(?x) (?P<comment> (?<!\S)\#.* )
+    | (?P<literal> "\$\(cat\ <<'EOF'\n [\s\S]{0,5000}? \nEOF\n\s*\)" | '[^']*' )
+    | \\[\s\S] | \$'(?:[^'\\]|\\[\s\S])*' | "(?:[^"\\]|\\[\s\S])*" '''
+WORD_ENDS = r'[\s;|&<>()`=,:}]+'
+# How a command gets to other folders, and what takes a folder with all that lies below it.
+GOES_TO = r'(?:\bcd|\bpushd|\s-C|--directory)\b(?:\s-\S*)*[ =]?([^\s;&|)]*)'
+TAKES_WHOLE = r'''(?x) \s-(?:delete|exec|ok|fprint) | (?<![\w.-]) (?:
+    (?:rm|rmdir|mv|shred|trash|chmod|chown|chgrp|rsync|tar|unzip|cpio|patch)\s
+    | (?:cp|ln|install|scp)\s .{0,200} -\w*[rRa] )'''
+
+# Three ways to write a file; the first two are put in the words of the third.
+COPIES = r'(?<![\w.-])cp (?:-[pfv]+ )?([^\s-]\S*) ([^\s-]\S*)(?= ?(?:[;&|\n]|$))'
+PUTS_OUT = r'\s(?:--o(?:u\w*)?|-\w*o)[= ]+(?=[\w./])'
+REDIRECTS = r'[\d&]?>>?[|&]?\s?([\w./+@-]+)(?=[\s;|&)]|$)'
+
+# Simple commands that plainly read, unless something in them writes or runs another. What is put
+# in front (`do`, `sudo`, `xargs`) reads if what follows does.
+READS = r'''(?x) [\s({]* (?: (?:do|then|else|if|while|sudo|time|xargs(?:\s-\w+)*) (?:\s+|$) )*
+    (?: [\s)}]*$ | \w+=\S*\s?$
+    | (?:cat|head|tail|grep|egrep|fgrep|rg|ls|stat|file|diff|cmp|du|wc|jq|sha256sum|md5sum|shasum
+        |realpath|readlink|basename|dirname|test|\[|\[\[|echo|printf|sort|cut|tr|nl|find|cd|pwd
+        |true|false|which|type|for|read|done|fi) (?:\s|$)
+    | git\s(?:log|show|diff|status|add|commit|grep|blame|rm\s--cached)\b
+    | gh\s(?:pr|issue)\s(?:create|comment|view|list)\b
+    | uniq(?:\s-\w+)*\s?$ | sed\s-n\s[\d,$]+p(?!.*\s-)\s | mkdir\s(?:-p\s)?\.claude\s?$
+    | \S*python[\d.]*\s-m\sjson\.tool\s\S+\s?$ )'''
+ASKS_GATE = r'''(?x) (?!.*\s--r) \s* (?: \S*python[\d.]*\s (?:-[ISBEuO]+\s)* )?
+    (\S*(?:budget-check|cost-report)\.py) (?:\s|$)'''
+WRITES = r'''(?x) [`>] | \$\( | <\( | <<
+    | \s-(?:delete|exec|ok|fprint|fls|-pre|-hostname-bin|-com|-op|\w*O)'''
 
 
 class Protected:
-    """The files that a cap rests on. A path is known by what it leads to (device and inode), else by its folder
-    and name, so links, `..` and other spellings make no difference; a file that is yet to come counts too."""
+    """What a cap rests on: {real path: what it is}, each with all that lies below it."""
 
-    def __init__(self, files, trees, settings, logs, home, environ):
-        self.files, self.trees, self.settings, self.logs, self.home, self.environ = \
-            files, trees, settings, logs, home, environ
-        self.looks, self.seen, self.ids, self.below = 0, {}, {}, None
-        everything = list(files) + settings + logs
-        self.names = {os.path.basename(path).casefold() for path in everything} | \
-            {os.path.basename(os.path.dirname(path)).casefold() for path in everything}
-        self.names = self.names - {'', 'hooks', 'projects', 'sessions', 'archived_sessions'} | \
-            {'.claude', '.codex', '.jsonl', '__pycache__', 'install.py', 'config.toml'}
+    def __init__(self, budgets, environ, folder, home):
+        """`folder`: where the scripts lie."""
+        paths = {find_prices(None, environ, folder): 'the price list',
+                 os.path.dirname(find_ledger(None, environ, home)): 'the ledger'}
+        for name in ('budget-check.py', 'cost-report.py', 'pretooluse-hook.py', '__pycache__'):
+            paths[folder + '/' + name] = 'the gate'
+        for path in (budgets.name, budgets.spend_json or budgets.name,
+                     folder + '/budgets.yaml', home + '/.claude/budgets.yaml'):
+            paths[path] = 'the caps'
+        for agent in AGENTS:
+            for root in agent.roots(environ, home):
+                paths[root] = LOGS
+                for name in 'settings.json', 'settings.local.json', 'hooks.json':
+                    paths[os.path.dirname(root) + '/' + name] = WIRING
+        self.home = home
+        self.paths = {os.path.realpath(path).lower(): what for path, what in paths.items()}
+        self.inodes = {os.stat(path).st_ino: what for path, what in paths.items()
+                       if os.path.isfile(path)}
+        self.names = {os.path.basename(path) for path, what in self.paths.items() if what != LOGS}
 
-    def index(self):
-        """Fill `below`: {folder's (device, inode): [(names on the way to something protected, what)]}."""
-        self.below, self.inodes, self.memo, chains = {}, {}, {}, {}
-        everything = list(self.files.items()) + [(path, WIRING) for path in self.settings]
-        for path, what in everything + [(path, 'the session logs') for path in self.logs]:
-            self.inodes[self.id_of(path)] = what
-            folder, _, name = path.rpartition('/')
-            if folder not in chains:
-                real = real_folder(folder, self.memo)
-                names = real.casefold().split('/')[1:]
-                ups = [real] + [real.rsplit('/', n)[0] for n in range(1, len(names) + 1)]
-                chains[folder] = [(self.id_of(up), tuple(names[len(names) - n:])) for n, up in enumerate(ups)]
-            for folder, names in chains[folder]:
-                self.below.setdefault(folder, []).append((names + (name.casefold(),), what))
-        self.roots = [(os.path.realpath(root) + os.sep).casefold() for root in self.logs]
-        self.whole = {self.id_of(tree): what for tree, what in self.trees.items()}
-        for known in self.inodes, self.whole, self.below:
-            known.pop(None, None)
+    def what(self, path, is_taken):
+        """What a path leads to, '' if to nothing. A `*` in it is whatever a shell may put there.
 
-    def id_of(self, path):
-        if path not in self.ids:
-            try:
-                status = os.stat(path or os.sep)
-                self.ids[path] = status.st_dev, status.st_ino
-            except (OSError, ValueError):
-                self.ids[path] = None
-        return self.ids[path]
-
-    def look(self, path):
-        """(what, how near): 0 the thing itself, 1 a folder that it stands in, 2 one above; (None, 3) if neither."""
-        self.looks += 1
-        if path not in self.seen:
-            self.looks += len(path) // 100
-            self.seen[path] = self.look_closely(path) if self.looks <= MOST_LOOKS else None
-        if self.looks > MOST_LOOKS:
-            raise TooMuch('too much of it leads somewhere: make it several commands')
-        return self.seen[path]
-
-    def look_closely(self, path):
-        if self.below is None:
-            self.index()
-        if len(path) > 4096:
-            return None, 3
-        found = self.id_of(path)
-        try:
-            real = os.path.realpath(path) if os.path.islink(path) or '..' in path else real_folder(path, self.memo)
-        except (OSError, ValueError):
-            real = path
-        folder, name = os.path.split(real.rstrip(os.sep) or os.sep)
-        parent, tail = self.id_of(folder), (name.casefold(),)
-        direct = next((what for names, what in self.below.get(parent, ()) if names == tail), None) if parent else None
-        what = self.inodes.get(found) or self.whole.get(parent) or direct
-        root = next((root for root in self.roots if (real + os.sep).casefold().startswith(root)), None)
-        if root and not any(part in FOLDERS_WITHOUT_LOGS for part in real[len(root):].split(os.sep)):
-            return 'the session logs', 0 if real.endswith(LOG_ENDINGS) else 1
-        if what:
-            return what, 0
-        inside = self.below.get(found, ()) if found else ()
-        if inside:
-            return min((min(len(names), 2), what) for names, what in inside)[::-1]
-        return (self.whole[found], 1) if found in self.whole else (None, 3)
-
-    def fitting(self, path):
-        """As look(), for a path with wildcards, braces or unknown variables: what it may stand for."""
-        at = min(path.find(char) for char in '*?[{$' if char in path)
-        head, rest = path[:at].rpartition('/')[0], path[path.rfind('/', 0, at) + 1:]
-        what, near = self.look(head or '/')
-        if near == 3 or near < 2 and what == 'the session logs':
-            return what, near
-        names, best = [part.casefold() for part in rest.split('/') if part], (None, 3)
-        for tail, what in self.below.get(self.id_of(head or '/'), ()):
-            braces = '{' in rest and brace_fits(rest.casefold(), '/'.join(tail))
-            if braces or all(map(name_fits, names, tail)):
-                deeper = 1 if braces else max(0, len(tail) - len(names))
-                if braces or len(names) <= len(tail) or what == 'the session logs':
-                    best = min(best, (what, min(deeper, 2)), key=lambda one: one[1])
-        return best
-
-
-def name_fits(pattern, name):
-    """Whether a pattern may stand for a name; by what stands before and after its wildcards."""
-    wild = [at for at, char in enumerate(pattern) if char in '*?[{}],$']
-    if not wild:
-        return pattern == name
-    end = pattern[wild[-1] + 1:]
-    return name.startswith(pattern[:wild[0]]) and name.endswith(end)
-
-
-def brace_fits(pattern, tail):
-    """The same for {a,b}, which may hold slashes: by the text before it, and the characters that may come next."""
-    head, _, inside = pattern.partition('{')
-    if has_wildcard(head) or '$' in head or not tail.startswith(head):
-        return has_wildcard(head) or '$' in head
-    nexts = {inside[at:at + 1] for at in range(len(inside)) if not at or inside[at - 1] in '{,'}
-    return '..' in inside or tail[len(head):len(head) + 1] in nexts or not nexts.isdisjoint('{},*?[$')
-
-
-def protected_paths(budgets, ledger_path, environ, folder, home):
-    """What an agent may not change, and where it would be looked for. `folder`: where the scripts lie."""
-    logs = [root for agent in AGENTS for root in agent.roots(environ, home)]
-    configs = [os.path.dirname(root) for root in claude_roots(environ, home)]
-    codex = os.path.dirname(codex_roots(environ, home)[0])
-    hooks = [folder] + [config + '/hooks' for config in configs if os.path.isdir(config + '/hooks')]
-    files = {ledger_path: 'the ledger'}                    # and all that lies beside it
-    files[find_prices(None, environ, folder)] = 'the price list'
-    for where in hooks:
-        files.update((os.path.join(where, name), 'the gate') for name in SCRIPTS + ('__pycache__', '.armledger-install.json'))
-    files.update(dict.fromkeys(filter(None, (budgets.name, folder + '/budgets.yaml', home + '/.claude/budgets.yaml',
-                                             budgets.spend_json)), 'the caps'))
-    files.update({codex + '/hooks.json': WIRING, codex + '/config.toml': WIRING})
-    trees = dict({os.path.join(where, '__pycache__'): 'the gate' for where in hooks},
-                 **{os.path.dirname(ledger_path): 'the ledger'})
-    return Protected(files, trees, [os.path.join(config, name) for config in configs for name in OWN_SETTINGS], logs,
-                     home, environ)
+        What lies in a folder counts; if the folder is taken whole, all below it does."""
+        path = os.path.realpath(path)
+        folded = path.lower()
+        below = '.*' if is_taken else '[^/]*'
+        pattern = re.escape(folded).replace(r'\*', below) + '(?:/%s)?$' % below
+        for known, what in self.paths.items():
+            is_inside = (folded + '/').startswith(known + '/')
+            if is_inside and not re.search('/(?:memory|tool-results)/', folded):
+                return what
+            if known.startswith(folded.partition('*')[0]) and re.match(pattern, known):
+                return what
+        if '/.' in folded and re.search(AGENT_SETTINGS, folded):
+            return WIRING
+        return self.inodes.get(os.stat(path).st_ino, '') if os.path.isfile(path) else ''
 
 
 def guard(request, budgets, arm, environ, folder, home):
-    """The refusal of a tool that would lift the cap it runs under; None if it wouldn't. Whatever goes wrong in here
-    refuses a shell or an editor, and nothing else."""
-    if arm.entry.action != 'hard_stop' or request.event != 'PreToolUse' or not is_guarded(request.tool):
+    """The refusal of a tool that would lift the cap it runs under; None if it wouldn't."""
+    tool = request.tool.rpartition('__')[2]
+    is_shell = re.search(SHELLS, tool)
+    is_guarded = is_shell or re.search(EDITORS, tool)
+    if not is_guarded or request.event != 'PreToolUse' or arm.entry.action != 'hard_stop':
         return None
     try:
-        found = tampering(request, protected_paths(budgets, find_ledger(None, environ, home), environ, folder, home))
-    except BaseException as error:                         # a signal, too: the hook is told to end
-        found = '', '%s: %s' % (type(error).__name__, error)
-    return answer_tampering(request, arm, found) if found else None
+        found = tampering(request, is_shell, Protected(budgets, environ, folder, home))
+    except BaseException as error:       # what can't be told is refused; so is what a signal ends
+        found = 'files', 'it could not be looked through: %s: %s' % (type(error).__name__, error)
+    return answer_tampering(request, arm, is_shell, found) if found else None
 
 
-def is_guarded(tool):
-    return tool in EDITORS or tool in PATCHERS or tool in SHELLS or is_mcp_edit(tool)
-
-
-def is_mcp_edit(tool):
-    return tool[:5] == 'mcp__' and any(word in tool.lower() for word in MCP_EDITS)
-
-
-def tampering(request, protected):
-    """What a tool would change that a cap rests on: (what, the path or word that names it); None if nothing.
-    An empty `what`: it can't be told."""
-    values = request.tool_input if type(request.tool_input) is dict else {'command': request.tool_input}
-    try:
-        if request.tool in PATCHERS:
-            paths = [path.strip() for path in re.findall(PATCHED, all_text(values))]
-            return edits_tamper(request, paths, values, protected)
-        if request.tool in SHELLS:
-            text = '\n'.join(command_text(values.get(key)) for key in COMMAND_KEYS if values.get(key))
-            folder = values.get('workdir') or values.get('cwd')
-            return shell_tampers(text, resolve_word(folder, request.cwd, protected)
-                                 if type(folder) is str else request.cwd, protected)
-        if is_guarded(request.tool):
-            paths = [values[key] for key in PATH_KEYS if type(values.get(key)) is str]
-            return edits_tamper(request, paths, values, protected)
-    except TooMuch as error:
-        return '', str(error)
+def tampering(request, is_shell, protected):
+    """(what a tool may change, the word that leads to it); None if nothing."""
+    values = request.tool_input
+    if type(values) is not dict:
+        values = {'command': values}
+    commands = [values[key] for key in COMMAND_KEYS if values.get(key)]
+    text = '\n'.join(one if type(one) is str else ' '.join(map(str, one)) for one in commands)
+    if is_shell:
+        folder = os.path.join(request.cwd, values.get('workdir') or '')
+        return shell_tampering(re.sub(r'^\S*sh -l?c (?=\w)', '', text), folder, protected)
+    for path in re.findall(PATCHED, text) + [values[key] for key in PATH_KEYS if values.get(key)]:
+        path = os.path.join(request.cwd, expand_home(path.strip(), protected.home))
+        what = protected.what(path, True)
+        if what and (what != WIRING or changes_settings(path, values)):
+            return what, path
     return None
 
 
-def answer_tampering(request, arm, found):
-    what, name, tool = found[0], printable(found[1], 300), printable(request.tool, 60)
-    hint = ' A command that names such files may do nothing but read (cat, grep, ls, jq, ... joined by pipes, && or ;), ' \
-        'without redirection, loop or substitution.' if request.tool in SHELLS else ''
-    would = 'this would change %s (%s), which the cap of %s rests on' if what else \
-        'it can\'t be told whether this changes what %s(%s) the cap of %s rests on'
-    return Answer(True, 'armledger: ' + would % (what, name, printable(arm.name, 60)) + ', so %s is refused. Do not retry '
-                  'it or look for a way around it; if it is needed, ask the user to do it.%s' % (tool, hint),
-                  'armledger refused %s, which %s (%s). If you want that, do it yourself, outside of the agent.'
-                  % (tool, 'may change ' + what if what else 'may change what its cap rests on', name), False)
-
-
-def encodable(text):
-    """Text without halves of characters, which no path can hold."""
-    return text if text.isascii() else text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
-
-
-def all_text(value, depth=0):
-    """Every text in a tool's input."""
-    if type(value) is str:
-        return value
-    parts = value.values() if type(value) is dict else value if type(value) is list else ()
-    return '\n'.join(all_text(part, depth + 1) for part in parts) if depth < 20 else ''
-
-
-def command_text(value):
-    """A command line; a list of arguments is quoted as a shell would want it."""
-    if type(value) is not list:
-        return value if type(value) is str else ''
-    words = [one for one in value if type(one) is str]
-    if len(words) == 3 and words[1] in ('-c', '-lc') and os.path.basename(words[0]) in ('sh', 'bash', 'zsh'):
-        return words[2]
-    return ' '.join("'%s'" % one.replace("'", "'\\''") for one in words)
-
-
-def resolve_word(word, base, protected):
-    """The path that a word stands for, seen from a folder."""
-    word = encodable(word).rstrip('\n').replace('\0', '')
-    return os.path.join(base, expand_home(word[7:] if word[:7] == 'file://' else word, protected.home))
-
-
-# ---- tampering: edits ----------------------------------------------------------------------
-
-def edits_tamper(request, paths, values, protected):
-    for name in paths:
-        path = resolve_word(name, request.cwd, protected)
-        for path in dict.fromkeys((os.path.normpath(path), path)):       # some tools take `..` out, some let the system
-            what, near = protected.look(path)
-            own = what == WIRING and not near and path.lower().endswith(OWN_SETTINGS + ('config.toml',))
-            if what and not near and not own:
-                return what, path
-            if (own or is_agent_settings(path)) and changes_settings(request, path, values, own):
-                return WIRING, path
-    return None
-
-
-def is_agent_settings(path):
-    """A settings file that an agent reads: a project's, or its own."""
-    folder, name = os.path.split(os.path.realpath(path).casefold() if len(path) <= 4096 else path)
-    return name in OWN_SETTINGS and os.path.basename(folder) == '.claude' or \
-        name == 'config.toml' and os.path.basename(folder) == '.codex'
-
-
-def changes_settings(request, path, values, own):
-    """Whether an edit changes what the gate depends on; where that can't be told, whether it speaks of it."""
-    try:
+def changes_settings(path, values):
+    """Whether an edit changes what the gate needs of an agent's settings; if in doubt, it does."""
+    before = '{}'
+    if os.path.exists(path):
         with open_plain(path) as stream:
-            before = stream.read(LARGEST_BUDGETS).decode('utf-8-sig')
-    except FileNotFoundError:
-        before = ''
-    except (OSError, ValueError):
-        return True
-    try:
-        after = edited_text(request.tool, values, before) if path.endswith('.json') else None
-        if after is not None:
-            return guarded_settings(before) != guarded_settings(after)
-    except (AttributeError, TypeError, ValueError, RecursionError):
-        if own:
-            return True                                    # settings that can't be read wire nothing
-    return any(word in all_text(values) for word in GUARDED_SETTINGS + GUARDED_VARIABLES[:3])
-
-
-def edited_text(tool, values, text):
-    """The text of a file after Write, Edit or MultiEdit; None if that can't be told."""
-    if tool == 'Write':
-        return values.get('content') if type(values.get('content')) is str else None
-    for edit in values['edits'] if type(values.get('edits')) is list else [values]:
-        old, new = (edit.get('old_string'), edit.get('new_string')) if type(edit) is dict else (None, None)
-        if type(old) is not str or type(new) is not str:
-            return None
-        if len(text) + (text.count(old) if old else 1) * len(new) > 8 * LARGEST_BUDGETS:
-            raise TooMuch('settings of such a length')
-        text = text.replace(old, new, -1 if edit.get('replace_all') else 1) if old else new
-    return text
+            before = stream.read().decode('utf-8-sig')
+    after = values.get('content')
+    if after is None:
+        after = before
+        for edit in values.get('edits') or [values]:
+            if 'old_string' not in edit:
+                return True
+            after = after.replace(edit['old_string'], edit['new_string'][:MOST_CHARACTERS])
+    return guarded_settings(before) != guarded_settings(after)
 
 
 def guarded_settings(text):
-    settings = json.loads(text, parse_int=str) if text.strip() else {}
-    variables = settings.get('env') or {}
-    return [settings.get(name) for name in GUARDED_SETTINGS] + \
-        [(name, variables[name]) for name in sorted(variables) if name.startswith(GUARDED_VARIABLES)]
-
-
-# ---- tampering: shell commands -------------------------------------------------------------
-
-def shell_tampers(text, cwd, protected):
-    """(what, word) of the first word that leads to something protected, unless the whole command only reads."""
-    long, beginning = len(text) > LONGEST_COMMAND, text[:LONGEST_COMMAND].casefold()
-    if long and any(name in beginning for name in protected.names):
-        return '', 'a command of %d characters that names what the cap rests on' % len(text)
-    text = (encodable(text).replace('\\', '/') if os.sep == '\\' else encodable(text)).replace('\\\n', '')
-    flat = text.replace('"', '').replace("'", '').replace('\\', '')
-    folded_text = flat.casefold()
-    names = [name for name in protected.names if name in folded_text]
-    if long and names:
-        return '', 'a command of %d characters that names %s' % (len(text), names[0])
-    if len(text) > 1 << 20:                                # it names nothing, and no system starts a shell with it
-        return None
-    flat = (fill_in(flat, protected) if '$' in flat else flat).translate(SPLIT)
-    words = flat.split()
-    if names and not long and (' ' in protected.home or '"' in text or "'" in text):
-        words += [part.translate(UNQUOTE) for part in re.findall('"[^"]*"|\'[^\']*\'', text) if ' ' in part]
-    bases = folders_in(words, cwd, names, protected)
-    found = leads(words, bases, names, long, protected) or installs(words, bases)
-    commands = commands_of(text, protected.home) if found and not long else None
-    if commands is not None and all(only_reads(command, bases, protected) for command in commands):
-        return None
-    return found
-
-
-def fill_in(flat, protected):
-    """Text with the variables that lead to an agent's folders filled in; `$` stands for each other one."""
-    def value(found):
-        name = found.group(1) or found.group(2)
-        known = protected.environ.get(name, '$') if name.startswith(GUARDED_VARIABLES[:4]) else '$'
-        return '~' if name == 'HOME' else '.' if name == 'PWD' else known
-    flat = re.sub(r'\$(?:(\w+)|\{(\w+)\})', value, flat)
-    inside = re.findall(r'\$\{([^{}]*)\}', flat)
-    return re.sub(r'\$\{[^{}]*\}', '$', flat) + ' ' + ' '.join(inside) if inside else flat
-
-
-def folders_in(words, cwd, names, protected):
-    """The folders that a command may be in: any that it names, and those above if it goes up."""
-    bases, moves = {protected.id_of(cwd): cwd}, [n for n, word in enumerate(words) if word in ('cd', 'pushd', '-C')]
-    near = dict.fromkeys(words if names else [words[n + 1] for n in moves if n + 1 < len(words)])
-    if len(near) > (MOST_WORDS if names else MOST_WORDS // 2):
-        raise TooMuch('a command of so many words that names %s' % names[0] if names else 'a command with so many folders')
-    if moves:
-        bases[protected.id_of(protected.home)] = protected.home          # `cd` alone
-        up = cwd if any('..' in word for word in near) else '/'
-        while up != os.path.dirname(up):
-            up = os.path.dirname(up)
-            bases[protected.id_of(up)] = up
-    for word in near:
-        for piece in dict.fromkeys(pieces(word, True)):
-            for base in list(bases.values()):
-                path = resolve_word(piece, base, protected)
-                found = protected.id_of(path) if len(path) <= 4096 else None
-                if found and found not in bases and os.path.isdir(path):
-                    bases[found] = path
-            protected.looks += len(bases) // 2
-            if len(bases) > MOST_BASES or protected.looks > MOST_LOOKS:
-                raise TooMuch('a command that goes through too many folders')
-    return list(bases.values())
-
-
-def pieces(word, closely):
-    """A word, and the parts of it that may be a path: behind =, : or an option's letter."""
-    yield word
-    if closely or word[:1] == '-':
-        for part in re.split('[=:,]', word) if '=' in word or ':' in word or ',' in word else [word]:
-            yield part
-            if part[:1] == '-':
-                yield part[2:]
-            at = min((at for at in (part.find('/'), part.find('~')) if at > 0), default=0)
-            if at and (part[0] in '-@' or closely and part[0] not in './~' and '.' in part[at:]):
-                yield part[at:]
-
-
-def leads(words, bases, names, long, protected):
-    reach, before = reach_of(words, names), ''
-    home = protected.id_of(protected.home)
-    above_home = {home} | {protected.id_of(up) for up in ('/', os.path.dirname(protected.home))}
-    clear = [name for name in names if name not in ('.jsonl', 'config.toml', 'install.py')]
-    lost = clear and any(one in ('cd', 'pushd') and (word == '-' or '$' in word) for one, word in zip(words, words[1:]))
-    done = set()
-    for word in words:
-        went, before = before in ('cd', 'pushd'), word
-        if (word, went) in done or long and (word[:1] not in '~/.-' or not is_pattern(word)):
-            continue
-        done.add((word, went))
-        carried = [name for name in clear if name in word.casefold()] if clear else ()
-        if carried and ('$' in word or '/../' in word and not os.path.isdir(os.path.join(bases[0], expand_home(
-                word[:word.rindex('/../')], protected.home))) or lost and word[:1] not in '/~'):
-            return '', word
-        pattern = is_pattern(word)
-        for piece in dict.fromkeys(pieces(word, names or pattern)):
-            if not piece or piece == '$':
-                continue
-            # Glued to what a program's own words mean, `/.claude` may begin at the home.
-            rooted = [piece] + ['~' + piece] * bool(names) if piece[0] == '/' else [piece] if piece[0] == '~' else ()
-            for path in [resolve_word(one, '/', protected) for one in rooted] or [
-                    resolve_word(piece, base, protected) for base in bases]:
-                if not names and not reach and not pattern and not is_link(path):
-                    continue
-                what, near = (protected.fitting if is_pattern(path) else protected.look)(path)
-                if near == 3 and is_agent_settings_or_folder(path, piece):
-                    what, near = WIRING, 1
-                if near < 2 or near == 2 and not went and (reach == 2 or reach == 1 and protected.id_of(path)
-                                                           not in above_home):
-                    return what, piece[:300]
-    return None
-
-
-def is_link(path):
-    """Whether a name without a meaning of its own may be another of something protected."""
     try:
-        status = os.lstat(path)
-    except (OSError, ValueError):
-        return False
-    return status.st_mode & 0o170000 != 0o40000 and status.st_nlink > 1 or status.st_mode & 0o170000 == 0o120000
+        settings = json.loads(text)
+        variables = settings.get('env') or {}
+        surroundings = {name: value for name, value in variables.items()
+                        if re.match(GUARDED_VARIABLES, name)}
+        return surroundings, [settings.get(name) for name in GUARDED_SETTINGS]
+    except (ValueError, AttributeError):
+        return re.findall(r'hooks[\s\S]*', text)           # TOML: all from their first mention on
 
 
-def is_pattern(text):
-    return has_wildcard(text) or '{' in text or '$' in text
+def shell_tampering(text, cwd, protected):
+    """(what a command may change, the word that leads to it); None if no word does, or if all from
+    there on plainly reads."""
+    unquoted = re.sub(r'["\'\\]', '', text)
+    names = [name for name in protected.names if name in unquoted]
+    plain = plain_command(text[:MOST_CHARACTERS], protected.home)
+    takes = re.search(TAKES_WHOLE, plain)
+    folders = [cwd]
+    for target in re.findall(GOES_TO, plain):
+        known = folders[:MOST_MOVES - len(folders)]
+        folders += [os.path.join(folder, target or protected.home) for folder in known]
 
+    @lru_cache(maxsize=None)
+    def leads(word):
+        word = re.sub(r'(?:\{.*|\$\w*|\[.*|[?*])+', '*', word)
+        for folder in folders:
+            what = word.strip('/') and protected.what(os.path.join(folder, word), takes)
+            if what:
+                return what
+        return ''
 
-def is_agent_settings_or_folder(path, piece):
-    return ('.c' in piece.lower() or 'settings' in piece.lower()) and (
-        is_agent_settings(path) or os.path.basename(path.rstrip('/')).casefold() in ('.claude', '.codex'))
+    def found_in(part):
+        for word in re.split(WORD_ENDS, part):
+            if leads(word):
+                return leads(word), word
+        near = [name for name in names if name in part and re.search(BESIDE, part)]
+        return near and ('files', near[0])
 
-
-def reach_of(words, names):
-    """2 where a folder above something protected counts, 1 where it does unless it is the home or above that."""
-    programs = DESTROYERS.intersection(map(os.path.basename, words))
-    if not programs:
-        return 0
-    if 'find' in programs and not names and not any(word.startswith(WRITING['find']) for word in words):
-        programs -= {'find'}
-    if 'xargs' in programs and not names:
-        after = (word for word in words[words.index('xargs') + 1:] if word[:1] != '-' and not word.isdigit()) \
-            if 'xargs' in words else ()
-        programs -= {'xargs'} if next(iter(after), '') in READERS else set()
-    if programs and programs <= COPIERS:
-        return 2 if any(word[:1] == '-' and not {'r', 'R', 'a'}.isdisjoint(word) for word in words) else 1
-    return 2 if programs else 0
-
-
-def installs(words, bases):
-    """The installer takes the gate away, or puts another in its place."""
-    if ('make' in words or 'gmake' in words) and any('install' in word for word in words) and any(
-            os.path.isfile(base + '/.make/install.py') and os.path.isfile(base + '/budget-check.py') for base in bases) \
-            or any(word.endswith('.make/install.py') for word in words):
-        return 'the gate', 'make install'
+    escape = re.search(LIFTS, plain) or \
+        re.search(AGENT_STARTS, plain) and re.search(UNGATED, plain)
+    found = escape and ('whether the gate runs', escape.group())
+    looks = len(set(re.split(WORD_ENDS, plain))) * len(folders)
+    if looks > MOST_LOOKS or len(text) > MOST_CHARACTERS:
+        names += re.findall(BESIDE, unquoted)
+        return found or names and ('files', 'a long command that names %s' % names[0])
+    if not found and not found_in(plain):
+        return None
+    # What goes to a file that isn't protected changes nothing.
+    plain = re.sub(PUTS_OUT, ' > ', re.sub(COPIES, r'cat \1 > \2', plain))
+    plain = re.sub(REDIRECTS, lambda to: to.group() if found_in(to.group(1)) else '', plain)
+    parts = re.split(r'[;|&\n]+', plain)
+    for at, part in enumerate(parts):
+        found = found or found_in(part)
+        if found:
+            return None if all(reads(later, leads) for later in parts[at:]) else found
     return None
 
 
-def commands_of(text, home):
-    """[the words of each simple command] of a list of pipelines; None if a shell would do more than run those."""
-    commands, words, word, target, at, lexeme = [], [], None, '', 0, re.compile(LEXEME, re.S).match
-    text += '\n'
-    while at < len(text):
-        if text.startswith(MESSAGE, at):
-            end = text.find(MESSAGE_END, at + len(MESSAGE) - 1)
-            close = re.compile(r'\s*\)"').match(text, end + len(MESSAGE_END)) if end >= 0 else None
-            if not close:
-                return None
-            word, at = (word or '') + 'text', close.end()
-            continue
-        token = lexeme(text, at).group()
-        at, redirects = at + len(token), '<' in token[:2] or '>' in token[:2]
-        if token[0] in '"\'' and len(token) > 1:
-            inner = token[1:-1]
-            if token[0] == '"':
-                inner = re.sub(r'\$(?:HOME(?!\w)|\{HOME\})', lambda found: home, inner)
-                if re.search(r'`|\$[^\s|)]', inner):
-                    return None
-                inner = re.sub(r'\\([\\"$`])', r'\1', inner)
-            word = (word or '') + inner
-        elif token in ('`', '(', ')', '&', '$', '"', "'", '\\'):
-            return None
-        elif token[0] == '$':
-            word = (word or '') + (home if 'HOME' in token else '.')
-        elif token[0] == '\\':
-            word = (word or '') + token[1:]
-        elif token.isspace() or token in (';', '&&', '||', '|', '|&') or redirects or token == '#' and word is None:
-            if word is not None and target:
-                if not (target == '<' or word == '/dev/null' or target == '>&' and word in ('1', '2')):
-                    return None
-                target = ''
-            elif word is not None and not (redirects and word.isdigit()):
-                words.append(word)
-            if target and (redirects or not token.isspace() or '\n' in token):
-                return None
-            word, target = None, token if redirects else target
-            if token == '#':
-                at = text.index('\n', at)
-            elif not redirects and ('\n' in token or not token.isspace()):
-                commands.append(words)
-                words = []
-        else:
-            word = (word or '') + token
-    return commands
+def plain_command(text, home):
+    """A command without quotes and comments; what was quoted separates nothing."""
+    def plain(whole):
+        inside = re.sub(r'["\'\\]', '', whole.group())
+        separators = r'[;|&<>\n`(]' if whole['literal'] else r'[;|&<>\n]'
+        return '' if whole['comment'] else re.sub(separators, ' ', inside)
+    text = re.sub(WHOLES, plain, text.replace('\0', ''))
+    text = re.sub(r'[^\S\n]+', ' ', text)
+    text = re.sub(r'(\s-\w)(?=[/~$])', r'\1 ', text)       # -C~/folder
+    return re.sub(r'\$\{?HOME\b\}?|(?<![^\s=:,(<>|&;])~(?=[/\s;|&)]|$)', lambda _: home, text)
 
 
-def only_reads(words, bases, protected):
-    if not words:
-        return True
-    program, arguments = words[0], words[1:]
-    if program.startswith(('/bin/', '/usr/bin/')):
-        program = os.path.basename(program)
-    if program == 'git':
-        return arguments[:1] != [] and arguments[0] in GIT_READERS and (arguments[0] in ('add', 'commit', 'status') or not any(
-            word.startswith(('--op', '--ou')) or word[:1] == '-' and word[:2] != '--' and 'O' in word for word in arguments))
-    if program == 'sed':
-        return arguments[:1] == ['-n'] and re.match(r'[\d,$]+p\Z', arguments[1] if arguments[1:] else '') is not None \
-            and not any(word[:1] == '-' for word in arguments[2:])
-    if program == 'mkdir':
-        return all(word in ('-p', '.claude') for word in arguments)
-    if program == 'uniq' and sum(word[:1] != '-' for word in arguments) > 1:
-        return False
-    if program in READERS:
-        return not any(word.startswith(one) or len(one) == 2 and word[:1] == '-' != word[1:2] and one[1] in word
-                       for word in arguments for one in WRITING.get(program, ()))
-    return runs_a_script(words, bases, protected)
+def reads(part, leads):
+    """Whether a simple command plainly reads, or asks the gate's own scripts something."""
+    asked = re.match(ASKS_GATE, part)
+    is_reader = re.match(READS, part) or asked and leads(asked.group(1)) == 'the gate'
+    return is_reader and not re.search(WRITES, part)
 
 
-def runs_a_script(words, bases, protected):
-    """Whether it asks budget-check.py or cost-report.py a question, and lets it write nothing that is protected."""
-    if re.match(PYTHON, os.path.basename(words[0])):
-        words = words[1:]
-        while words and re.match(r'-[ISBEuO]+\Z', words[0]):
-            words = words[1:]
-    if not words or os.path.basename(words[0]) not in SCRIPTS[:2] or not any(
-            protected.look(resolve_word(words[0], base, protected)) == ('the gate', 0) for base in bases):
-        return False
-    for n, word in enumerate(words):
-        name, equals, value = word.partition('=')
-        if len(name) > 2 and '--rebuild'.startswith(name):
-            return False
-        if name.startswith(('--o', '--l')):
-            value = value if equals else (words[n + 1:] or [''])[0]
-            if any(protected.look(resolve_word(value, base, protected))[1] < 2 for base in bases):
-                return False
-    return True
+def answer_tampering(request, arm, is_shell, found):
+    what, word, tool = found[0], printable(found[1], 300), printable(request.tool, 60)
+    reason = 'armledger: this may change %s (%s), which the cap of %s rests on, so %s is ' \
+        'refused. Do not retry it or look for a way around it; if it is needed, ask the user to ' \
+        'do it.%s'
+    hint = ' A command that names such files may do nothing but read (cat, grep, ls, jq, ... ' \
+        'joined by pipes, && or ;), without redirection to them, loop or substitution.'
+    told = 'armledger refused %s, which may change %s (%s). If you want that, do it yourself, ' \
+        'outside of the agent.'
+    reason %= what, word, printable(arm.name, 60), tool, hint if is_shell else ''
+    return Answer(True, reason, told % (tool, what, word), False)
 
 
 # ---- alerts that reach a person ------------------------------------------------------------
@@ -4748,6 +4433,9 @@ def check_python(version, program):
 
 # ---- doctor: the agents' settings ----------------------------------------------------------
 
+OWN_SETTINGS = ('settings.json', 'settings.local.json')
+
+
 def claude_configs(environ, home):
     """Claude Code's settings folder, the first of those that may be: it reads one."""
     folders = [os.path.dirname(root) for root in claude_roots(environ, home)]
@@ -4797,7 +4485,7 @@ def check_settings(path, whose, settings):
     if settings.get('allowManagedHooksOnly') and whose == 'managed':
         yield Finding('hooks', '%s allows managed hooks only' % path, 'ask who manages it to add the gate there')
     variables = settings.get('env') if type(settings.get('env')) is dict else {}
-    bent = [name for name in variables if name.startswith(GUARDED_VARIABLES)]
+    bent = [name for name in variables if re.match(GUARDED_VARIABLES, name)]
     if bent and whose == 'project':
         yield Finding('hooks', '%s sets %s for hooks as well: the gate may look at other files'
                       % (path, ', '.join(sorted(bent))),
@@ -4906,7 +4594,8 @@ def check_scripts(command, environ):
         return
     if os.path.realpath(folder) != HERE:
         yield Finding('scripts', 'the wired scripts are in %s; this one is in %s' % (folder, HERE), '')
-    python = next((word for word in words if re.match(PYTHON, os.path.basename(word))), None)
+    python = next((word for word in words
+                   if re.match(r'(?:python|pypy)[\d.]*(?:\.exe)?$', os.path.basename(word))), None)
     if not python:
         yield Finding('scripts', '%s is there; the command line names no Python' % folder, '')
         return
