@@ -4,6 +4,7 @@
     budget-check.py                     every armed arm, as a table
     budget-check.py ~/clients/acme      the arm that a path is in; or an arm's name
     budget-check.py --json acme         the verdict for programs
+    budget-check.py --doctor            would the cap really hold here?
 
 What an agent has used stands in its own session logs. Priced at list price and keyed by the repo
 that each call was made in, they are an arm's ledger; budgets.yaml sets the arm's caps:
@@ -13,8 +14,8 @@ that each call was made in, they are an arm's ledger; budgets.yaml sets the arm'
         path: ~/clients/acme
         monthly_usd_cap: 200.00
 
-Exit codes: 0 all is well, or an arm is at `alert` or `warn`; 2 an arm is at its hard stop; 1 it could
-not be told (a bad budgets.yaml, prices.json or ledger, a mistyped option).
+Exit codes: 0 all is well, or an arm is at `alert` or `warn`; 2 an arm is at its hard stop; 1 it
+could not be told (a bad budgets.yaml, prices.json or ledger, a mistyped option).
 
 The same file decides for pretooluse-hook.py, which agents call before each tool: see gate().
 """
@@ -30,464 +31,798 @@ import time
 from collections import namedtuple
 from functools import lru_cache
 
+RELEASE = '2.0.0'
+
+
 # --- BEGIN shared block: the same in budget-check.py and cost-report.py; edit it here, then `make sync`
 
-PICO = 10 ** 12                  # money is kept in whole pico-dollars: sums are exact
-CHUNK = 1 << 20                  # bytes read at once
-LONGEST_LINE = 32 << 20          # a longer line is passed over and counted
-SLICE = 16 << 20                 # a log is taken in by so many bytes at a time: each is kept when the time is up
-BUCKET_MS = 15 * 60 * 1000       # every time zone's midnight falls on a quarter of an hour
-HIGHEST = 1 << 60                # forged figures stay far above any cap, and SQLite integers
-EARLIEST_MS = 1577836800000      # 2020-01-01: an earlier call is stamped by no clock at all
-CHANGED_NS = 'st_mtime_ns' if os.name == 'nt' else 'st_ctime_ns'   # no one can set the latter back
-RACY_NS = 3 * 10 ** 9            # a folder changed this recently may change again unseen
+# ---- meter --------------------------------------------------------------------------------------
+# Log lines -> calls, a call -> its price. It keeps nothing: what a log has told so far is in the
+# `state` of its reader. Times are milliseconds since the epoch, None where no line tells one.
+
+PICO = 10**12  # money is kept in whole pico-dollars: sums are exact
+MILLION = 10**6
+OPEN = 1 << 62  # later than any time
+
+# A line of a billed call; several lines, and copies in other files, are one call. Calls are told
+# apart by key and request. Of the lines with one key only those of the least standing // 2 count;
+# those with an odd standing are marked as copies.
+#   kind    call, advisor, compaction; echo: a call that is told under another key
+#   tokens  input, output, cache writes for 5 minutes, for an hour, cache reads, web searches
+Call = namedtuple(
+    'Call', 'key request session agent standing kind ts cwd model variant tokens uses_tool'
+)
+
+# What an agent itself says that a session has used up to now.
+#   start     what a family of forks has in common, or 0
+#   is_split  whether 5-minute and 1-hour cache writes are told apart
+#   ended     when the session went on, as far as is known: its stretch ends there
+#   totals    {model: (the six counts of a call, pico-dollars or 0)}
+Mark = namedtuple('Mark', 'session ts cwd start is_split ended totals')
+
+# What a log says of a session; of several rows of one session the least `began` holds, and the
+# folder of the least `cwd_ts`. `root` is the session that it was forked from, '' for none.
+Session = namedtuple('Session', 'name began cwd_ts cwd root version')
+
+
+class Found:
+    """What some lines of a log say."""
+
+    def __init__(self):
+        self.calls, self.marks, self.sessions, self.skipped = [], [], [], 0
 
 
 class UserError(Exception):
     """A mistake that its user can mend; str() is `name:line:column: message`, 1-based."""
 
     def __init__(self, message, name=None, line=None, column=None):
-        place = [str(part) for part in (name, line, column) if part is not None]
-        Exception.__init__(self, ':'.join(place) + ': ' + message if place else message)
+        place = ':'.join(str(one) for one in (name, line, column) if one is not None)
+        Exception.__init__(self, place + ': ' + message if place else message)
         self.message, self.name, self.line, self.column = message, name, line, column
-
-
-class NotYet(UserError):
-    """The ledger could not be brought up to date in the time there was."""
-
-
-def printable(text, limit=200):
-    """Log text and names for a terminal: no control characters, no bidi tricks, not endless."""
-    kept = ''.join(c if c.isprintable() and c not in BIDI else '\ufffd' for c in text[:limit + 1])
-    return kept if len(kept) <= limit else kept[:limit - 1] + '…'
 
 
 BIDI = '\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069'
 
 
-# ---- time ----------------------------------------------------------------------------------
+def printable(text, limit=200):
+    """Log text and names for a terminal: no control characters, no bidi tricks, not endless."""
+    kept = ''.join(
+        c if c.isprintable() and c not in BIDI else '\ufffd' for c in text[: limit + 1]
+    )
+    return kept if len(kept) <= limit else kept[: limit - 1] + '…'
 
-HOURS = {}                       # 'YYYY-MM-DDThh' -> ms: a log has few hours and many lines
+
+# -- values
 
 
 def parse_time(text):
     """Milliseconds since the epoch of an ISO 8601 time; None if it isn't one. No zone is UTC."""
+    from datetime import datetime
+
+    form = r'(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?([Zz]|[+-]\d\d:?\d\d)?\Z'
     try:
-        if len(text) == 24 and text[23] == 'Z':        # what agents write: ...T11:30:46.708Z
-            hour = HOURS.get(text[:13])
-            if hour is not None and text[13] == text[16] == ':' and text[19] == '.':
-                return hour + int(text[14:16]) * 60000 + int(text[17:19]) * 1000 + int(text[20:23])
-        match = iso_time()(text)
-        if not match:
-            return None
-        date, hour, minute, second, fraction, zone = match.groups()
-        ms = (days_from_civil(*map(int, date.split('-'))) * 24 + int(hour)) * 3600000
-        HOURS[text[:13]] = ms
-        ms += (int(minute) * 60 + int(second or 0)) * 1000 + int((fraction or '')[:3].ljust(3, '0'))
-        if zone and zone not in 'Zz':
-            offset = int(zone[1:3]) * 60 + int(zone[-2:])
-            ms -= offset * 60000 if zone[0] == '+' else -offset * 60000
-        return ms
-    except (TypeError, ValueError):
+        day, minute, second, fraction, zone = re.match(form, text, re.ASCII).groups()
+        zone = zone[:3] + ':' + zone[-2:] if zone and zone not in 'Zz' else '+00:00'
+        when = datetime.fromisoformat(day + ' ' + minute + (second or ':00') + zone)
+    except (AttributeError, OverflowError, TypeError, ValueError):
         return None
+    return int(when.timestamp()) * 1000 + int((fraction or '')[:3].ljust(3, '0'))
 
 
-@lru_cache(None)                 # compiled when it is needed: most gates read nothing
-def iso_time():
-    return re.compile(r'(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))[Tt ]([01]\d|2[0-3]):([0-5]\d)'
-                      r'(?::([0-5]\d|60)(?:[.,](\d+))?)?([Zz]|[+-]\d\d:?\d\d)?$', re.ASCII).match
+def time_of(record):
+    """When a line was written; None for no time, and for one of a clock that was never set."""
+    ts = parse_time(record.get('timestamp'))
+    return ts if ts and ts > 1577836800000 else None
 
 
-def days_from_civil(year, month, day):
-    """Days since 1970-01-01 in the proleptic Gregorian calendar."""
-    year -= month <= 2
-    month += 12 * (month <= 2)
-    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 719469
+def figure(value, most=10**10):
+    """A figure that a gateway got wrong is no reason to lose a call: -1 or a text is 0."""
+    return value if type(value) in (int, float) and 0 < value <= most else 0
 
 
-# ---- log files -----------------------------------------------------------------------------
+def count(value):
+    return int(figure(value))
+
+
+def counts(record, *names):
+    return [count(record.get(name)) for name in names]
+
+
+def text_of(value, longest=4096):
+    """A log's text as it may be kept; '' if it isn't text, or endless, or can't be encoded."""
+    if type(value) is not str or len(value) > longest:
+        return ''
+    return value if value.isprintable() or not re.search('[\0\ud800-\udfff]', value) else ''
+
+
+def text_in(record, name):
+    return text_of(record.get(name))
+
+
+def part(value, name):
+    """A map inside of a map, {} if there is none."""
+    inner = value.get(name)
+    return inner if type(inner) is dict else {}
+
+
+def split_input(whole, read, written, output):
+    """A call's tokens where cache reads and writes stand inside of input."""
+    read = min(read, whole)
+    written = min(written, whole - read)
+    return whole - read - written, output, written, 0, read, 0
+
+
+# -- lines
+
 
 def open_plain(path):
-    """A file for reading bytes; OSError for a pipe or device, which would keep its reader waiting."""
-    number = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
+    """A file for reading bytes; OSError for a pipe or device, which keeps its reader waiting."""
+    flags = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)
+    number = os.open(path, flags)
     if os.fstat(number).st_mode & 0o170000 != 0o100000:
         os.close(number)
         raise OSError(0, 'it is not a plain file')
     return open(number, 'rb', buffering=0)
 
 
-def count(value):
-    """Tokens of one call: a whole number, absent is 0; ValueError for what no API would say."""
-    if value is None:
-        return 0
-    if type(value) is not int or not 0 <= value <= 10 ** 7:
-        raise ValueError(value)
-    return value
+SCAN = json.JSONDecoder().scan_once  # json.loads without its preparations: half the time
 
 
-def text_of(value, longest=200):
-    """A log's text as it may be kept; None if it isn't text, or empty, endless or not encodable."""
-    if type(value) is not str or not 0 < len(value) <= longest or '\0' in value:
+def parse_records(line):
+    """The JSON objects of a line, [] for a blank one, {} in the place of what can't be read.
+
+    Agents' lines get torn, with the next one glued on, or come behind NULs or a BOM: so it goes
+    on at the next place where a record can begin."""
+    text = line.decode('utf-8', 'replace').replace('\0', '').strip('\ufeff \t\r\n')
+    at, found = 0, []
+    while at < len(text) and found.count({}) < 20:
+        try:
+            record, at = SCAN(text, at)
+        except (StopIteration, ValueError, RecursionError):
+            record, at = {}, at + 1
+        found.append(record if type(record) is dict else {})
+        opening = re.compile(
+            r'\{"(?:parentUuid|isSidechain|type|uuid|timestamp|sessionId|id)":'
+        )
+        begun = opening.search(text, at)
+        at = begun.start() if begun else len(text)
+    return found
+
+
+def lines_with(words, text):
+    """(start, line) of the lines that hold one of some words; the parse decides what they are."""
+    starts = set()
+    for word in words:
+        at = text.find(word)
+        while at >= 0:
+            starts.add(text.rfind(b'\n', 0, at) + 1)
+            at = text.find(word, text.find(b'\n', at))
+    for start in sorted(starts):
+        yield start, text[start : text.find(b'\n', start)]
+
+
+def records_of(line, found):
+    records = parse_records(line)
+    found.skipped += {} in records
+    return records
+
+
+def records_with(words, text, found):
+    for _, line in lines_with(words, text):
+        yield from records_of(line, found)
+
+
+def records_in(text):
+    for match in re.finditer(b'.+', text):
+        yield from parse_records(match.group())
+
+
+# -- sessions and their totals, as every reader keeps them
+
+
+def add_session(record, session, began, ts, state, found):
+    """Note where a session was at a time, if nothing earlier is known of it."""
+    earliest, cwd = state.setdefault('earliest', {}), text_in(record, 'cwd')
+    if cwd and ts and ts < earliest.get(session, OPEN):
+        earliest[session] = ts
+        version = text_in(record, 'version')
+        found.sessions.append(Session(session, began, ts, cwd, '', version))
+
+
+def add_mark(mark, state, found):
+    found.marks.append(mark)
+    state.setdefault('open', []).append(mark)
+
+
+def end_marks(ts, state, found):
+    """A session went on: its totals are told again, with the end of their stretch."""
+    found.marks += [Mark(*mark)._replace(ended=ts) for mark in state.pop('open', ())]
+
+
+def add_total(totals, model, tokens, paid=0):
+    """Put what a model has used to what the other names of the same model have."""
+    name, used = model_name(model), [*tokens, round(figure(paid, MILLION) * PICO)]
+    totals[name] = list(map(int.__add__, totals.get(name) or [0] * 7, used))
+
+
+# -- Claude Code: transcripts
+
+CLAUDE_WORDS = b'"usage"', b'"output_tokens"', b'"cost-state"'
+EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
+
+
+def read_claude(path, text, state):
+    """What complete lines of a transcript say (an internal format, as of 2.1.331)."""
+    found, name, gist = Found(), os.path.basename(path)[:-6], b''
+    is_agent = name.startswith('agent-')
+    if not (is_agent or state.get('earliest')):
+        find_beginning(name, text, state, found)
+    told, seen = state.get('told') or (None, ''), 0
+    for start, line in lines_with(CLAUDE_WORDS, text):
+        its_gist = gist_of(line)
+        if its_gist and its_gist == gist:      # another line of the call before
+            continue
+        gist = b''
+        for record in parse_call(line) or records_of(line, found):
+            ts = time_of(record)
+            if not ts:
+                told, seen = told_before(text[seen:start], told), start
+            if record.get('type') == 'cost-state':
+                add_mark(claude_mark(record, name, *told), state, found)
+            calls = claude_calls(record, name, ts or told[0])
+            if calls:
+                found.calls += calls
+                gist = its_gist
+                told, seen = (calls[0].ts, calls[0].cwd or told[1]), start
+                end_marks(told[0] or OPEN, state, found)
+                if not (is_agent or 'forkedFrom' in record):
+                    add_session(record, calls[0].session, None, ts, state, found)
+    state['told'] = told_before(text[seen:], told)
+    return found
+
+
+def find_beginning(name, text, state, found):
+    """A session began with its first line that has a time, and is not marked as a copy.
+
+    The copies that a fork's file has are older: they tell where its family began."""
+    for record in records_in(text):
+        ts, session = time_of(record), text_in(record, 'sessionId') or name
+        if ts and 'forkedFrom' not in record:
+            add_session(record, session, state.setdefault('began', ts), ts, state, found)
+        if found.sessions:
+            break
+
+
+def told_before(text, told):
+    """(time, folder) as the last lines of a text tell, else as was told before."""
+    ts, cwd, end = None, '', len(text)
+    while end > 0 and not (ts and cwd):
+        start = text.rfind(b'\n', 0, end - 1) + 1
+        for record in reversed(parse_records(text[start:end])):
+            ts, cwd = ts or time_of(record), cwd or text_in(record, 'cwd')
+        end = start
+    return ts or told[0], cwd or told[1]
+
+
+def gist_of(line):
+    """What the lines of one call have in common: all but content and block. Only for speed."""
+    start, stop = line.find(b'"message":'), line.rfind(b'"stop_reason":')
+    content, request = line.find(b'"content":', start), line.find(b'"requestId":', stop)
+    if not 0 < start < content < stop < request:
+        return b''
+    end = (
+        re.compile(b'"(?:toolInputStreamMs|apiBlockIndex|requestId)":')
+        .search(line, stop)
+        .start()
+    )
+    return line[start:content] + line[stop:end] + line[request : line.find(b',', request)]
+
+
+def parse_call(line):
+    """The record of a call's line without its content, which is most of it and isn't billed; None for
+    a line that isn't so. A quote inside of a text is escaped: what is found here are keys."""
+    content, stop = line.find(b'"content":['), line.rfind(b'"stop_reason":')
+    if not 0 < content < stop or line.find(b'"message":', content, stop) >= 0:
         return None
-    try:
-        return value if value.isascii() or value.encode() else None
-    except UnicodeEncodeError:
-        return None
-
-
-class Source:
-    """One log file, read on from `offset`; afterwards `offset` is behind its last complete line, or behind
-    that of a slice, and there is `more`. `inside`: it is in a line that is too long, whose rest is passed over."""
-
-    def __init__(self, path, stream, offset, mtime_ms, inside=False, buffer=None):
-        self.path, self.stream, self.offset, self.mtime_ms = path, stream, offset, mtime_ms
-        self.name, self.buffer = os.path.basename(path), buffer or bytearray(CHUNK)
-        self.malformed, self.more, self.inside = 0, False, inside
-
-    def lines(self, skip):
-        """Yield (buffer, start, end) of each complete line that `skip` does not match at its start."""
-        began = base = self.pass_over(self.offset) if self.inside else self.offset
-        if self.inside:
-            return
-        buffer, filled, ended = self.buffer, 0, False
-        self.stream.seek(base)
-        while not ended:
-            with memoryview(buffer) as view:
-                got = self.stream.readinto(view[filled:])
-            ended, filled, start = not got, filled + (got or 0), 0
-            while True:
-                end = buffer.find(b'\n', start, filled)
-                if end < 0:
-                    break
-                self.offset = base + end + 1
-                if end > start:
-                    if buffer[start] != 123 or buffer[end - 1] not in b'}\r':
-                        self.malformed += not buffer[start:end].isspace()
-                    elif not skip(buffer, start, end):
-                        yield buffer, start, end
-                start = end + 1
-            if ended and filled > start:
-                # JSON that is whole without its line break is a line: no part of one is valid JSON.
-                rest = buffer[start:filled]
-                if rest.rstrip()[-1:] == b'}' and parse_line(rest) is not None:
-                    self.offset = base + filled
-                    yield rest, 0, len(rest)
-            self.more = not ended and self.offset - began >= SLICE
-            if self.more:
-                return
-            filled -= start
-            buffer[:filled] = buffer[start:start + filled]
-            base += start
-            if filled == len(buffer):
-                if filled >= LONGEST_LINE:
-                    self.malformed += not skip(buffer, 0, filled)
-                    base, filled = self.pass_over(base + filled), 0
-                    if self.inside:
-                        return
-                buffer = buffer + bytes(len(buffer))       # a new one: other files go on with the small one
-
-    def pass_over(self, position):
-        """Leave out the rest of a line that is too long, a slice of it at a time; where the next line starts."""
-        self.stream.seek(position)
-        self.offset, self.inside = position, True
-        while True:
-            piece = self.stream.read(CHUNK)
-            end = piece.find(b'\n')
-            self.offset += end + 1 or len(piece)
-            self.inside = end < 0
-            self.more = bool(piece) and self.inside and self.offset - position >= SLICE
-            if not piece or self.more or not self.inside:
-                self.stream.seek(self.offset)
-                return self.offset
-
-    def read_at(self, start, size):
-        """Bytes from elsewhere in the file; the reader's own place is kept."""
-        here = self.stream.tell()
-        self.stream.seek(start)
-        text = self.stream.read(size)
-        self.stream.seek(here)
-        return text
-
-    def before(self, position):
-        """(time, folder) that the lines just before a position tell, the nearest one that does; None for neither."""
-        ts = cwd = None
-        for reach in 1 << 12, 1 << 16:
-            start = max(0, position - reach)
-            for line in reversed(self.read_at(start, position - start).split(b'\n')):
-                at = line.rfind(b'"timestamp":')
-                if at >= 0 or b'"cwd"' in line:
-                    # What is an object by itself up to the line's end is the end of the record, not of a part.
-                    record = parse_line(b'{' + line[at:]) if at >= 0 else None
-                    if record is None or 'cwd' not in record:
-                        record = parse_line(line) or {}
-                    ts = parse_time(record.get('timestamp')) if ts is None else ts
-                    cwd = cwd or text_of(record.get('cwd'), 4096)
-                    if ts is not None and cwd is not None:
-                        return ts, cwd
-        return ts, cwd
-
-    def first_time(self):
-        """The time of the first line that has one, None if there is none near the start."""
-        for reach in 1 << 12, 1 << 18:
-            text = self.read_at(0, reach)
-            at = text.find(b'"timestamp"')
-            while at >= 0:
-                start, end = text.rfind(b'\n', 0, at) + 1, text.find(b'\n', at)
-                when = parse_time((parse_line(text[start:end]) or {}).get('timestamp')) if end >= 0 else None
-                if when is not None:
-                    return when
-                at = text.find(b'"timestamp"', end) if end >= 0 else -1
-        return None
-
-
-SCAN = json.JSONDecoder().scan_once                # json.loads without its preparations: half the time
-
-
-def parse_line(line):
-    """The JSON object on a line, None if it isn't one."""
-    text = line.decode('utf-8', 'replace')
+    text = (line[:content] + b'"content":[],' + line[stop:]).decode('utf-8', 'replace')
     try:
         record, end = SCAN(text, 0)
     except (StopIteration, ValueError, RecursionError):
         return None
-    return record if type(record) is dict and not text[end:].strip() else None
+    is_call = type(record) is dict and not text[end:].strip() and record.get('type') == 'assistant'
+    return [record] if is_call and part(record, 'message').get('content') == [] else None
 
 
-REST = '~rest '                  # what a session's untranscribed rests are keyed by, and no call is
-
-
-class Batch:
-    """What one read of one file found; plain lists and tuples, so that it can cross a pipe."""
-
-    def __init__(self, prices, mtime_ms):
-        self.prices, self.mtime_ms = prices, mtime_ms
-        self.calls, self.sessions, self.agents, self.marks = {}, {}, {}, []
-        self.malformed = 0
-
-    def call(self, key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, assumed=False):
-        """One line of a call: the whole line that costs most counts, which is the one with the most output, the
-        last on a tie; a line that was forged can take nothing away. A replay in a side chain never counts instead
-        of the call. Where and when it was made is told by its first line."""
-        if key.startswith(REST):
-            raise ValueError(key)
-        held = self.calls.get(key)
-        if held is None:
-            ts = self.mtime_ms if ts is None or ts < EARLIEST_MS else ts
-        else:
-            ts, cwd = held[5], held[6]
-            usd = self.prices.usd
-            if sidechain > held[3] or sidechain == held[3] and \
-                    usd(model, ts, tokens, variant) < usd(held[7], ts, held[9], held[8]):
-                return
-        self.calls[key] = (key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, assumed)
-
-    def session(self, session, began):
-        self.sessions[session] = began
-
-    def agent(self, session, name, kind):
-        self.agents[session, name] = kind
-
-    def mark(self, session, ts, cwd, family, totals):
-        """What the agent itself says that a session has used up to now: {model: tokens}."""
-        self.marks.append((session, ts, cwd, family, totals))
-
-    def skip(self):
-        self.malformed += 1
-
-    def priced(self):
-        """Calls with their price: (..., tokens, usd, assumed)."""
-        usd = self.prices.usd
-        for call in self.calls.values():
-            cost, assumed = usd(call[7], call[5], call[9], call[8])
-            yield call[:10] + (min(cost, HIGHEST), int(assumed or call[10]))
-
-
-# ---- Claude Code ---------------------------------------------------------------------------
-
-UP_TO_TYPE = rb'\{(?:"(?!type")[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*"type":"'
-SCALARS = rb'(?:"[^"\\]*":(?:"[^"\\]*"|[^"\\{\[,]*),)*'
-CLAUDE_TAGS = {'batch': 'batch', 'fast': 'fast', 'us': 'us'}
-EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
-
-
-@lru_cache(None)
-def claude_skip():
-    """What starts like a line that no bill depends on need not be looked at: scalars up to such a type."""
-    return re.compile(UP_TO_TYPE + rb'(?!assistant"|cost-state"|progress")').match
-
-
-@lru_cache(None)
-def claude_opening():
-    """How a call's line begins, up to its content: all scalars, those of the message included."""
-    return re.compile(rb'\{"parentUuid":(?:"[^"\\]*"|null),'
-                      rb'("isSidechain":[a-z]+,%b"message":\{%b?"id":"[^"\\]+",%b)"content":\[' % ((SCALARS,) * 3)).match
-
-
-def claude_roots(environ, home):
-    """Folders of transcripts: $CLAUDE_CONFIG_DIR (a comma list), else the two usual places."""
-    listed = [part.strip() for part in environ.get('CLAUDE_CONFIG_DIR', '').split(',') if part.strip()]
-    folders = listed or [home + '/.claude', home + '/.config/claude']
-    return [os.path.abspath(os.path.expanduser(folder)) + '/projects' for folder in folders]
-
-
-def read_claude(source, state, batch):
-    """Claude Code transcripts (internal format, as of 2.1.330)."""
-    if source.name.startswith('agent-'):
-        read_agent_type(source, state, batch)
-    elif 'began' not in state:
-        began = source.first_time()
-        if began is not None:
-            state['began'] = began
-            batch.session(source.name[:-6], began)
-    opening, head, ahead, counted = claude_opening(), b'', 0, b''
-    for buffer, start, end in source.lines(claude_skip()):
-        # A call stands on a line for each of its content blocks: one in the same words has nothing new in it.
-        if counted and buffer.startswith(head, start + ahead) and \
-                buffer.startswith(counted, buffer.rfind(b'"usage":{', start, end)):
-            continue
-        record, usage, counted, opened = None, b'', b'', opening(buffer, start, end)
-        if opened:
-            known, content = opened.span(1)
-            record, usage = parse_around(buffer, start, content, end)
-        if record is None:
-            if buffer.find(b'okens"', start, end) < 0:
-                continue
-            record = parse_line(buffer[start:end])
-        if record is None:
-            batch.skip()
-            continue
-        kind = record.get('type')
-        try:
-            if kind == 'assistant':
-                if claude_call(source, record, state, batch) and usage:
-                    head, ahead, counted = buffer[known:content], known - start, usage
-            elif kind == 'cost-state':
-                claude_mark(source, record, state, batch)
-            elif kind == 'progress':
-                claude_call(source, nested_call(record), state, batch)
-        except (ValueError, TypeError, AttributeError):
-            batch.skip()
-
-
-def parse_around(buffer, start, content, end):
-    """A call's record without its content, which is most of the line and is not billed, and the text of its usage,
-    which stands behind the content; (None, b'') for a line that isn't so, or has a second usage or message in it."""
-    at = buffer.rfind(b'"usage":{', content, end)
-    if at < 0 or buffer.find(b'"usage":{', content, at) >= 0 or buffer.find(b'"message":{', content, at) >= 0:
-        return None, b''
-    try:
-        text = buffer[at + 8:end].decode('utf-8', 'replace')
-        usage, length = SCAN(text, 0)
-        around = buffer[start:content].decode('utf-8', 'replace') + '"usage":null' + text[length:]
-        record, stop = SCAN(around, 0)
-    except (StopIteration, ValueError, RecursionError):
-        return None, b''
-    message = record.get('message')
-    if around[stop:].strip() or type(message) is not dict or not (message.get('id') and message.get('model')):
-        return None, b''
-    message['usage'] = usage
-    return record, buffer[at:at + 8] + text[:length].encode()
-
-
-def read_agent_type(source, state, batch):
-    """A sub-agent's type stands in a small file beside its transcript."""
-    if 'agent' in state:
-        return
-    try:
-        with open_plain(source.path[:-6] + '.meta.json') as stream:
-            kind = (parse_line(stream.read(CHUNK)) or {}).get('agentType')
-    except OSError:
-        return
-    if text_of(kind):
-        state['agent'] = kind
-
-
-def nested_call(record):
-    """Older versions copied a sub-agent's line into a progress line of the main transcript."""
-    data = record.get('data')
-    inner = data.get('message') if type(data) is dict else None
-    if type(inner) is not dict or inner.get('type') != 'assistant':
-        return {}
-    return dict(record, **dict(inner, isSidechain=True, agentId=data.get('agentId')))
-
-
-def claude_call(source, record, state, batch):
-    """Whether the line is one of a billed call, which the batch has then; ValueError or so for an odd one."""
-    message = record.get('message')
-    usage = message.get('usage') if type(message) is dict else None
-    if type(usage) is not dict or message.get('model') == '<synthetic>' or record.get('isApiErrorMessage') is True:
-        return False
-    key = text_of(message.get('id')) or text_of(record.get('requestId')) or text_of(record.get('uuid'))
-    model, session = text_of(message.get('model')), text_of(record.get('sessionId')) or source.name[:-6]
-    if key is None or model is None:
-        raise ValueError('a call without an id or a model')
-    sidechain = int(record.get('isSidechain') is True)
-    agent = text_of(record.get('agentId')) or 'sidechain' * sidechain
-    if agent and 'agent' in state:
-        batch.agent(session, agent, state['agent'])
-    cwd, ts = text_of(record.get('cwd'), 4096), parse_time(record.get('timestamp'))
-    if ts is not None and not agent:
-        state['ts'], state['cwd'] = max(ts, state.get('ts', ts)), cwd
-    where = session, agent, sidechain
-    batch.call(key, *where, 'call', ts, cwd, model, claude_variant(usage), claude_tokens(usage))
-    extras = usage.get('iterations')
-    for n, extra in enumerate(extras if type(extras) is list else ()):
-        kind = EXTRA_CALLS.get(extra.get('type')) if type(extra) is dict else None
+def claude_calls(record, name, ts):
+    """The call that a line is of, and those that only its iterations name; [] if none is billed."""
+    if record.get('type') == 'progress':  # older versions: a copy of a sub-agent's line
+        data = part(record, 'data')
+        record = {**record, **data, **part(data, 'message'), 'isSidechain': True}
+    message, request = part(record, 'message'), text_in(record, 'requestId')
+    usage, model = part(message, 'usage'), message.get('model')
+    key = text_in(message, 'id') or request or text_in(record, 'uuid')
+    is_failure = model == '<synthetic>' or record.get('isApiErrorMessage') is True
+    if record.get('type') != 'assistant' or not usage or not key or is_failure:
+        return []
+    is_side = record.get('isSidechain') is True
+    tags = map(usage.get, ('service_tier', 'speed', 'inference_geo'))
+    call = Call(
+        key,
+        request,
+        text_in(record, 'sessionId') or name,
+        text_in(record, 'agentId') or 'sidechain' * is_side,
+        is_side * 4 + (not request) * 2 + ('forkedFrom' in record),
+        'call',
+        ts,
+        text_in(record, 'cwd'),
+        model_name(model),
+        ' '.join(tag for tag in tags if tag in TAGS),
+        claude_tokens(usage),
+        message.get('stop_reason') == 'tool_use',
+    )
+    calls, iterations = [call], usage.get('iterations')
+    for n, one in enumerate(iterations if type(iterations) is list else ()):
+        kind = type(one) is dict and EXTRA_CALLS.get(text_in(one, 'type'))
         if kind:
-            batch.call('%s#%d' % (key, n), *where, kind, ts, cwd, text_of(extra.get('model')) or model,
-                       claude_variant(usage), claude_tokens(extra))
-    return True
+            name = model_name(one.get('model') or model)
+            calls.append(
+                call._replace(
+                    key='%s#%d' % (key, n), kind=kind, model=name, tokens=claude_tokens(one)
+                )
+            )
+    return calls
 
 
 def claude_tokens(usage):
-    get = usage.get
-    split, short, long = get('cache_creation'), 0, 0
-    if split:
-        short, long = count(split.get('ephemeral_5m_input_tokens')), count(split.get('ephemeral_1h_input_tokens'))
-    written = count(get('cache_creation_input_tokens'))
-    if written > short + long:
-        short = written - long
-    server = get('server_tool_use')
-    return (count(get('input_tokens')), count(get('output_tokens')), short, long,
-            count(get('cache_read_input_tokens')), count(server.get('web_search_requests')) if server else 0)
+    """Writes that aren't split are for 5 minutes; a split above its sum is the truth."""
+    fresh, output, written, read = counts(
+        usage,
+        'input_tokens',
+        'output_tokens',
+        'cache_creation_input_tokens',
+        'cache_read_input_tokens',
+    )
+    short, long = counts(
+        part(usage, 'cache_creation'), 'ephemeral_5m_input_tokens', 'ephemeral_1h_input_tokens'
+    )
+    searches = count(part(usage, 'server_tool_use').get('web_search_requests'))
+    return fresh, output, max(short, written - long), long, read, searches
 
 
-def claude_variant(usage):
-    tags = CLAUDE_TAGS.get(usage.get('service_tier')), CLAUDE_TAGS.get(usage.get('speed')), \
-        CLAUDE_TAGS.get(usage.get('inference_geo'))
-    return ' '.join(filter(None, tags)) if any(tags) else ''
+def claude_mark(record, name, ts, cwd):
+    """A cost-state has neither time nor folder. Up to 2.1.308 it doesn't split cache writes."""
+    totals, is_split, models = {}, True, part(record, 'modelUsage')
+    for model in models:
+        usage = part(models, model)
+        fresh, output, written, long, read, searches = counts(
+            usage,
+            'inputTokens',
+            'outputTokens',
+            'cacheCreationInputTokens',
+            'cacheCreationEphemeral1hInputTokens',
+            'cacheReadInputTokens',
+            'webSearchRequests',
+        )
+        is_split = is_split and 'cacheCreationEphemeral1hInputTokens' in usage
+        tokens = fresh, output, max(0, written - long), long, read, searches
+        add_total(totals, model, tokens, usage.get('costUSD'))
+    session, start = text_in(record, 'sessionId') or name, figure(
+        record.get('startTime'), OPEN
+    )
+    return Mark(session, ts, cwd, int(start), is_split, OPEN, totals)
 
 
-def claude_mark(source, record, state, batch):
-    """A cost-state line has neither time nor folder: the lines just before it tell both."""
-    session, totals = text_of(record.get('sessionId')) or source.name[:-6], {}
-    for model, usage in (record.get('modelUsage') or {}).items():
-        parts = [usage.get(name) or 0 for name in
-                 ('inputTokens', 'outputTokens', 'cacheCreationEphemeral5mInputTokens',
-                  'cacheCreationEphemeral1hInputTokens', 'cacheReadInputTokens', 'webSearchRequests')]
-        written = usage.get('cacheCreationInputTokens') or 0
-        if not all(type(part) is int and 0 <= part <= 10 ** 10 for part in parts + [written]):
-            raise ValueError(model)
-        parts[2] += max(0, written - parts[2] - parts[3])
-        totals[text_of(model) or '?'] = tuple(parts)
-    ts, cwd = source.before(source.offset)
-    ts = max(filter(None, (ts, state.get('ts'))), default=source.mtime_ms)
-    family = record.get('startTime')
-    known = type(family) is int and 0 <= family < 1 << 53
-    batch.mark(session, ts, cwd or state.get('cwd'), family if known else None, totals)
+# -- Codex CLI: rollouts
+
+CODEX_WORDS = (
+    b'"session_meta"',
+    b'"turn_context"',
+    b'"thread_settings_applied"',
+    b'_call"',
+    b'"token_usage_record"',
+    b'"token_count"',
+)
+CODEX_USAGE = (
+    'input_tokens',
+    'cached_input_tokens',
+    'cache_write_input_tokens',
+    'output_tokens',
+)
+CODEX_TOOLS = 'function_call', 'custom_tool_call', 'local_shell_call'
 
 
-# ---- prices --------------------------------------------------------------------------------
+def read_codex(path, text, state):
+    """What complete lines of a rollout say (an internal format, from 2025-09 to 0.169)."""
+    found, thread = Found(), os.path.basename(path)[-42:-6]
+    if not state:  # until its head says more: rollout-<local time>-<thread>.jsonl
+        state.update(
+            dict.fromkeys(('cwd', 'model', 'tier', 'version'), ''),
+            thread=thread,
+            session=thread,
+            root=thread,
+            began=None,
+            ts=None,
+            total=None,
+            last=None,
+            drops=0,
+            tool=False,
+        )
+    for record in records_with(CODEX_WORDS, text, found):
+        kind, payload = record.get('type'), part(record, 'payload')
+        if kind in ('event_msg', 'response_item'):
+            kind = payload.get('type')
+        state['ts'] = time_of(record) or state['ts']
+        is_own = payload.get('thread_id') in (None, state['thread'])
+        if kind == 'session_meta':
+            codex_head(payload, state, found)
+        elif kind == 'turn_context':
+            state['model'] = text_in(payload, 'model') or state['model']
+            state['cwd'] = text_in(payload, 'cwd') or state['cwd']
+        elif kind == 'thread_settings_applied' and is_own:
+            settings = part(payload, 'thread_settings')  # all of them: what is absent is off
+            state['tier'] = text_in(settings, 'service_tier')
+            state['model'] = state['model'] or text_in(settings, 'model')
+        elif kind in CODEX_TOOLS:
+            state['tool'] = True
+        elif kind == 'token_usage_record' and is_own:
+            codex_record(payload, state, found)
+        elif kind == 'token_count':
+            codex_count(part(payload, 'info'), state, found)
+    return found
 
-MILLION = 10 ** 6                # amounts in prices.json are read in millionths
-BEFORE, AFTER = -10 ** 9, 10 ** 9                   # days: an open `from`, an open `until`
-CLASSES = {'input': 0, 'output': 1, 'cache_write_5m': 2, 'cache_write_30m': 2,
-           'cache_write_1h': 3, 'cache_write_12h': 3, 'cache_read': 4}
-Model = namedtuple('Model', 'prices tiers modifiers search complete')
+
+def codex_head(meta, state, found):
+    """The first one is the file's own. A copied history has those of the threads above, upwards.
+
+    A sub-agent's calls are its session's; a fork is a session of its own."""
+    thread, session = text_in(meta, 'id'), text_in(meta, 'session_id')
+    spawn = part(part(part(meta, 'source'), 'subagent'), 'thread_spawn')
+    parent = text_in(meta, 'parent_thread_id') or text_in(spawn, 'parent_thread_id')
+    if thread and not state['version']:
+        session = parent or thread if session in ('', thread) else session
+        state.update(
+            thread=thread,
+            root=thread,
+            session=session,
+            cwd=text_in(meta, 'cwd'),
+            began=time_of(meta) or state['ts'],
+            version=text_in(meta, 'cli_version') or '?',
+        )
+    if thread == state['root']:
+        state['root'] = text_in(meta, 'forked_from_id') or parent or thread
+    is_session = state['session'] == state['thread']
+    found.sessions.append(
+        Session(
+            state['session'],
+            state['began'] if is_session else None,
+            state['began'],
+            state['cwd'],
+            state['root'] * (is_session and state['root'] != state['thread']),
+            state['version'],
+        )
+    )
+
+
+def codex_record(record, state, found):
+    """A call; newer versions write this, and a token_count in the same words before or after."""
+    usage, last = codex_usage(record, 'usage'), state['last']
+    if last and last[0] == usage:
+        add_codex_call(last[1], 'echo', usage, state, found)
+    state['last'] = [usage, '']
+    key = text_in(record, 'response_id') or '%s@%s' % (state['thread'], state['ts'])
+    add_codex_call(key, 'record', usage, state, found)
+
+
+def codex_count(info, state, found):
+    """A call, unless it is told again, or is a record's echo.
+
+    A copy of a parent's history has the parent's totals, whatever its times: the family's root,
+    the total, and how often totals were set back before (by a compaction) are the key."""
+    total, usage = codex_usage(info, 'total_token_usage'), codex_usage(
+        info, 'last_token_usage'
+    )
+    before, is_fork = state['total'], state['root'] != state['thread']
+    if total and total == before:
+        return
+    if total:
+        risen = [now - then for now, then in zip(total, before or [0] * 4)]
+        state['drops'] += min(risen) < 0
+        state['total'] = total
+        if before or not is_fork:  # a fork's first total has its parent's in it
+            usage = usage if any(usage or ()) else [max(0, tokens) for tokens in risen]
+    key = '%s:%d:%s' % (state['root'], state['drops'], total or [state['ts'], usage])
+    kind = 'echo' if state['last'] == [usage, ''] else 'count'
+    state['last'] = [usage, key]
+    add_codex_call(key, kind, usage, state, found)
+
+
+def codex_usage(record, name):
+    """Four counts, None if there are none."""
+    usage = part(record, name)
+    return counts(usage, *CODEX_USAGE) if usage else None
+
+
+def add_codex_call(key, kind, usage, state, found):
+    """A record goes before a count; an echo takes the place of a count, and bills nothing."""
+    if not any(usage or ()):
+        return
+    thread, session = state['thread'], state['session']
+    tags = [state['tier']] * (state['tier'] in TAGS) + ['unsaid'] * (not state['model'])
+    uses_tool = kind != 'echo' and state['tool']
+    state['tool'] = state['tool'] and not uses_tool
+    found.calls.append(
+        Call(
+            key,
+            '',
+            session,
+            thread if thread != session else '',
+            2 * (kind == 'count'),
+            'echo' if kind == 'echo' else 'call',
+            state['ts'],
+            state['cwd'],
+            model_name(state['model'] or 'gpt-5'),
+            ' '.join(tags),
+            split_input(*usage if kind != 'echo' else [0] * 4),
+            uses_tool,
+        )
+    )
+
+
+# -- Copilot CLI, Qwen Code, Gemini CLI
+
+COPILOT_USAGE = 'inputTokens', 'cacheReadTokens', 'cacheWriteTokens', 'outputTokens'
+
+
+def read_copilot(path, text, state):
+    """events.jsonl of a session. Before 1.0.102 it has totals alone, written as a session ends."""
+    found, session = Found(), os.path.basename(os.path.dirname(path))
+    for record in records_with((b'"session.',), text, found):
+        data, ts = part(record, 'data'), time_of(record)
+        place, models, totals = part(data, 'context') or data, part(data, 'modelMetrics'), {}
+        state['cwd'] = text_in(place, 'cwd') or state.get('cwd', '')
+        add_session(
+            dict(place, version=data.get('copilotVersion')), session, ts, ts, state, found
+        )
+        usage = part(data, 'usage') or part(data, 'compactionTokensUsed')
+        key, tokens = text_in(usage, 'apiCallId'), split_input(*counts(usage, *COPILOT_USAGE))
+        kind = 'call' if key else 'compaction'
+        key = key or text_in(data, 'compactionAttemptId')
+        if key and any(tokens):
+            state['has_calls'] = True
+            end_marks(ts or OPEN, state, found)
+            found.calls.append(
+                Call(
+                    key,
+                    '',
+                    session,
+                    text_in(record, 'agentId'),
+                    0,
+                    kind,
+                    ts,
+                    state['cwd'],
+                    model_name(usage.get('model')),
+                    '',
+                    tokens,
+                    bool(usage.get('numToolCalls')),
+                )
+            )
+        elif models and 'has_calls' not in state:
+            for model in models:
+                usage = counts(part(part(models, model), 'usage'), *COPILOT_USAGE)
+                add_total(totals, model, split_input(*usage))
+            add_mark(Mark(session, ts, state['cwd'], 0, True, OPEN, totals), state, found)
+    return found
+
+
+def read_qwen(path, text, state):
+    """A session's chat, or usage_record.jsonl: the totals of each session, whenever one ends."""
+    found = Found()
+    for record in records_with((b'api_response"', b'"models"'), text, found):
+        session, ts = text_in(record, 'sessionId'), time_of(record)
+        models, totals = part(record, 'models'), {}
+        event = part(part(record, 'systemPayload'), 'uiEvent')
+        if event.get('event.name') == 'qwen-code.api_response':
+            add_session(record, session, ts, ts, state, found)
+            whole, read, output, thoughts, total = counts(
+                event,
+                'input_token_count',
+                'cached_content_token_count',
+                'output_token_count',
+                'thoughts_token_count',
+                'total_token_count',
+            )
+            output += thoughts * (total == whole + output + thoughts)  # as some APIs count
+            found.calls.append(
+                Call(
+                    text_in(event, 'response_id') or text_in(record, 'uuid'),
+                    '',
+                    session,
+                    text_in(event, 'subagent_name'),
+                    0,
+                    'call',
+                    ts,
+                    text_in(record, 'cwd'),
+                    model_name(event.get('model')),
+                    '',
+                    split_input(whole, read, 0, output),
+                    False,
+                )
+            )
+        elif models and path.endswith('usage_record.jsonl'):
+            for model in models:
+                whole, read, output = counts(
+                    part(models, model), 'inputTokens', 'cachedTokens', 'outputTokens'
+                )
+                add_total(totals, model, split_input(whole, read, 0, output))
+            ts = int(figure(record.get('timestamp'), OPEN))
+            found.marks.append(
+                Mark(session, ts, text_in(record, 'project'), 0, True, ts + 1, totals)
+            )
+    return found
+
+
+def read_gemini(path, text, state):
+    """A session's or a sub-agent's chat; its folder stands in .project_root, beside all chats."""
+    found, folder = Found(), path.rpartition(os.sep + 'chats' + os.sep)[0]
+    for record in records_with((b'"startTime"', b'"tokens"'), text, found):
+        ts, tokens, name = (
+            time_of(record),
+            part(record, 'tokens'),
+            text_in(record, 'sessionId'),
+        )
+        if name:  # a head, at each start and resume
+            is_agent = record.get('kind') == 'subagent'
+            session = os.path.basename(os.path.dirname(path)) if is_agent else name
+            state.update(
+                session=session,
+                agent=name * is_agent,
+                cwd=state.get('cwd') or read_small(os.path.join(folder, '.project_root')),
+            )
+            began = parse_time(record.get('startTime'))
+            add_session(state, session, began, began, state, found)
+        elif record.get('type') == 'gemini' and tokens and state:
+            whole, read, output, thoughts, tool = counts(
+                tokens, 'input', 'cached', 'output', 'thoughts', 'tool'
+            )
+            found.calls.append(
+                Call(
+                    text_in(record, 'id'),
+                    '',
+                    state['session'],
+                    state['agent'],
+                    0,
+                    'call',
+                    ts,
+                    state['cwd'],
+                    model_name(record.get('model')),
+                    '',
+                    split_input(whole + tool, read, 0, output + thoughts),
+                    bool(record.get('toolCalls')),
+                )
+            )
+    return found
+
+
+def read_small(path):
+    """The text of a small file, '' if it can't be read."""
+    try:
+        with open_plain(path) as stream:
+            return text_of(stream.read(4096).decode('utf-8', 'replace').strip())
+    except OSError:
+        return ''
+
+
+# -- the agents that are metered
+
+# roots(environ, home) -> folders and files to look in; wanted(path) -> whether a file there is a
+# log; read(path, bytes of complete lines, state) -> Found. A state is a map that JSON can hold, {}
+# for a log's first lines.
+Agent = namedtuple('Agent', 'name title roots wanted read')
+
+
+def metered(name, title, read, wanted, variable, usual, *inner):
+    """An agent's homes are those that a variable lists, with commas, else the usual ones."""
+
+    def roots(environ, home):
+        listed = [one.strip() for one in environ.get(variable, '').split(',') if one.strip()]
+        homes = map(os.path.expanduser, listed or [os.path.join(home, one) for one in usual])
+        return [os.path.join(os.path.abspath(one), *name) for one in homes for name in inner]
+
+    return name, Agent(name, title, roots, re.compile(wanted).search, read)
+
+
+AGENTS = dict(
+    (
+        metered(
+            'claude-code',
+            'Claude Code',
+            read_claude,
+            r'\.jsonl$',
+            'CLAUDE_CONFIG_DIR',
+            ['.claude', '.config/claude'],
+            ['projects'],
+        ),
+        metered(
+            'codex',
+            'Codex',
+            read_codex,
+            r'\brollout-[^/\\]*\.jsonl$',
+            'CODEX_HOME',
+            ['.codex'],
+            ['sessions'],
+            ['archived_sessions'],
+        ),
+        metered(
+            'copilot',
+            'Copilot CLI',
+            read_copilot,
+            r'\bevents\.jsonl$',
+            'COPILOT_HOME',
+            ['.copilot'],
+            ['session-state'],
+        ),
+        metered(
+            'qwen',
+            'Qwen Code',
+            read_qwen,
+            r'\bchats[/\\].*\.jsonl$|\busage_record\.jsonl$',
+            'QWEN_HOME',
+            ['.qwen'],
+            ['projects'],
+            ['usage_record.jsonl'],
+        ),
+        metered(
+            'gemini',
+            'Gemini CLI',
+            read_gemini,
+            r'\bchats[/\\].*\.jsonl$',
+            'GEMINI_CLI_HOME',
+            [''],
+            ['.gemini', 'tmp'],
+        ),
+    )
+)
+
+
+# -- prices
+
+UNIT_NAMES = 'input', 'output', 'cache_write_5m', 'cache_write_1h', 'cache_read'
+LIKE = {'cache_write_30m': 'cache_write_5m', 'cache_write_12h': 'cache_write_1h'}
+TAGS = 'batch', 'flex', 'priority', 'fast', 'ultrafast', 'us'
+
+
+def model_name(name):
+    """A model's name without what doesn't change its price: provider, date, [1m], -v1:0, -thinking.
+
+    So the names that agents and routers have for one model become one. What changes the price stays:
+    a cloud region (us.claude-opus-4-5; anthropic.claude-opus-4-5 is one of Bedrock's) and -fast.
+    """
+    region, name = split_model(text_of(name, 400) or '?')
+    return region + '.' + name if region else name
+
+
+@lru_cache(None)
+def split_model(model):
+    """(cloud region or '', name); a region is told from the dot inside of `gpt-5.5` by what follows."""
+    region, bedrock, name = re.match(
+        r'(?:.*/)?(?:[a-z_]+:)?(?:(global|us-gov|[a-z]{2,4})\.(?=anthropic\.|claude-))?'
+        r'(?:(anthropic)\.)?(.*)',
+        model.lower(),
+        re.DOTALL,
+    ).groups()
+    suffix = r'(?:-20\d{6}|-20\d\d-\d\d-\d\d|@[\w.-]+|\[1m\])+$'
+    if name.startswith('claude-'):
+        name = name.replace('.', '-')
+        suffix = r'(?:-20\d{6}|-v\d+(?::\d+)?|@[\w-]+|[-:](?:thinking|beta)|\[1m\])+$'
+    name = re.sub(suffix, '', name) or '?'
+    name = re.sub(
+        r'^claude-([4-9][\d-]*)-([a-z]+)$', r'claude-\2-\1', name
+    )  # as routers have it
+    return '' if region == 'global' else region or bedrock or '', name
 
 
 def find_prices(explicit, environ, script_dir):
-    """The price list's path: --prices, $ARMLEDGER_PRICES, or beside the script (symlinks resolved)."""
+    """The price list's path: --prices, $ARMLEDGER_PRICES, or beside the script."""
     named = explicit or environ.get('ARMLEDGER_PRICES')
     return os.path.expanduser(named) if named else os.path.join(script_dir, 'prices.json')
 
@@ -495,66 +830,15 @@ def find_prices(explicit, environ, script_dir):
 def load_prices(path):
     try:
         with open_plain(path) as stream:
-            text = stream.read().decode('utf-8')
+            text = stream.read().decode('utf-8-sig')
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
-        raise UserError('cannot read the price list (%s); put prices.json beside the script, or name one '
-                        'with --prices FILE or $ARMLEDGER_PRICES' % reason, path)
-    return UnreadPrices(text[1:] if text[:1] == '\ufeff' else text, path)     # some editors put such a mark there
-
-
-class UnreadPrices:
-    """A price list that becomes Prices when it is first asked for more than its text: most gates never ask.
-
-    `packed` is what pack_prices has made of the same text: checking it once is enough."""
-
-    def __init__(self, text, path):
-        self.text, self.path, self.packed = text, path, None
-
-    def __getattr__(self, name):
-        self.__dict__ = vars(unpack_prices(self.text, self.packed) or parse_prices(self.text, self.path))
-        self.__class__ = Prices
-        return getattr(self, name)
-
-
-def pack_prices(prices):
-    return json.dumps([PRICING, prices.as_of, prices.models, prices.fallbacks])
-
-
-def unpack_prices(text, packed):
-    """The Prices that were packed; None if there are none, or of another version."""
-    pricing, as_of, models, fallbacks = json.loads(packed) if packed else (None,) * 4
-    if pricing != PRICING:
-        return None
-    return Prices(text, as_of, {name: Model(*model) for name, model in models.items()}, fallbacks)
-
-
-def canonical_model(model):
-    """A model's name without what doesn't change its price: provider, date, [1m], -v1:0, -thinking.
-
-    So the names that an agent has for one model become one. What changes the price stays, and is
-    priced: a cloud region (us.claude-opus-4-5; anthropic.claude-opus-4-5 is one of Bedrock's
-    regions) and -fast.
-    """
-    region, name = split_model(model)
-    return region + '.' + name if region else name
-
-
-@lru_cache(maxsize=None)
-def split_model(model):
-    """(cloud region or '', name); a region is told from a dot inside of `gpt-5.5` by what follows it."""
-    region, bedrock, name = re.match(
-        r'(?:.*/)?(?:[a-z_]+:)?(?:(global|us-gov|[a-z]{2,4})\.(?=anthropic\.|claude-))?(?:(anthropic)\.)?(.*)',
-        model.lower(), re.DOTALL).groups()
-    suffix = r'(?:-20\d{6}|-20\d\d-\d\d-\d\d|@[\w.-]+|\[1m\])+$'
-    if name.startswith('claude-'):
-        name = name.replace('.', '-')
-        suffix = r'(?:-20\d{6}|-v\d+(?::\d+)?|@[\w-]+|[-:]thinking|\[1m\])+$'
-    name = re.sub(suffix, '', name)
-    return '' if region == 'global' else region or bedrock or '', name
-
-
-PRICING = 1                      # raise it when prices.json is read in another way
+        raise UserError(
+            'cannot read the price list (%s); put prices.json beside the script, or name '
+            'one with --prices FILE or $ARMLEDGER_PRICES' % reason,
+            path,
+        )
+    return Prices(text, path)
 
 
 class Prices:
@@ -562,736 +846,355 @@ class Prices:
 
     A call is priced at its own time. Between two dated entries the earlier one holds, before the
     first one the first, and after the last one the last: such a price is assumed. So is that of a
-    modifier (fast, flex, ...) that the list doesn't have: the price is the one without it.
-    """
+    tag (fast, flex, ...) that the list doesn't have: the price is the one without it."""
 
-    def __init__(self, text, as_of, models, fallbacks):
-        self.text, self.as_of, self.models, self.fallbacks = text, as_of, models, fallbacks
-        self.rows = {}           # (model, day, variant) -> price_rows(): few, and calls are many
+    def __init__(self, text, path='prices.json'):
+        self.text, self.path = text, path
+
+    @property
+    @lru_cache(None)  # most gates never ask for more than its text
+    def listed(self):
+        """({name: model}, {family: name}); a model has its provider's values too."""
+        try:
+            listed = json.loads(
+                self.text, parse_float=millionths, parse_int=millionths, object_hook=priced
+            )
+            models = {}
+            for name, model in listed['models'].items():
+                model = dict(listed['providers'][model['provider']], **model)
+                for alias in [name] + model.pop('aliases', []):
+                    models[split_model(alias)[1]] = model
+            return models, {
+                key: split_model(name)[1] for key, name in listed['fallbacks'].items()
+            }
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise UserError(
+                'this is no price list (%s); `budget-check.py --doctor` says more'
+                % printable(str(error)),
+                self.path,
+            )
+
+    @property
+    def as_of(self):
+        return max(re.findall(r'"as_of": *"(\d{4}-\d\d-\d\d)"', self.text), default='')
 
     def known(self, model):
-        return self.resolve(model, '')[0] in self.models
-
-    def units(self, model, ts_ms, tokens, variant, whole=True):
-        """Pico-dollars per token of each class and per search, and whether a price is assumed.
-
-        The tokens are one call's, or, if not `whole`, a sum over calls: no long context is seen in it."""
-        key = model, ts_ms // 86400000, variant
-        rows = self.rows.get(key)
-        if rows is None:
-            rows = self.rows[key] = self.price_rows(*key)
-        context = tokens[0] + tokens[2] + tokens[3] + tokens[4] if whole else 0
-        for limit, units, assumed, borrowed in rows:
-            if context > limit:
-                return units, assumed or any([tokens[n] for n in borrowed])
-
-    def usd(self, model, ts_ms, tokens, variant, whole=True):
-        """Pico-dollars of a call, and whether a price is assumed."""
-        units, assumed = self.units(model, ts_ms, tokens, variant, whole)
-        return sum([count * unit for count, unit in zip(tokens, units)]), assumed
+        return self.resolve(model)[0]
 
     def digest(self, model):
         """Changes with everything that this model is priced by, and with nothing else."""
         from binascii import crc32
-        name = self.resolve(model, '')[0]
-        priced_by = name in self.models, [self.models[link] for link in self.chain(name)]
-        return '%08x' % crc32(repr(priced_by).encode())
 
-    def resolve(self, model, variant):
-        """A model's name as the list would have it, and the set of what modifies its price."""
-        region, name = ('', model) if model in self.models else split_model(model)
-        modifiers = set(variant.split())
+        is_listed, _, links = self.resolve(model)
+        return '%08x' % crc32(repr((PRICING, is_listed, links)).encode())
+
+    def usd(self, model, ts, tokens, variant='', is_one_call=True):
+        """Pico-dollars of a call, and whether a price is assumed."""
+        units, assumed = self.units(model, ts, tokens, variant, is_one_call)
+        return sum([number * unit for number, unit in zip(tokens, units)]), assumed
+
+    def units(self, model, ts, tokens, variant='', is_one_call=True):
+        """Pico-dollars per token of each class and per search, and whether a price is assumed.
+
+        The tokens are one call's, or a sum over calls: no long context is seen in that."""
+        rows, assumed = self.rows(model, ts // 86400000, variant)
+        context = (tokens[0] + tokens[2] + tokens[3] + tokens[4]) * is_one_call
+        for above, units, lent in rows:
+            if context > above:
+                return units, assumed or any([tokens[n] for n in lent])
+
+    @lru_cache(None)  # few, and calls are many
+    def rows(self, model, day, variant):
+        """As model_rows, with the prices that other models lend."""
+        is_listed, tags, links = self.resolve(model, variant)
+        day = time.strftime('%Y-%m-%d', time.gmtime(day * 86400))
+        (own, assumed), *others = [model_rows(link, tags, day) for link in links]
+        for above, units, _ in own:
+            for other, _ in others:
+                lender = next(row[1] for row in other if row[0] <= above)
+                units[:] = [
+                    theirs if unit is None else unit for unit, theirs in zip(units, lender)
+                ]
+        return own, assumed or not is_listed
+
+    def resolve(self, model, variant=''):
+        """(whether a model is listed, the tags that change its price, what to price it by: itself,
+        its family's fallback, that for all else, up to one that has every class)."""
+        (models, families), (region, name) = self.listed, split_model(model)
+        tags, links = set(variant.split()), []
         if region:
-            modifiers.add('us_gov' if region == 'us-gov' else 'regional')
-        if name.endswith('-fast') and name not in self.models:      # Foundry's way to say it
+            tags.add('us_gov' if region == 'us-gov' else 'regional')
+        if name.endswith('-fast') and name not in models:  # Foundry's way to say it
             name = split_model(name[:-5])[1]
-            modifiers.add('fast')
-        return name, modifiers
-
-    def chain(self, name):
-        """Listed models to price a name by: itself, its family's fallback, the last; until one has all classes."""
-        family = max([key for key in self.fallbacks if name.startswith(key)], key=len, default='*')
-        links = []
-        for link in (name, self.fallbacks[family], self.fallbacks['*']):
-            if link in self.models and link not in links:
+            tags.add('fast')
+        if 'fast' in tags:
+            tags.discard('batch')  # they are not sold together
+        family = max((key for key in families if name.startswith(key)), key=len, default='*')
+        for link in map(models.get, (name, families[family], families['*'])):
+            if link and link not in links:
                 links.append(link)
-                if self.models[link].complete:
+                entries = link['prices'] + link.get('long_context', [])
+                if not any(None in units_of(entry, link)[0] for entry in entries):
                     break
-        return links
-
-    def price_rows(self, model, day, variant):
-        """[(limit, units, assumed, borrowed classes)]: the first with a limit below the call's context counts."""
-        name, modifiers = self.resolve(model, variant)
-        own, *others = [model_rows(self.models[link], day, modifiers) for link in self.chain(name)]
-        rows = []
-        for limit, units, assumed in own:
-            borrowed = [n for n, unit in enumerate(units) if unit is None]
-            for other in others:
-                lent = next(row[1] for row in other if row[0] <= limit)
-                units = [theirs if unit is None else unit for unit, theirs in zip(units, lent)]
-            rows.append((limit, tuple(units), assumed or name not in self.models, borrowed))
-        return rows
+        return name in models, tags, links
 
 
-def model_rows(model, day, modifiers):
-    """[(limit, units, assumed)] of one listed model on one day, longest context first."""
-    begun = [entry for entry in model.prices if entry[0] <= day] or model.prices[:1]
-    first, end, units = begun[-1]
-    assumed, factors = not first <= day < end, {}
-    for modifier in modifiers:
-        if modifier == 'priority' and modifier not in model.modifiers:
-            modifier = 'fast'                                       # OpenAI's two names for one thing
-        in_force = [entry[2:] for entry in model.modifiers.get(modifier, ()) if entry[0] <= day < entry[1]]
-        if in_force:
-            factors[modifier] = in_force[0]
-        else:
-            assumed = True
-    if 'fast' in factors:
-        factors.pop('batch', None)                                  # not sold together
-    rows = [(-1, scale(units, [factor for factor, _ in factors.values()]) + (model.search,), assumed)]
-    if 'flat' not in [context for _, context in factors.values()]:
-        long = [factor for factor, context in factors.values() if context != 'standard']
-        rows += [(limit, scale(units, long) + (model.search,), assumed)
-                 for first, end, units, limit in model.tiers if first <= day < end]
-    return sorted(rows, key=lambda row: -row[0])
+PRICING = 2  # raise it when prices.json is read in another way
 
 
-def scale(units, factors):
-    """Unit prices times factors in millionths, to the nearest pico-dollar, halves to the even one.
-
-    No list price needs that rounding; half a pico-dollar per token is half a micro-dollar in a million."""
-    above, below = 1, MILLION ** len(factors)
-    for factor in factors:
-        above *= factor
-    halves = [None if unit is None else divmod(unit * above, below) for unit in units]
-    return tuple([half and half[0] + (2 * half[1] + half[0] % 2 > below) for half in halves])
-
-
-class Amount(int):
-    """A number of prices.json, in millionths: exact, and not taken for a bool."""
-
-
-class Unfit(str):
-    """A number of prices.json that no price can be."""
-
-
-@lru_cache(maxsize=None)
-def read_amount(text):
+def millionths(text):
+    """A number of prices.json in whole millionths: a price per million tokens is then one in
+    pico-dollars per token, and exact."""
     whole, _, decimals = text.partition('.')
-    if (whole + decimals).isdigit() and len(whole) <= 12 and len(decimals) <= 6:
-        return Amount(whole + decimals.ljust(6, '0'))
-    return Unfit(text)
+    if not (whole + decimals).isdigit() or len(decimals) > 6:
+        raise ValueError('%s is not a number such as 0.25' % text)
+    return int(whole + decimals.ljust(6, '0'))
 
 
-@lru_cache(maxsize=None)
-def parse_day(text):
-    """Days since 1970-01-01 of a date, None if there is no such day."""
-    match = re.match(r'(\d{4})-(\d\d)-(\d\d)\Z', text, re.ASCII)
-    year, month, day = map(int, match.groups()) if match else (0, 0, 0)
-    if not (1 <= month <= 12 and day and days_from_civil(year, month, day) < days_from_civil(year, month + 1, 1)):
-        return None
-    return days_from_civil(year, month, day)
+def priced(entry):
+    """What of a map prices something."""
+    return {
+        LIKE.get(key, key): entry[key]
+        for key in entry
+        if key not in ('source', 'note', 'as_of')
+    }
 
 
-# What prices.json may say, and of which type each value is.
-DATED = dict.fromkeys(('from', 'until', 'as_of', 'source', 'note'), str)
-PRICE = dict(DATED, **dict.fromkeys(CLASSES, Amount))
-TIER = dict(PRICE, above=Amount, inclusive=bool)
-FACTOR = dict(DATED, multiplier=Amount, long_context=str)
-MODIFIERS = dict.fromkeys(('batch', 'flex', 'priority', 'fast', 'ultrafast', 'us', 'regional', 'us_gov'), object)
-PROVIDER = dict(MODIFIERS, web_search_usd=Amount, note=str)
-MODEL = dict(PROVIDER, provider=str, aliases=list, prices=list, long_context=list)
-PRICE_LIST = dict(about=object, unit=str, sources=dict, fallbacks=dict, providers=dict, models=dict)
-TYPE_NAMES = {str: 'text in quotes', Amount: 'a number such as 0.25', bool: 'true or false',
-              list: 'a list in [ ]', dict: 'a map in { }'}
-UNIT = 'USD per million tokens'
-
-
-def parse_prices(text, name):
-    """The Prices in the text of a prices.json; UserError at the place of what is wrong in it."""
-    return PriceReader(text, name).prices()
-
-
-class PriceReader:
-    """Checks a price list as it reads it. Paths are tuples of keys and indexes; only an error looks up its place."""
-
-    def __init__(self, text, name):
-        self.text, self.name = text, name
-
-    def fail(self, message, path=None, key=False):
-        raise UserError(message, self.name, *place_in(self.text, path, key))
-
-    def prices(self):
-        try:
-            top = json.loads(self.text, parse_int=read_amount, parse_float=read_amount, parse_constant=Unfit,
-                             object_pairs_hook=self.unique)
-        except json.JSONDecodeError as error:
-            raise UserError('not JSON from here on; is there a comma, a quote or a bracket too many or too few?',
-                            self.name, error.lineno, error.colno)
-        except RecursionError:
-            raise UserError('not a price list: too deeply nested', self.name)
-        self.check(top, (), PRICE_LIST, 'unit', 'fallbacks', 'providers', 'models')
-        if top['unit'] != UNIT:
-            self.fail('"unit" must be "%s"' % UNIT, ('unit',))
-        providers = {}
-        for key, value in top['providers'].items():
-            self.check(value, ('providers', key), PROVIDER)
-            providers[key] = self.modifiers(value, ('providers', key)), value.get('web_search_usd')
-        models, as_of = {}, ''
-        for key, value in top['models'].items():
-            model = self.model(value, ('models', key), providers)
-            self.name_model(model, key, value, models)
-            as_of = max([as_of] + [entry['as_of'] for entry in value['prices']])
-        return Prices(self.text, as_of, models, self.fallbacks(top['fallbacks'], models))
-
-    def unique(self, pairs):
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            self.fail('this key is here twice')
-        return found
-
-    def check(self, value, path, schema, *required):
-        if type(value) is not dict:
-            self.mistyped(value, dict, path)
-        for key, item in value.items():
-            kind = schema.get(key)
-            if kind is None:
-                self.fail('unknown key "%s"; %s' % (key, suggest(key, schema)), path + (key,), key=True)
-            if type(item) is not kind and kind is not object:
-                self.mistyped(item, kind, path + (key,))
-        for key in required:
-            if key not in value:
-                self.fail('"%s" is missing here' % key, path)
-
-    def mistyped(self, value, kind, path):
-        what = 'this' if not path or type(path[-1]) is int else '"%s"' % path[-1]
-        if kind is Amount and type(value) is Unfit and value[-1].isdigit():
-            self.fail(what + (' must not be negative' if value[0] == '-' else
-                              ' must be a plain number with at most 12 digits before the point and 6 after it'), path)
-        self.fail('%s must be %s' % (what, TYPE_NAMES[kind]), path)
-
-    def model(self, value, path, providers):
-        self.check(value, path, MODEL, 'provider', 'prices')
-        if value['provider'] not in providers:
-            self.fail('"providers" has no "%s"; %s' % (value['provider'], suggest(value['provider'], providers)),
-                      path + ('provider',))
-        modifiers, search = providers[value['provider']]
-        search = value.get('web_search_usd', search)
-        prices = [(first, end, self.classes(entry, here)) for _, first, end, entry, here in
-                  self.dated(value['prices'], path + ('prices',), PRICE, 'input', 'output', 'source', 'as_of')]
-        tiers = value.get('long_context', [])
-        tiers = [(first, end, self.classes(entry, here), limit) for limit, first, end, entry, here in
-                 self.dated(tiers, path + ('long_context',), TIER, 'above', 'input', 'output')]
-        complete = search is not None and not any([None in entry[2] for entry in prices + tiers])
-        if not prices:
-            self.fail('"prices" needs an entry', path + ('prices',))
-        return Model(prices, tiers, dict(modifiers, **self.modifiers(value, path)),
-                     None if search is None else search * MILLION, complete)
-
-    def modifiers(self, value, path):
-        """{modifier: [(first day, end day, factor in millionths, what it does to a long context)]}."""
-        found = {}
-        for key in MODIFIERS.keys() & value.keys():
-            if type(value[key]) is list:
-                entries = self.dated(value[key], path + (key,), FACTOR, 'multiplier')
-            else:
-                entries = [(0, BEFORE, AFTER, {'multiplier': value[key]}, path)]
-            found[key] = [(first, end) + self.factor(entry, key, here) for _, first, end, entry, here in entries]
-        return found
-
-    def factor(self, entry, key, path):
-        factor, context = entry['multiplier'], entry.get('long_context')
-        here = path + ('multiplier' if type(path[-1]) is int else key,)
-        if type(factor) is not Amount:
-            self.mistyped(factor, Amount, here)
-        if not factor:
-            self.fail('a multiplier must be above 0', here)
-        if context not in (None, 'flat', 'standard'):
-            self.fail('"long_context" must be "flat" or "standard" here', path + ('long_context',))
-        return factor, context
-
-    def dated(self, entries, path, schema, *required):
-        """[(limit, first day, end day, entry, its path)] by date; those of one limit must not overlap."""
-        found = []
-        for n, entry in enumerate(entries):
-            here = path + (n,)
-            self.check(entry, here, schema, *required)
-            above = entry.get('above', MILLION)
-            if not above or above % MILLION:
-                self.fail('"above" must be a whole number of tokens', here + ('above',))
-            limit = above // MILLION - (entry.get('inclusive') is True)
-            found.append((limit,) + self.days(entry, here) + (n,))
-        found.sort()
-        for before, after in zip(found, found[1:]):
-            if before[0] == after[0] and after[1] < before[2]:
-                self.fail('this entry begins before the one ahead of it ends: mend "from" or "until"',
-                          path + (after[3],))
-        return [(limit, first, end, entries[n], path + (n,)) for limit, first, end, n in found]
-
-    def days(self, entry, path):
-        found = {'from': BEFORE, 'until': AFTER}
-        for key in ('from', 'until', 'as_of'):
-            if key in entry:
-                found[key] = parse_day(entry[key])
-                if found[key] is None:
-                    self.fail('"%s" must be a day such as 2026-11-23' % key, path + (key,))
-        if found['from'] >= found['until']:
-            self.fail('"until" must be later than "from": it is the day after the last', path + ('until',))
-        return found['from'], found['until']
-
-    def classes(self, entry, path):
-        """Prices by class, None where there is none: millionths of a dollar per million are pico-dollars per token."""
-        units = [None] * 5
-        for key, n in CLASSES.items():
-            if key in entry:
-                if units[n] is not None:
-                    self.fail('an entry has one short and one long cache write, not both vendors\' kinds',
-                              path + (key,), key=True)
-                units[n] = int(entry[key])
-        return units
-
-    def name_model(self, model, key, value, models):
-        for n, name in enumerate([key] + value.get('aliases', [])):
-            path = ('models', key) + ('aliases', n - 1) * (n > 0)
-            if type(name) is not str:
-                self.mistyped(name, str, path)
-            if models.setdefault(split_model(name)[1], model) is not model:
-                self.fail('"%s" is a name of another model already' % name, path, key=n == 0)
-
-    def fallbacks(self, value, models):
-        found = {}
-        for family, name in value.items():
-            if type(name) is not str:
-                self.mistyped(name, str, ('fallbacks', family))
-            found[family] = split_model(name)[1]
-            if found[family] not in models:
-                self.fail('"models" has no "%s"; %s' % (name, suggest(name, models)), ('fallbacks', family))
-        if '*' not in found:
-            self.fail('"*" is missing here: the model that prices all else', ('fallbacks',))
-        if not models[found['*']].complete:
-            self.fail('the model for all else needs a price for every class and for web searches', ('fallbacks', '*'))
-        return found
-
-
-def suggest(word, words):
-    from difflib import get_close_matches
-    close = get_close_matches(word, words, 1)
-    return 'did you mean "%s"?' % close[0] if close else 'known are ' + ', '.join(list(words)[:20])
-
-
-def place_in(text, path, key=False):
-    """(line, column) in a JSON text of a value, or of its key; without a path, of the first key written twice."""
-    slots, seen, offset = [0], set(), 0
-    for match in re.finditer(r'("(?:[^"\\]|\\.)*")\s*:|"(?:[^"\\]|\\.)*"|[][{},]|[^][{},:"\s]+', text):
-        token, here = match.group(), tuple(slots[1:])
-        if match.group(1):
-            slots[-1] = json.loads(match.group(1))
-            here = tuple(slots[1:])
-            found = here == path and key or path is None and here in seen
-            seen.add(here)
-        elif token == ',':
-            found = False
-            slots[-1] += 1 if type(slots[-1]) is int else ''
-        elif token in ('}', ']'):
-            found = False
-            slots.pop()
-        else:
-            found = here == path and not key
-            slots += [0] if token == '[' else [''] if token == '{' else []
-        if found:
-            offset = match.start()
-            break
-    return text.count('\n', 0, offset) + 1, offset - text.rfind('\n', 0, offset)
-
-
-# ---- Codex CLI -----------------------------------------------------------------------------
-
-CODEX_USAGE = 'input_tokens', 'cached_input_tokens', 'cache_write_input_tokens', 'output_tokens'
-CODEX_TIERS = 'batch', 'fast', 'flex', 'priority', 'ultrafast'
-REPLAY_GAP_MS = 1000             # a fork writes its parent's history down at once; a model takes longer
-
-
-@lru_cache(None)
-def codex_skip():
-    """As claude_skip: most lines, and the longest."""
-    return re.compile(UP_TO_TYPE +
-                      rb'(?:(?!session_meta"|turn_context"|token_usage_record"|event_msg")'
-                      rb'|event_msg","payload":\{"type":"(?!token_count"|thread_settings_applied"))').match
-
-
-def codex_roots(environ, home):
-    """Folders of rollouts; the active copy of one that is in both is read last, so that it wins."""
-    folder = os.path.abspath(os.path.expanduser(environ.get('CODEX_HOME') or home + '/.codex'))
-    return [folder + '/archived_sessions', folder + '/sessions']
-
-
-def codex_wanted(name):
-    return name.startswith('rollout-') and name.endswith('.jsonl')
-
-
-def read_codex(source, state, batch):
-    """Codex rollouts (internal format, from 2025-09 to 0.169)."""
-    if 'thread' not in state:    # until its first line says so: rollout-<local time>-<thread>.jsonl
-        thread = source.name[:-6][-36:]
-        state.update(thread=thread, session=thread, agent='', total=None, drops=0)
-    for buffer, start, end in source.lines(codex_skip()):
-        if buffer.find(b'"payload"', start, end) < 0:
+def model_rows(model, tags, day):
+    """([(context, units, lent classes)], of which the first that is below a call's context holds;
+    whether they are assumed) of a listed model."""
+    entry, assumed = in_force(model['prices'], day)
+    rows = [(-1, *units_of(entry, model))]
+    for tier in model.get('long_context', ()):
+        if not in_force([tier], day)[1]:
+            above = tier['above'] // MILLION - bool(tier.get('inclusive'))
+            rows.append((above, *units_of(tier, model)))
+    for tag in {'fast' if tag == 'priority' and tag not in model else tag for tag in tags}:
+        modifier = model.get(tag)
+        dated = modifier if type(modifier) is list else [{'multiplier': modifier}]
+        tagged, is_over = in_force(dated, day)
+        if is_over or not modifier:
+            assumed = True
             continue
-        record = parse_line(buffer[start:end])
-        try:
-            kind, payload = record.get('type'), record.get('payload')
-            if kind == 'event_msg':
-                kind = payload.get('type')
-            if kind in CODEX_LINES:
-                CODEX_LINES[kind](payload, parse_time(record.get('timestamp')), state, batch)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            batch.skip()
+        context, factor = tagged.get('long_context'), tagged['multiplier']
+        rows = rows[:1] if context == 'flat' else rows
+        for _, units, _ in rows[:1] if context == 'standard' else rows:
+            # To the nearest pico-dollar: no list price has that many decimals.
+            units[:5] = [
+                unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]
+            ]
+    return sorted(rows, key=lambda row: -row[0]), assumed
 
 
-def codex_session(meta, ts, state, batch):
-    """The first one is the file's own; any other is a parent's, at the head of its copied history."""
-    thread = text_of(meta['id'])
-    if thread is None:
-        raise ValueError('a session without an id')
-    if 'began' not in state:
-        codex_head(thread, meta, ts or 0, state, batch)
-    elif thread != state['thread'] and not any(state['total'] or ()):
-        state.update(total=None, replay=ts or 0)
+def in_force(entries, day):
+    """Of dated entries that of a day, else the one before it, else the first; and whether it isn't
+    the day's."""
+    entries = sorted(entries, key=lambda entry: entry.get('from', ''))
+    entry = ([one for one in entries if one.get('from', '') <= day] or entries[:1])[-1]
+    return entry, not entry.get('from', '') <= day < entry.get('until', '9999')
 
 
-def codex_head(thread, meta, ts, state, batch):
-    """A sub-agent is part of the session at its root; a fork is a session of its own."""
-    spawned = part_of(meta.get('source'), 'subagent')
-    spawn = part_of(spawned, 'thread_spawn')
-    parent = text_of(meta.get('parent_thread_id')) or text_of(part_of(spawn, 'parent_thread_id'))
-    session = text_of(meta.get('session_id'))
-    if session in (None, thread):
-        session = parent or thread
-    began = parse_time(meta.get('timestamp')) or ts
-    state.update(thread=thread, session=session, began=began, cwd=text_of(meta.get('cwd'), 4096), total=[0] * 4)
-    if session != thread:
-        roles = meta.get('agent_role'), part_of(spawn, 'agent_role'), part_of(spawned, 'other'), spawned
-        batch.agent(session, thread, next(filter(None, map(text_of, roles)), 'subagent'))
-        state['agent'] = thread
-    elif began:
-        batch.session(session, began)
-    if session != thread or meta.get('forked_from_id') is not None:
-        state.update(total=None, replay=ts)            # its totals may go on from its parent's
+def units_of(entry, model):
+    """(pico-dollars per token of each class, and per search; the classes that are lent a price).
+    None: there is none here. A text names the class that lends its own."""
+    search = model.get('web_search_usd')
+    units = [entry.get(name) for name in UNIT_NAMES] + [search and search * MILLION]
+    lent = [n for n, unit in enumerate(units) if type(unit) is not int]
+    return [entry.get(unit) if type(unit) is str else unit for unit in units], lent
 
 
-def codex_turn(turn, ts, state, batch):
-    state['model'] = text_of(turn.get('model')) or state.get('model')
-    state['cwd'] = text_of(turn.get('cwd'), 4096) or state.get('cwd')
-    began, thread = text_of(turn.get('turn_id')) or '', state['thread']
-    if is_uuid7(began) and is_uuid7(thread) and began > thread:
-        state.pop('replay', None)                      # a turn younger than the thread is its own
+# --- END shared block
 
 
-def is_uuid7(text):
-    """Whether an id sorts by the time it was made."""
-    return len(text) == 36 and text[8] == text[13] == '-' and text[14] == '7'
+# ---- places: which repo a folder belongs to -----------------------------------------------------
 
-
-def codex_settings(event, ts, state, batch):
-    """A snapshot of all settings: what is absent is off."""
-    settings, tier = event['thread_settings'], event['thread_settings'].get('service_tier')
-    if event.get('thread_id') in (None, state['thread']):
-        state['tier'] = tier if tier in CODEX_TIERS else ''
-        state['model'] = state.get('model') or text_of(settings.get('model'))
-
-
-def codex_record(record, ts, state, batch):
-    if record.get('thread_id') in (None, state['thread']):      # else a copy of another thread's
-        response = text_of(record['response_id'])
-        if response is None:
-            raise ValueError('a call without an id')
-        if codex_call(response, record['usage'], ts, state, batch):
-            state['records'] = True
-
-
-def codex_count(event, ts, state, batch):
-    """Older versions' only trace of a call; beside records, which come first, it is their echo."""
-    if event.get('info') is None:
-        return                                         # news of rate limits alone
-    total = [event['info']['total_token_usage'].get(name) or 0 for name in CODEX_USAGE]
-    if not all(type(part) is int and 0 <= part <= 10 ** 12 for part in total):
-        raise ValueError(total)
-    before, state['total'] = state['total'], total
-    if total == before or 'records' in state:
-        return
-    if 'replay' in state:
-        if ts is None or ts - state['replay'] < REPLAY_GAP_MS:
-            state['replay'] = ts or state['replay']
-            return
-        del state['replay']
-    risen = [now - then for now, then in zip(total, before or total)]
-    state['drops'] += min(risen) < 0                   # a compaction may set totals back
-    last = event['info'].get('last_token_usage') or {}
-    if not any(last.get(name) for name in CODEX_USAGE):
-        last = dict(zip(CODEX_USAGE, risen if min(risen) >= 0 else [0] * 4))
-    key = '%s:%d:%s' % (state['thread'], state['drops'], '.'.join(map(str, total)))
-    codex_call(key, last, ts, state, batch)
-
-
-def codex_call(key, usage, ts, state, batch):
-    """Cache reads and writes are inside input, reasoning is inside output."""
-    read, written = count(usage.get('cached_input_tokens')), count(usage.get('cache_write_input_tokens'))
-    fresh, agent, model = count(count(usage['input_tokens']) - read - written), state['agent'], state.get('model')
-    tokens = fresh, count(usage['output_tokens']), written, 0, read, 0
-    if any(tokens):
-        batch.call(key, state['session'], agent, int(agent != ''), 'call', ts, state.get('cwd'),
-                   model or 'gpt-5', state.get('tier', ''), tokens, assumed=not model)
-    return any(tokens)
-
-
-def part_of(value, name):
-    return value.get(name) if type(value) is dict else None
-
-
-CODEX_LINES = {'session_meta': codex_session, 'turn_context': codex_turn, 'thread_settings_applied': codex_settings,
-               'token_usage_record': codex_record, 'token_count': codex_count}
-
-
-# ---- the agents that are metered -----------------------------------------------------------
-
-Agent = namedtuple('Agent', 'name roots wanted read')
-AGENTS = (
-    Agent('claude-code', claude_roots, lambda name: name.endswith('.jsonl'), read_claude),
-    Agent('codex', codex_roots, codex_wanted, read_codex),
-)
-TAIL = 4096                      # bytes before the offset whose checksum tells whether a file was rewritten
-
-
-def read_file(agent, prices, path, seen, buffer):
-    """Read a log on from where it was left; yields a tuple for Ledger.apply for each slice of it, nothing if it
-    has vanished, (agent's name, path, reason) if it can't be read.
-
-    `seen` is (ino, offset, tail, malformed, state) of the last read, or None."""
-    try:
-        stream = open_plain(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        yield agent.name, path, error.strerror
-        return
-    with stream:
-        status = os.fstat(stream.fileno())
-        ino, start, tail, malformed, state = seen or (status.st_ino, 0, 0, 0, '{}')
-        offset = start
-        if offset and (ino != status.st_ino or offset > status.st_size or tail_of(stream, offset) != tail):
-            offset, malformed, state = 0, 0, '{}'          # another file stands under this name
-        state, more = json.loads(state), True
-        while more:
-            source = Source(path, stream, offset, status.st_mtime_ns // 1000000, state.pop('inside', False), buffer)
-            batch = Batch(prices, source.mtime_ms)
-            agent.read(source, state, batch)
-            offset, more = source.offset, source.more
-            if source.inside:
-                state['inside'] = True
-            malformed += source.malformed + batch.malformed
-            yield (agent.name, path, start, status.st_ino, -1 if more else status.st_size, getattr(status, CHANGED_NS),
-                   offset, tail_of(stream, offset), malformed, json.dumps(state), list(batch.sessions.items()),
-                   list(batch.agents.items()), list(batch.priced()), batch.marks)
-            start = offset
-
-
-def tail_of(stream, offset):
-    from binascii import crc32
-    stream.seek(max(0, offset - TAIL))
-    return crc32(stream.read(min(TAIL, offset)))
-
-
-def read_files(prices, shares):
-    """Yield what read_file does for each (agent, path, seen), and None behind each; each share in a process of its
-    own, if there are several."""
-    if len(shares) < 2:
-        buffer = bytearray(CHUNK)
-        for agent, path, seen in shares[0]:
-            yield from read_file(agent, prices, path, seen, buffer)
-            yield None                                     # that was all of it
-        return
-    import marshal
-    import select
-    import signal
-    pipes = {}
-    try:
-        for share in shares:
-            reading, writing = os.pipe()
-            child = os.fork()
-            if not child:
-                for other in [reading, *pipes]:            # else none would see it when this process has gone
-                    os.close(other)
-                read_as_child(prices, share, writing, marshal.dumps)
-            os.close(writing)
-            pipes[reading] = child, bytearray()
-        while pipes:
-            for reading in select.select(list(pipes), [], [])[0]:
-                child, received = pipes[reading]
-                piece = os.read(reading, CHUNK)
-                received += piece
-                while len(received) >= 8:
-                    size = int.from_bytes(received[:8], 'big')
-                    if len(received) < 8 + size:
-                        break
-                    result = marshal.loads(received[8:8 + size])
-                    del received[:8 + size]
-                    if type(result) is str:
-                        raise UserError(result)
-                    yield result
-                if not piece:
-                    os.close(reading)
-                    os.waitpid(child, 0)
-                    del pipes[reading]
-    finally:
-        for reading, (child, received) in pipes.items():
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            os.close(reading)
-
-
-def read_as_child(prices, share, writing, dumps):
-    """Work of a forked process: never returns. It goes on reading while the ledger is written."""
-    from select import select
-    unsent = bytearray()
-
-    def send(result):
-        text = dumps(result)
-        unsent.extend(len(text).to_bytes(8, 'big') + text)
-        send_all_but(4 << 20)
-
-    def send_all_but(bearable):
-        while unsent:
-            try:
-                del unsent[:os.write(writing, unsent)]
-            except BlockingIOError:
-                if len(unsent) <= bearable:
-                    return
-                select([], [writing], [])
-    try:
-        os.set_blocking(writing, False)
-        buffer = bytearray(CHUNK)
-        try:
-            for agent, path, seen in share:
-                for result in read_file(agent, prices, path, seen, buffer):
-                    send(result)
-                send(None)
-        except Exception as error:
-            send('%s: %s' % (path, error))
-        send_all_but(0)
-    finally:
-        os._exit(0)
-
-
-# ---- places: which repo a folder belongs to ------------------------------------------------
-
+# A folder as records name it, where it really is, the repo that it belongs to (of a worktree, its
+# main one; of repos inside of each other, the outer one: else `git init` would be a way out of a
+# cap), and the innermost, whose name an arm may have. A place without a repo is its own root.
 Place = namedtuple('Place', 'cwd path root is_repo inner', defaults=('',))
-NOWHERE = 0                      # the place of a call whose record names no folder
+NOWHERE = 0  # the place of a call whose record names no folder
+MOST_LOOKED_AT = 200  # repos, and worktrees of each, that a vanished folder is looked for in
+
+
+def composed(text):
+    """One spelling of a path: macOS may write é as two characters, Windows a drive in either
+    case."""
+    if not text.isascii():
+        from unicodedata import normalize
+
+        text = normalize('NFC', text)
+    return text[0].upper() + text[1:] if text[1:3] in (':\\', ':/') else text
 
 
 def resolve_place(cwd, home):
-    """Where a folder really is, and the repo that it belongs to: of a worktree, its main repo.
-
-    A repo inside a repo belongs to the outer one (else `git init` in a subfolder would be a way out of
-    a cap); `inner` is the innermost, whose name an arm may have. A repo that is the home folder, or lies
+    """Where a folder is and what repo it belongs to, now. A repo that is the home folder, or lies
     above it, is not looked at."""
+    name = composed(cwd)
     if not cwd.startswith('/') and os.sep == '/':
-        return Place(cwd, cwd, cwd, False)                 # recorded on another kind of system
+        return Place(name, name, name, False)  # recorded on another kind of system
     try:
         path, above, repos = os.path.realpath(cwd), os.path.realpath(home), []
         folder = path
-        while folder != above and not (above + os.sep).startswith(folder.rstrip(os.sep) + os.sep):
+        while folder != above and not (above + os.sep).startswith(
+            folder.rstrip(os.sep) + os.sep
+        ):
             repos += filter(None, [repo_at(folder)])
             folder = os.path.dirname(folder)
         path.encode()
-    except ValueError:                                     # this locale can't say it to the system, or to the ledger
-        return Place(cwd, cwd, cwd, False)
-    return Place(cwd, path, repos[-1], True, repos[0]) if repos else Place(cwd, path, path, False)
+    except (OSError, ValueError):  # this locale can't say it to the system
+        return Place(name, name, name, False)
+    path, *repos = map(composed, [path] + repos)
+    return (
+        Place(name, path, repos[-1], True, repos[0])
+        if repos
+        else Place(name, path, path, False)
+    )
+
+
+def first_text(path):
+    """What a small file says, '' if it can't be read."""
+    try:
+        with open_plain(path) as stream:
+            return os.fsdecode(stream.read(4096)).strip()
+    except (OSError, ValueError):
+        return ''
 
 
 def repo_at(folder):
     """The main repo of a folder that has a `.git`, None if it has none."""
     dot_git = os.path.join(folder, '.git')
-    try:
-        with open_plain(dot_git) as stream:
-            text = os.fsdecode(stream.read(4096)).strip()
-    except OSError:
-        return folder if os.path.isdir(dot_git) else None
+    text = first_text(dot_git)
     if not text.startswith('gitdir:'):
-        return None
-    if not text_of(text, 4096):
+        return folder if os.path.isdir(dot_git) else None
+    if not text_of(text):
         return folder
     named = os.path.normpath(os.path.join(folder, text[7:].strip())).replace('\\', '/')
-    around, marker, name = named.partition('/.git/modules/')
+    around, marker, _ = named.partition('/.git/modules/')
     if marker and folder.startswith(around + os.sep):
-        return repo_at(around) or around                   # a submodule
+        return repo_at(around) or around  # a submodule
     main, marker, name = named.rpartition('/.git/worktrees/')
     if not marker:
-        return folder                                      # its git folder lies elsewhere
+        return folder  # its git folder lies elsewhere
+    back = first_text('%s/.git/worktrees/%s/gitdir' % (main, name))
+    is_its = back and os.path.realpath(os.path.dirname(back)) == folder
+    return (
+        os.path.realpath(main) if is_its else folder
+    )  # else anyone could name another's repo
+
+
+@lru_cache(None)
+def worktrees_of(repo):
+    """Where a repo says that its worktrees are."""
+    folder = os.path.join(repo, '.git', 'worktrees')
+    backs = [first_text(os.path.join(folder, name, 'gitdir')) for name in names_in(folder)]
+    return [os.path.realpath(os.path.dirname(back)) + os.sep for back in backs if back]
+
+
+@lru_cache(None)
+def names_in(folder):
     try:
-        with open_plain('%s/.git/worktrees/%s/gitdir' % (main, name)) as stream:
-            back = os.path.dirname(os.fsdecode(stream.read(4096)).strip())
-        if os.path.realpath(back) != folder:
-            return folder                                  # it names a worktree that is another's
-    except (OSError, ValueError):
-        pass                                               # pruned, or the main repo has gone
-    return os.path.realpath(main)
+        return sorted(os.listdir(folder))[:MOST_LOOKED_AT]
+    except OSError:
+        return []
 
 
-# ---- the ledger ----------------------------------------------------------------------------
+# ---- ledger: every billed call once, in an SQLite file that many processes share ----------------
+# Times are milliseconds since the epoch, money is pico-dollars. sqlite3.Error passes through where
+# it isn't about time: see ledger_error.
 
-VERSION = 1
+VERSION = 2
 SCHEMA = '''
 create table meta (key text primary key, value) without rowid;
-create table folders (path text primary key, cli text,
-    changed_ns int,                  -- as it was listed last; -1: list it again
-    compressed int                   -- logs in it that can't be read here
+create table folders (path text primary key, agent text,
+    changed_ns int,              -- as it was listed last; -1: list it again
+    compressed int,              -- logs in it that can't be read here
+    entries text                 -- {"/name": [size, changed_ns]} of its logs, as last read
     ) without rowid;
-create table files (path text primary key, ino int, size int, changed_ns int, malformed int) without rowid;
-create table readings (path text primary key, cli text, ino int,
-    offset int,                      -- behind the last line that was read
-    tail int,                        -- a checksum of the bytes before it
-    state text) without rowid;
-create table places (id integer primary key, cwd text unique, path text, root text, is_repo int, inner text);
-create table models (name text primary key, digest text) without rowid;
-create table sessions (id integer primary key, cli text, name text, began int, family int,
-    dirty int default 0,             -- its untranscribed rest has to be worked out again
-    unique (cli, name));
-create index sessions_dirty on sessions (dirty) where dirty;
-create index sessions_family on sessions (family) where family is not null;
+create table files (path text primary key, agent text, ino int,
+    offset int,                  -- behind the last line that was read
+    seam int,                    -- a checksum of its beginning, and of what is before the offset
+    skipped int, state text) without rowid;
+create index files_skipped on files (skipped) where skipped;
+create table places (id integer primary key, cwd text, path text, root text, is_repo int,
+    inner text,
+    seen int                     -- when it was last found to be so
+    );
+create index places_cwd on places (cwd);
+create index places_path on places (path);
+create table pairs (id integer primary key, place int, origin int, arm text, 
+    unique (place, origin));
+create index pairs_arm on pairs (arm);
+create table sessions (id integer primary key, agent text, name text, began int,
+    origin_ts int,
+    origin int default 0,        -- the place where it began, as a line of that time tells
+    pair int default 0,          -- of that place, with itself
+    root text default '',        -- the session that it goes on from
+    version text default '', tool_ts int, unique (agent, name));
 create index sessions_name on sessions (name);
-create table agents (session int, name text, type text, primary key (session, name)) without rowid;
-create table calls (key text primary key, session int, agent text, kind text, place int, ts int,
-    model text, variant text, input int, output int, write_short int, write_long int, read int,
-    searches int, usd int, assumed int, sidechain int) without rowid;
-create index calls_session on calls (session, agent, ts);
-create index calls_spawned on calls (place, ts) where agent <> '';
-create table copies (session int, key text, primary key (session, key)) without rowid;
-create table marks (session int, ts int, place int, totals text, primary key (session, ts, totals)) without rowid;
-create table spend (place int, bucket int, usd int, untranscribed_usd int, assumed_usd int, calls int,
-    input int, output int, cache_write int, cache_read int, searches int, dearest_usd int,
-    primary key (place, bucket)) without rowid;
+create index sessions_pair on sessions (pair);
+create index sessions_root on sessions (root) where root <> '';
+create table agents (session int, name text, type text, tool_use_id text, path text, finished int,
+    foreground int, pair int, ts int, primary key (name, session)) without rowid;
+create index agents_tool on agents (session, tool_use_id);
+create index agents_pair on agents (pair, ts);
+create table marks (id integer primary key, session int, ts int, place int,
+    start int,                   -- what a family of forks has in common
+    is_split int, ended int,     -- when the session went on
+    size int, totals text, unique (session, ts, totals));
+create index marks_start on marks (start) where start;
+create table models (id integer primary key, name text unique, digest text);
+create table calls (id integer primary key, key text, request text, session int, agent text,
+    standing int, kind text, ts int, pair int, model int, variant text, input int, output int,
+    write_short int, write_long int, read int, searches int, usd int, assumed int,
+    owned int,                   -- 1: it counts; 0: another session's, copied; null: told twice
+    told text                    -- the usages that its lines told, if there were several
+    );
+create index calls_key on calls (key, request);
+create index calls_odd on calls (key) where standing >= 2;
+create index calls_pair on calls (pair, ts, usd, kind, assumed) where owned;
+create index calls_session on calls (session, agent, ts, usd);
+create table running (session text, id text, agent text, arm text, tool text, ts int, usd int,
+    primary key (session, id)) without rowid;
+create index running_arm on running (arm);
+create table gates (session text, arm text, first int, last int, primary key (session, arm))
+    without rowid;
 create table notices (key text primary key, ts int) without rowid;
-create table reservations (key text primary key, session text, agent text, tool text, arm text, ts int,
-    usd int, background int, transcript text) without rowid;
-insert into places values (0, '', '', '', 0, '');
-'''
-COLUMNS = 'key, session, agent, kind, place, ts, model, variant, input, output, ' \
-          'write_short, write_long, read, searches, usd, assumed, sidechain'
-INSERT_CALL = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * 17))
+insert into places values (0, '', '', '', 0, '', 0);
+insert into pairs values (0, 0, 0, null)'''
+COLUMNS = (
+    'key, request, session, agent, standing, kind, ts, pair, model, variant, input, output, '
+    'write_short, write_long, read, searches, usd, assumed, owned, told'
+)
+# A row of `calls`; as it comes from a log, session, pair and model are still names.
+Row = namedtuple('Row', COLUMNS)
+INSERT = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * len(Row._fields)))
+NAMED = {'sessions': ('agent', 'name'), 'pairs': ('place', 'origin'), 'models': ('name',)}
+Reading = namedtuple('Reading', 'files skipped unreadable compressed')
+BATCH = 4000  # rows to a transaction
+COMMIT_S = 0.5  # a kill loses no more than so much work
+LONG_READ = 32 << 20  # bytes that are worth processes of their own
+FOLDERS_WITHOUT_LOGS = 'tool-results', 'memory'
+MOST_FOLDERS = 100000  # listed at once: it takes some seconds
+# When a file changed: on POSIX no one can set it back.
+CHANGED_NS = 'st_mtime_ns' if os.name == 'nt' else 'st_ctime_ns'
+RACY_NS = 3 * 10**9  # a folder changed this recently may change again unseen
+BEFORE = 8  # the standing of a version 1 ledger's rows: anything new replaces them
+NONE = (0,) * 7
 
-ADD_SPEND = '''insert into spend values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    on conflict (place, bucket) do update set usd = usd + excluded.usd,
-    untranscribed_usd = untranscribed_usd + excluded.untranscribed_usd,
-    assumed_usd = assumed_usd + excluded.assumed_usd, calls = calls + excluded.calls,
-    input = input + excluded.input, output = output + excluded.output,
-    cache_write = cache_write + excluded.cache_write, cache_read = cache_read + excluded.cache_read,
-    searches = searches + excluded.searches, dearest_usd = max(dearest_usd, excluded.dearest_usd)'''
-Reading = namedtuple('Reading', 'files malformed unreadable compressed')
-PARALLEL_BYTES = 32 << 20        # more than this to read is worth a process for each core
-BATCH = 2000                     # so many files and calls are put into the ledger at once
-MANY_FILES = 2000                # to be looked at are worth a second process
-MOST_FOLDERS = 100000            # listed at once: it takes some seconds
-FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
+
+class NotYet(UserError):
+    """The time is up; what was done is kept, and the next call goes on."""
+
+
+@lru_cache(None)
+def sqlite():
+    """The module sqlite3 without dates and times, whose import takes longer than opening a
+    ledger."""
+    try:
+        import _sqlite3 as module
+    except ImportError:
+        import sqlite3 as module
+    return module
 
 
 def find_ledger(explicit, environ, home):
@@ -1302,773 +1205,1541 @@ def find_ledger(explicit, environ, home):
     if not folder and os.name == 'nt':
         folder = os.path.join(environ.get('LOCALAPPDATA') or home, 'armledger')
     if not folder:
-        folder = os.path.join(environ.get('XDG_STATE_HOME') or home + '/.local/state', 'armledger')
+        folder = os.path.join(
+            environ.get('XDG_STATE_HOME') or home + '/.local/state', 'armledger'
+        )
     return os.path.join(os.path.abspath(os.path.expanduser(folder)), 'ledger.sqlite3')
 
 
-@lru_cache(None)
-def sqlite():
-    """The module sqlite3 without dates and times, whose import takes longer than opening a ledger."""
-    try:
-        import _sqlite3 as module
-    except ImportError:
-        import sqlite3 as module
-    return module
-
-
 class Ledger:
-    """Every billed call, once, with its price; an SQLite file that many processes share.
-
-    Figures are pico-dollars, times are milliseconds. sqlite3.Error passes through: see ledger_error."""
 
     def __init__(self, path, home, seconds=5.0):
-        import gc
-        sqlite3 = sqlite()
-        self.collects = gc.isenabled()
-        if sys.implementation.name == 'cpython':           # rows make no cycles, and thousands are looked through;
-            gc.disable()                                   # PyPy would free nothing at all
         self.path, self.home, self.limit = path, home, time.monotonic() + seconds
         try:
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0), 0o600))
+            os.close(
+                os.open(path, os.O_RDONLY | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0), 0o600)
+            )
         except OSError as error:
-            raise UserError('the ledger cannot be opened: %s; mend that, or name another with --ledger'
-                            % error.strerror, path)
-        self.db = sqlite3.connect(path, timeout=min(seconds, 60.0), isolation_level=None)
-        self.known, self.sums, self.commit_every = {}, {}, 0.5
-        self.replaceable = set()                           # calls of side chains that were read just now
+            raise UserError(
+                'the ledger cannot be opened: %s; mend that, or name another with --ledger'
+                % error.strerror,
+                path,
+            )
+        self.db = sqlite().connect(path, timeout=5, isolation_level=None)
+        # Half a second more than refresh() has: a unit that it has begun is to end well.
+        self.db.set_progress_handler(lambda: time.monotonic() > self.limit + 0.5, 20000)
+        self.known, self.is_whole, self.is_alone = {}, False, False
         version = self.one('pragma user_version')[0]
         if version > VERSION:
-            raise UserError('the ledger was written by a newer armledger (version %d, this one knows %d); '
-                            'install that one here too' % (version, VERSION), path)
-        if not version:
+            raise UserError(
+                'the ledger was written by a newer armledger (version %d, this one knows %d); '
+                'install that one here too' % (version, VERSION),
+                path,
+            )
+        if version < VERSION:
             self.create()
-        elif not self.one("select 1 from sqlite_master where name = 'sessions_name'"):
-            self.db.execute('create index if not exists sessions_name on sessions (name)')
         self.db.execute('pragma synchronous = normal')
 
     def create(self):
         """Make the tables, unless another process has just done so."""
-        sqlite3 = sqlite()
-        if not os.environ.get('ARMLEDGER_NO_WAL'):         # network folders have no shared memory
+        if not os.environ.get('ARMLEDGER_NO_WAL'):  # network folders have no shared memory
             try:
                 self.once_unlocked('pragma journal_mode = wal', 1.0)
-            except sqlite3.OperationalError:
-                pass                                       # others are at work in it already; it stays as it is
-        self.begin()
-        if not self.one('pragma user_version')[0]:
+            except sqlite().OperationalError:
+                pass  # others are at work in it already; it stays as it is
+
+        def make():
+            version = self.one('pragma user_version')[0]
+            if version == VERSION:
+                return
+            for (table,) in (
+                self.rows("select name from sqlite_master where type = 'table'")
+                if version
+                else ()
+            ):
+                self.db.execute('alter table %s rename to v1_%s' % (table, table))
+            for (index,) in self.rows(
+                "select name from sqlite_master where type = 'index' and sql is not null"
+            ):
+                self.db.execute('drop index ' + index)
             for statement in SCHEMA.split(';\n'):
                 self.db.execute(statement)
-            self.db.execute('insert into meta values (?, ?)', ('created', int(time.time() * 1000)))
+            self.set_meta('created', int(time.time() * 1000))
+            if version:
+                self.copy_version_1('v1_')
+                self.set_meta('version 1', '')
             self.db.execute('pragma user_version = %d' % VERSION)
-        self.db.execute('commit')
+
+        self.write(make)
 
     def close(self):
-        import gc
         self.db.close()
-        if self.collects:
-            gc.enable()
+
+    def rows(self, sql, *values):
+        try:
+            return self.db.execute(sql, values).fetchall()
+        except sqlite().OperationalError as error:
+            if 'interrupted' in str(error) and not self.db.in_transaction:
+                raise ledger_error(self.path, error) from None
+            raise
+
+    def one(self, sql, *values):
+        """The first row or None; no statement is left open."""
+        rows = self.rows(sql, *values)
+        return rows[0] if rows else None
+
+    def rows_in(self, sql, values):
+        """The rows for any number of values, which take the place of a %s."""
+        values, rows = list(values), []
+        for n in range(0, len(values), 500):
+            some = values[n : n + 500]
+            rows += self.rows(sql % ', '.join('?' * len(some)), *some)
+        return rows
 
     def meta(self, key):
         row = self.one('select value from meta where key = ?', key)
         return row[0] if row else None
 
-    def one(self, sql, *values):
-        """The first row or None; no statement is left open (PyPy could not commit then)."""
-        rows = self.db.execute(sql, values).fetchall()
-        return rows[0] if rows else None
-
-    def look_up(self, sql, values):
-        """The rows for any number of values; the place in `sql` for some of them is a %s."""
-        for n in range(0, len(values), 500):
-            some = values[n:n + 500]
-            yield from self.db.execute(sql % ', '.join('?' * len(some)), some).fetchall()
-
-    # -- bringing it up to date
-
-    def refresh(self, prices, environ, now_ms, progress=None):
-        """Take in every complete line that is on disk; NotYet if the time is up before that is done.
-
-        A line that is stamped later than now, by a wrong clock, counts as of now."""
-        self.prices, self.now_ms, self.progress, began = prices, now_ms, progress, time.monotonic()
-        self.future_ms = max(int(time.time() * 1000), now_ms) + 300000
-        if self.meta('prices') != prices.text:
-            self.reprice()
-        prices.packed = self.meta('packed_prices')
-        sqlite3 = sqlite()
-        while self.survey(environ):
-            try:
-                self.write(self.take_in, 0.1)
-                break
-            except sqlite3.OperationalError as error:      # while others hold the lock, they may read it all
-                if 'locked' not in str(error) or time.monotonic() > min(self.limit, began + 60.0):
-                    raise
-        return Reading(self.files, self.malformed, self.unreadable, self.compressed)
-
-    def survey(self, environ):
-        """Find what has changed on disk: `pending` files, newly `listed` folders, files that have `gone`; is there any?
-
-        A folder is listed again only when its time says that names came or went; a file is looked at
-        every time, since one of any age can grow."""
-        self.pending, self.listed, self.gone, self.unreadable = [], [], [], []
-        agents, stat = {agent.name: agent for agent in AGENTS}, os.stat
-        files = self.db.execute('select path, ino, size, changed_ns, malformed from files').fetchall()
-        folders = self.db.execute('select * from folders').fetchall()
-        roots = [(root, agent.name) for agent in AGENTS for root in agent.roots(environ, self.home)]
-        self.roots = {root for root, _ in roots}
-        self.files, self.malformed = len(files), sum([row[4] for row in files])
-        self.compressed = sum([row[3] for row in folders])
-        half = (len(files) + len(folders)) // 2 if len(files) > MANY_FILES and cores() > 1 else 0
-        theirs = find_moved_aside(files[:half]) if half else list
-        unlisted = self.roots.difference([row[0] for row in folders])
-        changed = [(root, cli) for root, cli in roots if root in unlisted and not is_missing(root)]
-        for path, cli, changed_ns, _ in folders:
-            try:
-                if getattr(stat(path), CHANGED_NS) != changed_ns:
-                    changed.append((path, cli))
-            except OSError:
-                changed.append((path, cli))
-        if changed:
-            self.list_folders(changed, {row[0]: row[1:] for row in folders}, {row[0] for row in files}, agents)
-        new, self.pending = self.pending, []               # read last: what is known comes before its copies
-        for (path, _, size, _, _), status, error in find_moved(files[half:]) + theirs():
-            if status:
-                cli = self.one('select cli from readings where path = ?', path)[0]
-                self.pending.append((agents[cli], path, max(0, status.st_size - size)))
-            elif isinstance(error, FileNotFoundError):
-                self.gone.append(path)
-            else:
-                self.unreadable.append((path, error.strerror))
-        self.pending += new
-        return self.pending or self.listed or self.gone or self.one('select 1 from sessions where dirty limit 1')
-
-    def list_folders(self, changed, folders, known, agents):
-        """List folders whose names have changed, and what is new below them; `folders` and files are `known`."""
-        listed = 0
-        while changed:
-            listed += 1
-            if listed > MOST_FOLDERS:
-                raise UserError('more than %d folders of logs: a link leads elsewhere; take it away' % MOST_FOLDERS,
-                                changed[-1][0])
-            self.list_folder(*changed.pop(), folders, known, changed, agents)
-
-    def list_folder(self, folder, cli, folders, known, changed, agents):
-        try:
-            changed_ns = getattr(os.stat(folder), CHANGED_NS)
-            with os.scandir(folder) as entries:
-                entries = list(entries)
-        except (FileNotFoundError, NotADirectoryError):
-            if folder in folders:
-                self.listed.append((folder, cli, None, 0))
-            return
-        except OSError as error:
-            self.unreadable.append((folder, error.strerror))
-            if folders.get(folder) != (cli, -1, 0):        # to be tried, and told of, until it can be listed
-                self.listed.append((folder, cli, -1, 0))
-            return
-        compressed = 0
-        for entry in entries:
-            try:
-                compressed += self.list_entry(entry, cli, folders, known, changed, agents)
-            except OSError:
-                pass                                       # it has gone meanwhile
-        if changed_ns > time.time_ns() - RACY_NS:
-            changed_ns = -1
-        now = cli, changed_ns, compressed
-        self.compressed += compressed - folders.get(folder, now)[2] * (folder in folders)
-        if folders.get(folder) != now:
-            self.listed.append((folder, *now))
-
-    def list_entry(self, entry, cli, folders, known, changed, agents):
-        """Note a new log as pending, a new folder as changed; 1 for a compressed log that was never metered."""
-        if not text_of(entry.path, 1 << 16):
-            return 0                                       # no agent names a log so, and no ledger can
-        if entry.is_dir():
-            # Links are followed in a root alone, and not to what lies above it: no walk without an end.
-            around = os.path.dirname(entry.path)
-            followed = not entry.is_symlink() or around in self.roots and not (
-                os.path.realpath(around) + os.sep).startswith(os.path.realpath(entry.path).rstrip(os.sep) + os.sep)
-            if entry.path not in folders and entry.name not in FOLDERS_WITHOUT_LOGS and followed:
-                changed.append((entry.path, cli))
-        elif agents[cli].wanted(entry.name):
-            if entry.path not in known and entry.is_file():
-                self.pending.append((agents[cli], entry.path, entry.stat().st_size))
-        elif entry.name.endswith('.jsonl.zst'):
-            thread = entry.name[:-10][-36:]
-            return not self.one('select 1 from sessions where name = ? union all select 1 from agents where name = ?',
-                                thread, thread)
-        return 0
+    def set_meta(self, key, value):
+        self.db.execute('insert or replace into meta values (?, ?)', (key, value))
 
     def write(self, change, seconds=60.0):
-        """Run `change` in a transaction of its own; what it did is kept whole or not at all."""
-        self.begin(seconds)
+        """Run `change` in a transaction of its own, which is kept whole or not at all; if the time
+        is up between two units of work, what is done of it is kept."""
+        self.once_unlocked('begin immediate', seconds)
         try:
             result = change()
-            self.commit()
+            self.db.execute('commit')
             return result
         except NotYet:
-            self.commit()
+            self.db.execute('commit')
             raise
-        except BaseException:
+        except BaseException as error:
             self.known.clear()
-            self.sums.clear()
             if self.db.in_transaction:
                 self.db.execute('rollback')
+            if 'interrupted' in str(error):
+                raise ledger_error(self.path, error) from None
             raise
 
-    def begin(self, seconds=60.0):
-        self.once_unlocked('begin immediate', seconds)
+    def go_on(self, why):
+        """Between two units of work: keep what is done, and end if the time is up."""
+        if self.is_whole:
+            return
+        if time.monotonic() > self.limit:
+            raise NotYet(why + '; the next call goes on', self.path)
+        self.db.execute('commit')
+        self.once_unlocked('begin immediate', 60.0)
 
     def once_unlocked(self, sql, seconds):
-        """Wait for the lock. SQLite's own wait sleeps longer and longer, and starves in a crowd."""
-        sqlite3 = sqlite()
+        """Wait for the lock. SQLite's own wait sleeps longer and longer, and starves in a
+        crowd."""
         until = min(self.limit, time.monotonic() + seconds)
         self.one('pragma busy_timeout = 0')
         try:
             while True:
                 try:
                     return self.one(sql)
-                except sqlite3.OperationalError as error:
+                except sqlite().OperationalError as error:
                     if 'locked' not in str(error) or time.monotonic() > until:
                         raise
-                time.sleep(0.002 + time.time_ns() % 7000 / 10 ** 6)
+                time.sleep(0.002 + time.time_ns() % 7000 / 10**6)
         finally:
             self.one('pragma busy_timeout = 5000')
 
-    def commit(self):
-        absurd = [key for key, sums in self.sums.items() if max(map(abs, sums)) > HIGHEST >> 10]
-        for key in absurd:
-            self.recount(*key)
-            del self.sums[key]
-        self.db.executemany(ADD_SPEND, [key + tuple(sums) for key, sums in self.sums.items()])
-        for key, sums in self.sums.items():
-            if abs(sums[0]) > 8 * PICO and not 0 <= self.one(
-                    'select usd from spend where place = ? and bucket = ?', *key)[0] <= HIGHEST >> 2:
-                self.recount(*key)
-        self.sums.clear()
-        self.db.execute('commit')
+    def spent(self, pairs, since_ms, until_ms=None):
+        """(all, untranscribed, assumed) pico-dollars of calls in some pairs. Forged figures may go
+        beyond SQLite's integers: millions and the rest are summed apart."""
+        sums = [0] * 6
+        for found in self.rows_in(SPENT % (since_ms or 0, until_ms or OPEN), pairs):
+            sums = [one + (more or 0) for one, more in zip(sums, found)]
+        return tuple(
+            millions * MILLION + rest for millions, rest in zip(sums[::2], sums[1::2])
+        )
 
-    def recount(self, place, bucket):
-        """Sum up anew what forged figures would carry beyond SQLite's integers; such a sum is cut off, high up."""
-        rows = self.db.execute('select %s from calls where place = ? and ts between ? and ?' % COLUMNS, (
-            place, bucket * BUCKET_MS, (bucket + 1) * BUCKET_MS - 1)).fetchall()
-        held, self.sums = self.sums, {}
-        self.book(rows, 1)
-        sums, self.sums = self.sums.get((place, bucket), [0] * 10), held
-        self.db.execute('delete from spend where place = ? and bucket = ?', (place, bucket))
-        self.db.execute(ADD_SPEND, (place, bucket, *[min(one, HIGHEST) for one in sums]))
+    # -- bringing it up to date
 
-    def insert(self, rows):
-        self.db.executemany(INSERT_CALL, rows)
-        self.book(rows, 1)
+    def refresh(self, prices, environ, now_ms, progress=None, named=None):
+        """Take in every complete line that is on disk, also of a transcript that was `named`:
+        (agent's name, path). NotYet if the time is up before that is done."""
+        self.prices, self.now_ms, self.progress, began = (
+            prices,
+            now_ms,
+            progress,
+            time.monotonic(),
+        )
+        if self.meta('version 1') is not None:
+            self.write(self.bring_over)
+        if self.meta('prices') != prices.text:
+            prices.as_of  # reads it: an error shows before anything changes
+            self.write(self.reprice)
+        while self.survey(environ, named):
+            try:
+                if self.write(self.take_in, 0.1):
+                    break
+            except (
+                sqlite().OperationalError
+            ) as error:  # while others hold the lock, they may read it all
+                if 'locked' not in str(error) or time.monotonic() > min(
+                    self.limit, began + 60.0
+                ):
+                    raise
+        (skipped,) = self.one('select coalesce(sum(skipped), 0) from files where skipped')
+        return Reading(
+            sum([len(row[3]) for row in self.folders.values()]),
+            skipped,
+            self.unreadable,
+            sum([row[2] for row in self.folders.values()]),
+        )
 
-    def book(self, rows, sign):
-        """Add calls to the sums of their places and quarters of an hour, or (sign -1) take them out.
+    def survey(self, environ, named=None):
+        """What has changed on disk: `pending` files, `listed` folders; whether there is any. A
+        folder is listed again when its time says that names came or went; a file is looked at
+        every time."""
+        self.pending, self.listed, self.gone, self.unreadable = [], {}, [], []
+        self.seen, self.folders = set(), {}
+        changed = []
+        for path, agent, changed_ns, compressed, entries in self.rows('select * from folders'):
+            self.folders[path] = agent, changed_ns, compressed, json.loads(entries)
+            try:
+                status = os.stat(path)
+                self.seen.add((status.st_dev, status.st_ino))
+                if getattr(status, CHANGED_NS) == changed_ns:
+                    continue
+            except OSError:
+                pass
+            changed.append((path, agent))
+        self.roots = {
+            root: agent.name
+            for agent in AGENTS.values()
+            for root in agent.roots(environ, self.home)
+        }
+        agent, path = named or ('', '')
+        if path and os.path.dirname(path) not in self.folders and is_own_file(path):
+            self.roots.update({path: agent, os.path.splitext(path)[0]: agent})
+        changed += [one for one in self.roots.items() if one[0] not in self.folders]
+        while changed:
+            changed += self.list_folder(*changed.pop())
+            if len(self.listed) > MOST_FOLDERS:
+                raise UserError(
+                    'more than %d folders of logs: a link leads elsewhere; take it away'
+                    % MOST_FOLDERS,
+                    changed[-1][0],
+                )
+        for folder, (agent, _, _, entries) in self.folders.items():
+            self.find_moved(folder, agent, entries)
+        return self.pending or self.listed
 
-        Every change of a call's place, time, tokens or price is booked, in the same transaction."""
-        for (_, _, _, kind, place, ts, _, _, read_in, output, short, long, read, searches, usd, assumed, _) in rows:
-            key, metered = (place, ts // BUCKET_MS), kind != 'untranscribed'
-            sums = self.sums.get(key)
-            if sums is None:
-                sums = self.sums[key] = [0] * 10
-            sums[0] += usd * sign
-            sums[1] += 0 if metered else usd * sign
-            sums[2] += usd * sign if assumed else 0
-            sums[3] += sign if metered else 0
-            sums[4] += read_in * sign
-            sums[5] += output * sign
-            sums[6] += (short + long) * sign
-            sums[7] += read * sign
-            sums[8] += searches * sign
-            if metered and usd > sums[9]:
-                sums[9] = usd
+    def find_moved(self, folder, agent, entries):
+        stat = os.stat
+        for name, (size, changed_ns) in entries.items():
+            try:
+                status = stat(folder + name)
+                if status.st_size != size or getattr(status, CHANGED_NS) != changed_ns:
+                    self.pending.append((folder, name, agent, status.st_size))
+            except FileNotFoundError:
+                pass  # its folder tells, next time
+            except OSError as error:
+                self.unreadable.append((folder + name, error.strerror))
+
+    def list_folder(self, folder, agent):
+        """Note what logs a folder has; a root may be a single log. Returns the new folders in
+        it."""
+        before = self.folders.get(folder, (agent, None, 0, {}))
+        changed_ns, compressed, logs, inner = -1, 0, {}, []
+        try:
+            status = os.stat(folder)
+            if folder not in self.folders and (status.st_dev, status.st_ino) in self.seen:
+                return []  # a link to what is listed already
+            self.seen.add((status.st_dev, status.st_ino))
+            for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+                kind = self.kind_of(entry, agent)
+                compressed += kind == 'compressed'
+                if kind == 'log':
+                    logs[os.sep + entry.name] = -1, 0
+                elif kind == 'folder':
+                    inner.append((entry.path, agent))
+            if not os.path.isdir(folder):
+                logs[''] = -1, 0
+            if getattr(status, CHANGED_NS) < time.time_ns() - RACY_NS:
+                changed_ns = getattr(status, CHANGED_NS)
+        except (FileNotFoundError, NotADirectoryError):
+            if folder not in self.folders:
+                return []
+            logs = None
+        except OSError as error:  # tried, and told of, until it can be listed
+            self.unreadable.append((folder, error.strerror))
+            logs = before[3]
+        self.gone += [folder + name for name in before[3] if name not in (logs or ())]
+        now = (
+            agent,
+            changed_ns,
+            compressed,
+            {name: before[3].get(name, new) for name, new in (logs or {}).items()},
+        )
+        if logs is None:
+            del self.folders[folder]
+        else:
+            self.folders[folder] = now
+        if now != before or logs is None:
+            self.listed[folder] = self.folders.get(folder)
+        return inner
+
+    def kind_of(self, entry, agent):
+        """What an entry of a folder is to the survey: 'log', 'folder', 'compressed' or ''."""
+        path, folder = entry.path, os.path.dirname(entry.path)
+        if not text_of(path, 1 << 16):
+            return ''  # no agent names a log so, and no ledger can
+        try:
+            if entry.is_dir():
+                # Links are followed in a root, and to sub-agents; not to what lies above: no
+                # endless walk.
+                above = os.path.realpath(path).rstrip(os.sep) + os.sep
+                followed = (
+                    not entry.is_symlink()
+                    or (folder in self.roots or entry.name == 'subagents')
+                    and not (os.path.realpath(folder) + os.sep).startswith(above)
+                )
+                is_known = path in self.folders or entry.name in FOLDERS_WITHOUT_LOGS
+                return 'folder' if followed and not is_known else ''
+            if AGENTS[agent].wanted(path):
+                return 'log' if entry.is_file() else ''
+        except OSError:
+            return ''  # it has gone meanwhile
+        metered = (
+            'select 1 from sessions where name = ?1 '
+            'union all select 1 from agents where name = ?1'
+        )
+        is_compressed = path.endswith('.jsonl.zst') and not self.one(
+            metered, entry.name[:-10][-36:]
+        )
+        return 'compressed' if is_compressed else ''
 
     def take_in(self):
-        """Read what is pending, in as many processes as that is worth, and put it into the ledger bit by bit."""
-        db, due = self.db, time.monotonic() + self.commit_every
-        for table in ('files', 'readings'):
-            db.executemany('delete from %s where path = ?' % table, [(path,) for path in self.gone])
-        total, done, files, found, held = sum(size for _, _, size in self.pending), 0, 0, [], 0
-        results = read_files(self.prices, self.share_out(cores() if total > PARALLEL_BYTES else 1))
+        """Read what is pending and put it into the ledger, batch by batch; whether that was
+        all."""
+        self.db.executemany(
+            'delete from files where path = ?', [(path,) for path in self.gone]
+        )
+        self.db.executemany(
+            'delete from folders where path = ?', [(path,) for path in self.listed]
+        )
+        self.db.executemany(
+            'insert into folders values (?, ?, ?, ?, ?)',
+            [(path, *row[:3], packed(row[3])) for path, row in self.listed.items() if row],
+        )
+        held = {
+            row[0]: row[2:]
+            for row in self.rows_in(
+                'select * from files where path in (%s)',
+                [one[0] + one[1] for one in self.pending],
+            )
+        }
+        # Long ones first, so that none of them comes at the end; else a session's files together.
+        jobs = [
+            (*one[:3], *held.get(one[0] + one[1], (0, 0, 0, 0, '{}')))
+            for one in sorted(self.pending, key=lambda one: (-one[3] >> 20, one[:2]))
+        ]
+        total = sum(one[3] for one in self.pending) - sum(job[4] for job in jobs)
+        is_long = total > LONG_READ and hasattr(os, 'fork') and not self.is_alone
+        if is_long:
+            self.one('pragma wal_autocheckpoint = 16384')  # pages: few waits for the disk
+            self.one(
+                'pragma cache_size = -16000'
+            )  # KB: ids come in no order, all over the table
+        results = (read_apart if is_long else read_files)(jobs, self.prices, self.now_ms)
+        batch, weight, files, done, due = [], 0, 0, 0, time.monotonic() + COMMIT_S
         try:
             for result in results:
-                pausable = result is None
-                if pausable:
+                if len(result) == 2:
+                    self.unreadable.append(result)
                     files += 1
-                elif len(result) == 3:
-                    self.note_unreadable(*result)
-                else:
-                    done += max(0, result[6] - result[2])
-                    found.append(result)
-                    held += 1 + len(result[12])
-                    pausable = result[4] < 0               # a slice of a file
-                now = time.monotonic()
-                paused = pausable and now > self.limit and files < len(self.pending)
-                if paused or now > due or held >= BATCH:
-                    self.apply_or_report(found)
-                    self.settle()
-                    found, held = [], 0
-                if paused:
-                    raise NotYet('the ledger is being built: %d of %d changed log files are read; '
-                                 'the next call goes on' % (files, len(self.pending)), self.path)
+                    continue
+                batch.append(result)
+                weight += 10 + len(result.calls)
+                done += result.file[3] - result.held
+                files += bool(result.entry)
                 if self.progress:
-                    self.progress(files, len(self.pending), done, total)
-                if now > due:
-                    self.commit()                          # a kill loses no more than half a second
-                    self.begin()
-                    due = time.monotonic() + self.commit_every
-            self.apply_or_report(found)
+                    self.progress(files, len(jobs), done, total)
+                if weight > BATCH or time.monotonic() > min(due, self.limit):
+                    self.apply_or_report(batch)
+                    batch, weight, due = [], 0, time.monotonic() + COMMIT_S
+                    if files < len(jobs):
+                        self.go_on(
+                            'the ledger is being built: %d of %d changed log files are read'
+                            % (files, len(jobs))
+                        )
+            self.apply_or_report(batch)
         finally:
             results.close()
-        # Only now: a folder counts as listed when all that was found in it is read.
-        db.executemany('delete from folders where path = ?', [row[:1] for row in self.listed if row[2] is None])
-        db.executemany('insert or replace into folders values (?, ?, ?, ?)',
-                       [row for row in self.listed if row[2] is not None])
-        self.settle()
+        self.is_alone = files < len(jobs)  # a process that read has died
+        return not self.is_alone
 
-    def share_out(self, workers):
-        """What is pending as one list of (agent, path, its last reading) for each process, of equal size in bytes."""
-        if workers > 1:
-            self.one('pragma wal_autocheckpoint = 16384')  # pages: few waits for the disk
-            self.one('pragma cache_size = -32000')         # KB: ids come in no order, all over the table
-            # What is one session's stands together, and is complete early; none of the largest comes at the end.
-            self.pending.sort(key=lambda one: (-one[2] if one[2] > SLICE else 0, one[1]))
-        seen = {row[0]: row[1:] for row in self.look_up(
-            'select path, readings.ino, offset, tail, malformed, state from readings join files using (path) '
-            'where path in (%s)', [path for _, path, _ in self.pending])}
-        shares, sizes = [[] for _ in range(workers)], [0] * workers
-        for agent, path, size in self.pending:
-            least = sizes.index(min(sizes))
-            shares[least].append((agent, path, seen.get(path)))
-            sizes[least] += size + (1 << 14)               # to open one takes as long as to read so much
-        return shares
-
-    def note_unreadable(self, cli, path, reason):
-        """It is tried, and told of, at each survey until it can be read: its size is none that a file has."""
-        self.unreadable.append((path, reason))
-        self.db.execute('insert or ignore into files values (?, -1, -1, -1, 0)', (path,))
-        self.db.execute("insert or ignore into readings values (?, ?, -1, 0, 0, '{}')", (path, cli))
-
-    def apply_or_report(self, results):
-        """Apply what was read of some files; what can't be stored of one must not keep the others out."""
-        sqlite3 = sqlite()
-        sums, self.sums, before = self.sums, {}, (self.files, self.malformed)
+    def apply_or_report(self, batch):
+        """What can't be stored of one file must not keep the others out."""
         self.db.execute('savepoint files')
         try:
-            self.apply(results)
-        except (ArithmeticError, LookupError, TypeError, ValueError, sqlite3.IntegrityError) as error:
+            self.apply(batch)
+        except (
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+            sqlite().IntegrityError,
+        ) as error:
             self.db.execute('rollback to files')
             self.known.clear()
-            self.sums.clear()
-            self.files, self.malformed = before
-            if len(results) == 1:
-                self.note_unreadable(*results[0][:2], '%s: %s' % (type(error).__name__, error))
+            if len(batch) == 1:
+                self.unreadable.append(
+                    (batch[0].file[0], '%s: %s' % (type(error).__name__, error))
+                )
             else:
-                for result in results:
+                for result in batch:
                     self.apply_or_report([result])
         self.db.execute('release files')
-        for key, added in self.sums.items():
-            held = sums.get(key)
-            sums[key] = added if held is None else [a + b for a, b in zip(held[:9], added)] + [max(held[9], added[9])]
-        self.sums = sums
 
-    def apply(self, results):
-        """Put what was read of some files into the ledger."""
-        db = self.db
-        known = {path: (offset, malformed) for path, offset, malformed in self.look_up(
-            'select path, offset, malformed from readings join files using (path) where path in (%s)',
-            [result[1] for result in results])}
-        files, readings, began, kinds, rows, marks = {}, {}, [], [], [], []
-        for (cli, path, start, ino, size, changed_ns, offset, tail, malformed, state,
-             sessions, agents, calls, totals) in results:
-            held = known.get(path)
-            if (held[0] if held else 0) != start:
-                continue                                   # another process was here first
-            self.malformed += malformed - (held[1] if held else 0)
-            self.files += not held
-            known[path] = offset, malformed
-            files[path] = path, ino, size, changed_ns, malformed
-            readings[path] = path, cli, ino, offset, tail, state
-            began += [(when, self.session(cli, name)) for name, when in sessions]
-            kinds += [(self.session(cli, session), name, kind) for (session, name), kind in agents]
-            rows += [self.row(cli, *call) for call in calls]
-            marks += [(self.session(cli, session), self.stamp(ts), self.place(cwd), json.dumps(total), family)
-                      for session, ts, cwd, family, total in totals]
-        db.executemany('insert or replace into files values (?, ?, ?, ?, ?)', files.values())
-        db.executemany('insert or replace into readings values (?, ?, ?, ?, ?, ?)', readings.values())
-        db.executemany('update sessions set began = ? where id = ? and began is null', began)
-        db.executemany('insert or replace into agents values (?, ?, ?)', kinds)
-        self.take_calls(rows)
-        db.executemany('insert or ignore into marks values (?, ?, ?, ?)', [mark[:4] for mark in marks])
-        db.executemany('update sessions set family = ? where id = ?', [(mark[4], mark[0]) for mark in marks])
-        db.executemany('update sessions set dirty = 1 where id = ? and not dirty',
-                       {one[:1] for one in marks}.union([row[1:2] for row in rows]))
-
-    def row(self, cli, key, session, agent, sidechain, kind, ts, cwd, model, variant, tokens, usd, assumed):
-        """A call as a row of the table, in the order of COLUMNS."""
-        self.model(model)
-        return (key, self.session(cli, session), agent, kind, self.place(cwd), self.stamp(ts), model, variant,
-                *tokens, usd, assumed, sidechain)
-
-    def stamp(self, ts):
-        return ts if ts <= self.future_ms else self.now_ms
-
-    def take_calls(self, rows):
-        held = {row[0]: row for row in self.look_up('select %s from calls where key in (%%s)' % COLUMNS,
-                                                    [row[0] for row in rows])}
-        fresh = {}
-        for row in rows:
-            key = row[0]
-            if key in fresh:                               # another file of these has it too
-                self.take_new(fresh)
-                held.update(fresh)
-                fresh = {}
-            if key in held:
-                self.merge(held[key] or self.one('select %s from calls where key = ?' % COLUMNS, key), row)
-                held[key] = None                           # it is another one now
-            else:
-                fresh[key] = row
-        self.take_new(fresh)
-
-    def take_new(self, fresh):
-        self.insert(list(fresh.values()))
-        self.replaceable.update(key for key, row in fresh.items() if row[16])
-
-    def merge(self, held, row):
-        """Another copy of a call that the ledger has. What was metered can be raised, never lowered,
-        and stays where and when it was: a forged copy can take nothing away.
-
-        The main line wins over a replay in a side chain, and of two sessions the one that began first."""
-        replays = held[16] and not row[16] and row[0] in self.replaceable
-        if replays or row[16] <= held[16] and row[14] >= held[14] and row[6:16] != held[6:16]:
-            usd, assumed = self.prices.usd(row[6], held[5], row[8:14], row[7])
-            row = row[:14] + (min(usd, HIGHEST), int(assumed)) + row[16:]
+    def apply(self, batch):
+        offsets = dict(
+            self.rows_in(
+                'select path, offset from files where path in (%s)',
+                {result.file[0] for result in batch},
+            )
+        )
+        rows, marks, folders, earlier, self.forks = [], [], {}, set(), []
+        for result in batch:
+            path, agent = result.file[:2]
+            if offsets.get(path, 0) != result.held:
+                continue  # another process was here first
+            offsets[path] = result.file[3]
+            self.db.execute('replace into files values (?, ?, ?, ?, ?, ?, ?)', result.file)
+            if result.entry:
+                folders.setdefault(result.folder, {})[
+                    path[len(result.folder) :]
+                ] = result.entry
+            for session in result.sessions:
+                earlier.add(self.begin_session(agent, *session))
+            rows += [self.row(agent, row) for row in result.calls]
+            marks += [
+                (self.number('sessions', agent, mark[0]), *mark[1:]) for mark in result.marks
+            ]
+        for fork in self.forks:
+            rows += self.take_out(fork)
+        for folder, read in folders.items():
+            (entries,) = self.one('select entries from folders where path = ?', folder) or (
+                '{}',
+            )
             self.db.execute(
-                'update calls set model = ?, variant = ?, input = ?, output = ?, write_short = ?, write_long = ?, '
-                'read = ?, searches = ?, usd = ?, assumed = ? where key = ?', row[6:16] + row[:1])
-            self.book([held], -1)
-            self.book([held[:6] + row[6:16] + held[16:]], 1)
-        self.settle_owner(held, row)
+                'update folders set entries = ? where path = ?',
+                (packed(dict(json.loads(entries), **read)), folder),
+            )
+        touched = self.take_calls(rows, earlier)
+        for result in batch:
+            self.note_agents(result.file[1], result)
+        self.settle_rests(touched, self.take_marks(marks, touched))
 
-    def settle_owner(self, held, row):
-        """Of two copies of a call: the session that made it keeps it, the other's is noted as a copy."""
-        db, key, session = self.db, row[0], held[1]
-        if row[16] < held[16] or row[16] == held[16] and row[1] != session and self.rank(row[1]) < self.rank(session):
-            session = row[1]
-            db.execute('update calls set session = ?, agent = ?, sidechain = ? where key = ?',
-                       (session, row[2], row[16], key))
-        if row[1] != held[1]:
-            other = held[1] if session == row[1] else row[1]
-            db.execute('insert or ignore into copies values (?, ?)', (other, key))
-            db.execute('delete from copies where session = ? and key = ?', (session, key))
-        db.execute('update sessions set dirty = 1 where id in (?, ?)', (row[1], held[1]))
+    def row(self, agent, row):
+        session = self.number('sessions', agent, row[2])
+        pair = self.number('pairs', self.place(row[7]), self.origin(session))
+        root, colon, total = row[0].partition(':')
+        key = self.family(root) + colon + total if colon and agent == 'codex' else row[0]
+        return Row(
+            key, row[1], session, *row[3:7], pair, self.number('models', row[8]), *row[9:]
+        )
 
-    def rank(self, session):
-        began, name = self.one('select began, name from sessions where id = ?', session)
-        return began is None, began, name
+    def family(self, name):
+        """The Codex thread in which the history of one began, as far as is known."""
+        for _ in range(100):
+            above = self.one(
+                "select root from sessions where agent = 'codex' and name = ? and root <> ''",
+                name,
+            )
+            if not above:
+                break
+            (name,) = above
+        return name
 
-    def session(self, cli, name):
-        number = self.known.get((cli, name))
-        if number is None:
-            self.db.execute('insert or ignore into sessions (cli, name) values (?, ?)', (cli, name))
-            number = self.known[cli, name] = self.one(
-                'select id from sessions where cli = ? and name = ?', cli, name)[0]
+    def take_out(self, name):
+        """Take out what is keyed by a thread that proves to go on from another's, under its new
+        keys."""
+        keyed = 'from calls where key >= ? and key < ?'
+        rows = [
+            Row(*row)
+            for row in self.rows('select %s %s' % (COLUMNS, keyed), name + ':', name + ';')
+        ]
+        self.db.execute('delete ' + keyed, (name + ':', name + ';'))
+        return [row._replace(key=self.family(name) + row.key[len(name) :]) for row in rows]
+
+    def note_agents(self, agent, result):
+        """What the small file beside a sub-agent's transcript says, and when tools were used."""
+        session = (
+            result.meta and result.calls and self.number('sessions', agent, result.calls[0][2])
+        )
+        if session:
+            self.db.execute(
+                'update agents set type = ?, tool_use_id = ?, path = ?, finished = ?, '
+                'foreground = ? '
+                'where name = ? and session = ?',
+                (*result.meta, result.calls[0][3], session),
+            )
+        for name, ts in result.tools.items():
+            self.db.execute(
+                'update sessions set tool_ts = max(coalesce(tool_ts, 0), ?) where id = ?',
+                (ts, self.number('sessions', agent, name)),
+            )
+
+    # -- sessions, places, models and pairs, by their numbers
+
+    def number(self, table, *names):
+        """The number of a session (agent, name), a pair (place, origin) or a model (name), new or
+        not."""
+        key = (table, *names)
+        if key not in self.known:
+            columns = NAMED[table]
+            self.db.execute(
+                'insert or ignore into %s (%s) values (%s)'
+                % (table, ', '.join(columns), ', '.join('?' * len(names))),
+                names,
+            )
+            (self.known[key],) = self.one(
+                'select id from %s where %s = ?' % (table, ' = ? and '.join(columns)), *names
+            )
+        return self.known[key]
+
+    def origin(self, session):
+        if ('origin', session) not in self.known:
+            (self.known['origin', session],) = self.one(
+                'select origin from sessions where id = ?', session
+            )
+        return self.known['origin', session]
+
+    def begin_session(self, agent, name, began, cwd_ts, cwd, root, version):
+        """Note when and where a session began. Returns its number."""
+        number = self.number('sessions', agent, name)
+        self.db.execute(
+            """update sessions set began = min(coalesce(began, ?1), coalesce(?1, began)),
+                root = coalesce(nullif(?2, ''), root), version = ?3 where id = ?4""",
+            (began, root, version, number),
+        )
+        self.forks += [name] * bool(root)
+        (origin_ts,) = self.one('select origin_ts from sessions where id = ?', number)
+        if cwd and (origin_ts is None or (cwd_ts or 0) < origin_ts):
+            self.move(agent, name, number, cwd_ts or 0, self.place(cwd))
+        above = self.one(
+            'select origin from sessions where agent = ? and name = ? and origin_ts is not null',
+            agent,
+            root,
+        )
+        if above:
+            self.move(agent, name, number, -1, above[0])
         return number
+
+    def move(self, agent, name, number, ts, origin):
+        """A session began in another place than was thought, and with it those that go on from it:
+        their calls are of another pair."""
+        moves = [(name, number, ts)]
+        while moves:
+            name, number, ts = moves.pop()
+            before, self.known['origin', number] = self.origin(number), origin
+            self.db.execute(
+                'update sessions set origin_ts = ?, origin = ?, pair = ? where id = ?',
+                (ts, origin, self.number('pairs', origin, origin), number),
+            )
+            if before != origin:
+                for statement in MOVE:
+                    self.db.execute(statement, (origin, number))
+                moves += [
+                    (*fork, -1)
+                    for fork in self.rows(
+                        "select name, id from sessions where root = ? and root <> '' and agent "
+                        "= ? and origin <> ?",
+                        name,
+                        agent,
+                        origin,
+                    )
+                ]
+
+    def places(self):
+        return {
+            row[0]: Place(*row[1:])
+            for row in self.rows('select id, cwd, path, root, is_repo, inner from places')
+        }
 
     def place(self, cwd):
-        number = NOWHERE if cwd is None else self.known.get(cwd)
-        if number is None:
-            wanted = 'select id from places where cwd = ?'
-            row = self.one(wanted, cwd)
-            if not row:                                    # or ignore: another process may be as quick
-                self.db.execute('insert or ignore into places (cwd, path, root, is_repo, inner) values (?, ?, ?, ?, ?)',
-                                self.place_of(cwd))
-                row = self.one(wanted, cwd)
-            number = self.known[cwd] = row[0]
-        return number
+        """The place that a folder is now; one that is gone is what it was last."""
+        key = 'place', cwd
+        if not cwd:
+            return NOWHERE
+        if key not in self.known:
+            last = self.one(
+                'select id from places where cwd = ? order by seen desc, id desc limit 1',
+                composed(cwd),
+            )
+            if not last or os.path.isdir(cwd):
+                found = self.find_place(cwd)
+                self.known_repos().extend([found.root] * found.is_repo)
+                same = self.one(
+                    'select id from places where cwd = ? and path = ? and root = ? and is_repo '
+                    '= ? '
+                    'and inner = ?',
+                    *found,
+                )
+                if not same:
+                    self.db.execute(
+                        'insert into places (cwd, path, root, is_repo, inner) values (?, ?, ?, '
+                        '?, ?)',
+                        found,
+                    )
+                    same = self.one('select last_insert_rowid()')
+                if same != last:
+                    self.db.execute(
+                        'update places set seen = ? where id = ?', (time.time_ns(), *same)
+                    )
+                last = same
+            self.known[key] = last[0]
+        return self.known[key]
 
-    def known_root(self, place):
-        """What lies in a repo that is known, or in a worktree of one, stays in it, whatever its .git may say
-        today, and if there is none any more."""
-        for folder in place.path, place.cwd:
-            while folder != os.path.dirname(folder):
-                known = self.one('select root, inner from places where path = ? and is_repo', folder) or \
-                    self.one('select root, ? from places where root = ? and is_repo', place.inner or folder, folder)
-                if known:
-                    return place._replace(root=known[0], is_repo=True, inner=known[1])
-                folder = os.path.dirname(folder)
+    def known_repos(self):
+        if 'repos' not in self.known:
+            self.known['repos'] = [
+                root
+                for root, in self.rows('select root from places where is_repo order by id')
+            ]
+        return self.known['repos']
+
+    def find_place(self, cwd):
+        """The Place of a folder, as it is or, of one that is gone, as far as is known."""
+        place = resolve_place(cwd, self.home)
+        folder = place.path
+        if place.is_repo or not folder.startswith('/'):
+            return place
+        while not os.path.isdir(folder):  # what it lay in may be known
+            known = self.one(
+                'select root, inner from places where path = ? and is_repo '
+                'order by seen desc',
+                folder,
+            )
+            if known:
+                return place._replace(root=known[0], is_repo=True, inner=known[1])
+            folder = os.path.dirname(folder)
+        if folder != place.path:  # or it was a worktree, of a repo beside it
+            repos = [os.path.join(folder, name) for name in names_in(folder)]
+            repos += self.known_repos()[-MOST_LOOKED_AT:]
+            for repo in dict.fromkeys(repos):
+                if (place.path + os.sep).startswith(tuple(worktrees_of(repo))):
+                    repo = composed(os.path.realpath(repo))
+                    return place._replace(root=repo, is_repo=True, inner=repo)
         return place
 
-    def place_of(self, cwd):
-        """The Place of a folder: as it was when a call was first made in it, else as it is now."""
-        row = self.one('select cwd, path, root, is_repo, inner from places where cwd = ?', cwd)
-        return Place(*row) if row else self.known_root(resolve_place(cwd, self.home))
+    # -- calls and their owners
 
-    # -- prices
-
-    def model(self, name):
-        if name not in self.known:
-            self.known[name] = True
-            self.db.execute('insert or ignore into models values (?, ?)', (name, self.prices.digest(name)))
-
-    def reprice(self):
-        """prices.json has changed: price again the calls whose price has, model by model."""
-        self.prices.as_of                                  # reads it: an error shows now, not at the next new call
-        for name, digest in self.db.execute('select name, digest from models').fetchall():
-            if digest != self.prices.digest(name):
-                if time.monotonic() > self.limit:
-                    raise NotYet('prices have changed and the ledger is being priced again; the next call goes on',
-                                 self.path)
-                self.write(lambda: self.reprice_model(name))
-        self.db.executemany('insert or replace into meta values (?, ?)', (
-            ('prices', self.prices.text), ('packed_prices', pack_prices(self.prices))))
-
-    def reprice_model(self, name):
-        for held in self.db.execute('select %s from calls where model = ?' % COLUMNS, (name,)).fetchall():
-            usd, assumed = self.prices.usd(name, held[5], held[8:14], held[7], held[3] != 'untranscribed')
-            usd = min(usd, HIGHEST)
-            if (usd, assumed) != held[14:16]:
-                self.db.execute('update calls set usd = ?, assumed = ? where key = ?', (usd, int(assumed), held[0]))
-                self.book([held], -1)
-                self.book([held[:14] + (usd, int(assumed), held[16])], 1)
-        self.db.execute('update models set digest = ? where name = ?', (self.prices.digest(name), name))
+    def take_calls(self, rows, earlier=()):
+        """Settle the keys of new rows, and those that sessions which may have begun `earlier` than
+        was thought share with others. Returns what that changes: {session: times of its calls,
+        None for those that it has copied}."""
+        self.db.execute(
+            'create temp table if not exists arrived (key text, request text, standing int)'
+        )
+        self.db.execute('delete from temp.arrived')
+        self.db.executemany(
+            'insert into temp.arrived values (?, ?, ?)',
+            {(row.key, row.request, row.standing) for row in rows},
+        )
+        self.db.executemany(SHARED, [(session,) for session in earlier])
+        self.db.execute(WHOLE_KEYS)
+        numbers = {Row(*row): number for number, *row in self.rows(HELD)}
+        whole = {
+            key for key, in self.rows('select key from temp.arrived where request is null')
+        }
+        groups = {}
+        for row in list(numbers) + rows:
+            groups.setdefault((row.key, None if row.key in whole else row.request), []).append(
+                row
+            )
+        shared = {row.session for group in groups.values() if len(group) > 1 for row in group}
+        began = {
+            number: (OPEN if ms is None else ms, name)
+            for number, ms, name in self.rows_in(
+                'select id, began, name from sessions where id in (%s)', shared
+            )
+        }
+        settled = {row for group in groups.values() for row in settle(group, began)}
+        stale = [row for row in numbers if row not in settled]
+        new = [row for row in settled if row not in numbers]
+        self.db.executemany(
+            'delete from calls where id = ?', [(numbers[row],) for row in stale]
+        )
+        self.db.executemany(INSERT, new)
+        self.db.executemany(
+            BEGIN_AGENT,
+            [(row.session, row.agent, row.pair, row.ts) for row in new if row.agent],
+        )
+        touched = {}
+        for row in stale + new:
+            touched.setdefault(row.session, set()).add(row.ts if row.owned else None)
+        return touched
 
     # -- what no transcript line shows
 
-    def settle(self):
-        """Work out the untranscribed rest of every session whose calls or totals have changed.
-
-        A cost-state line holds a session's total up to then, helper calls and sub-agents included.
-        Its rest is that total less the session's own calls up to then, less, in a fork, what the
-        total had in it when the session began."""
-        db = self.db
-        rows = db.execute('select id, cli, name, began, family from sessions where dirty').fetchall()
-        crowded = set()
-        for family in {row[4] for row in rows if row[4] is not None}:
-            relatives = db.execute('select id, cli, name, began, family, dirty from sessions where family = ?',
-                                   (family,)).fetchall()
-            if len(relatives) > 1:
-                crowded.add(family)
-                rows += [relative[:5] for relative in relatives if not relative[5]]
-        forks = {row[0] for row in db.execute('select distinct session from copies').fetchall()}
-        for session in rows:
-            marks = self.marks_of(session[0])
-            if marks:
-                self.settle_session(session, marks, session[0] in forks or session[4] in crowded)
-        db.execute('update sessions set dirty = 0 where dirty')
-
-    def marks_of(self, session):
-        marks = [(ts, place, totals_by_model(json.loads(totals)))
-                 for ts, place, totals in self.db.execute(
-                     'select ts, place, totals from marks where session = ? order by ts desc limit ?',
-                     (session, MOST_MARKS))]
-        return sorted(marks, key=lambda mark: (mark[0], sum(map(sum, mark[2].values()))))
-
-    def settle_session(self, session, marks, fork):
-        number, cli, name, began, family = session
-        calls, held = [], {}
-        for row in self.db.execute('select %s from calls where session = ?' % COLUMNS, (number,)).fetchall():
-            if row[3] == 'untranscribed':
-                held[row[0]] = row
+    def take_marks(self, marks, touched):
+        """Note new totals. Returns those that are new or that have ended earlier than was thought;
+        the sessions that may have been forked from them are `touched`."""
+        changed, forked = set(), {}
+        for session, ts, cwd, start, is_split, ended, totals in marks:
+            row = self.one(
+                'select id, ended from marks where session = ? and ts = ? and totals = ?',
+                session,
+                ts,
+                totals,
+            )
+            if not row:
+                size = sum(sum(total[:6]) for total in json.loads(totals).values())
+                number = self.db.execute(
+                    'insert into marks (session, ts, place, start, is_split, ended, size, totals) '
+                    'values (?, ?, ?, ?, ?, ?, ?, ?)',
+                    (session, ts, self.place(cwd), start, is_split, ended, size, totals),
+                ).lastrowid
+                forked[start] = min(ts, forked.get(start, ts))
+                # What a version 1 ledger had worked out is worked out anew from here on.
+                self.db.execute(
+                    "delete from calls where key is null and request = 'v1 ' || ?", (session,)
+                )
+            elif ended < row[1]:
+                number = row[0]
+                self.db.execute('update marks set ended = ? where id = ?', (ended, number))
             else:
-                calls.append(row)
-        rests, inherited = [], None
-        for ts, place, totals in marks:
-            resumed = min([call[5] for call in calls if call[5] > ts and not call[2]], default=None)
-            rest = less(totals, sum_calls(calls if resumed is None else [call for call in calls if call[5] < resumed]))
-            if inherited is None:
-                inherited = self.inherited(number, began, family, rest) if fork else {}
-            rests.append((ts, place, less(rest, inherited)))
-        wanted, settled = {}, {}
-        for n, (ts, place, rest) in enumerate(rests):
-            for model, tokens in rest.items():
-                # No more than what later totals leave: the last one counts.
-                tokens = tuple(map(min, *(later[2].get(model, NONE) for later in rests[n:]), tokens))
-                more = tuple(map(int.__sub__, tokens, settled.get(model, NONE)))
-                if any(more):
-                    settled[model] = tokens
-                    usd, assumed = self.prices.usd(model, ts, more, '', False)
-                    self.model(model)
-                    key = REST + '%s %s %d %s' % (cli, name, ts, model)
-                    wanted[key] = (key, number, '', 'untranscribed', place, ts, model, '', *more,
-                                   min(usd, HIGHEST), int(assumed), 0)
-        stale = [row for key, row in held.items() if wanted.get(key) != row]
-        if stale:
-            self.db.executemany('delete from calls where key = ?', [row[:1] for row in stale])
-            self.book(stale, -1)
-        new = [row for key, row in wanted.items() if held.get(key) != row]
-        if new:
-            self.insert(new)
+                continue
+            changed.add(number)
+            touched.setdefault(session, set())
+        for start, ts in forked.items():
+            for (session,) in self.rows(
+                'select distinct session from marks join sessions on sessions.id = session '
+                'where start = ? and start and began >= ?',
+                start,
+                ts,
+            ):
+                touched.setdefault(session, set()).add(None)
+        return changed
 
-    def inherited(self, session, began, family, rest):
-        """What a fork's total held when it began: one of its family's earlier totals, or the calls
-        that were copied into its file; the largest that fits into what its own calls leave.
+    # A total is what a session has used up to then, in all its runs, sub-agents and helpers
+    # included. Its untranscribed rest is counted by stretches: a total, less the one before it,
+    # less the session's own calls between. Say its totals are 100, 150 and 400 output tokens:
+    #
+    #     calls of 30 and 50  | total 100 |  resumed: a call of 40  | total 150 |
+    #     resumed: a call of 90, killed;  resumed: a call of 200  | total 400 |
+    #
+    # The first stretch has 100 - 80 = 20 untranscribed (a title), the second 50 - 40 = 10. The
+    # third is 250 - 290 < 0, so 0: what a run that was killed has used is in no total. A fork's
+    # first total goes on from its parent's, here maybe from 150: the largest total of its family,
+    # or sum of the calls that it copied, that leaves room for its own calls is taken off first.
 
-        A total is no ancestor's if a call before it is missing among the copies that reach so far back."""
-        copied = self.db.execute(
-            'select %s from calls where key in (select key from copies where session = ?)' % COLUMNS, (session,)).fetchall()
-        candidates = [sum_calls(copied)]
-        keys, since = {row[0] for row in copied}, min((row[5] for row in copied), default=None)
-        for other in self.ancestors(session, began, family, copied):
-            for ts, _, totals in self.marks_of(other):
-                if ts <= began and (since is None or all(key in keys for key, in self.db.execute(
-                        "select key from calls where session = ? and agent = '' and kind = 'call' "
-                        'and ts between ? and ?', (other, since, ts)).fetchall())):
-                    candidates.append(totals)
-        fitting = [one for one in candidates if all(
-            part <= whole for model in one for part, whole in zip(one[model], rest.get(model, NONE)))]
-        return max(fitting, key=lambda one: sum(map(sum, one.values())), default={})
+    def settle_rests(self, touched, changed):
+        """Work out again the stretches in which something has changed: calls at `touched` times,
+        `changed` marks."""
+        from bisect import bisect_left
 
-    def ancestors(self, session, began, family, copied):
-        """Sessions that a fork may go on from: earlier ones of its family; if some of them hold all
-        that it has copied, one of those."""
-        if family is None or began is None:
-            return []
-        earlier = [row[0] for row in self.db.execute(
-            'select id from sessions where family = ? and id <> ? and began < ?', (family, session, began)).fetchall()]
-        held = {other: {row[0] for row in self.db.execute('select key from copies where session = ?', (other,)).fetchall()}
-                for other in earlier}
-        holders = [other for other in earlier if all(row[1] == other or row[0] in held[other] for row in copied)]
-        return holders or earlier
+        families = {}
+        for (session,) in self.rows_in(
+            'select distinct session from marks where session in (%s)', touched
+        ):
+            times = sorted(ts for ts in touched[session] if ts is not None)
+            last, since = None, -1
+            for mark in self.rows(
+                'select id, ts, place, start, is_split, ended, totals from marks where session '
+                '= ? '
+                'order by ts, size, totals',
+                session,
+            ):
+                first = bisect_left(times, since)
+                if (
+                    mark[0] in changed
+                    or last
+                    and last[0] in changed
+                    or not last
+                    and None in touched[session]
+                    or first < len(times)
+                    and times[first] < mark[5]
+                ):
+                    self.settle_rest(session, mark, last, since, families)
+                last, since = mark, mark[5]
+
+    def settle_rest(self, session, mark, last, since, families):
+        number, ts, place, start, is_split, ended, totals = mark
+        self.db.execute('delete from calls where key is null and request = ?', (str(number),))
+        spent = self.sums(session, 'owned and ts >= %d and ts < %d' % (since, ended), is_split)
+        totals = totals_in(totals, is_split)
+        if last:
+            base = totals_in(last[6], is_split)
+        else:
+            base = self.inherited(session, start, totals, spent, is_split, families)
+        for model, total in totals.items():
+            rest = less(less(total, base.get(model, NONE)), spent.get(model, NONE))
+            tokens = [max(0, count) for count in rest[:6]]
+            if not is_split:
+                tokens[2:4] = self.split(model, ts, tokens, rest[6])
+            if any(tokens):
+                usd, assumed = price(self.prices, model, ts, tokens, '', False)
+                pair = self.number('pairs', place, self.origin(session))
+                self.db.execute(
+                    INSERT,
+                    (
+                        None,
+                        str(number),
+                        session,
+                        '',
+                        0,
+                        'untranscribed',
+                        ts,
+                        pair,
+                        self.number('models', model),
+                        '',
+                        *tokens,
+                        usd,
+                        assumed,
+                        1,
+                        '',
+                    ),
+                )
+
+    def sums(self, session, where, is_split):
+        """{model: six counts, pico-dollars} of some of a session's calls."""
+        return {
+            name: shape((*sums, millions * MILLION + rest), is_split)
+            for name, *sums, millions, rest in self.rows(SUMS % where, session)
+        }
+
+    def inherited(self, session, start, totals, spent, is_split, families):
+        """What a fork's first total had in it when the session began."""
+        (began,) = self.one('select coalesce(began, 0) from sessions where id = ?', session)
+        (copied,) = self.one(
+            'select min(ts) from calls where session = ? and owned = 0', session
+        )
+        is_fork = start and start < began - 60000 if copied is None else start < copied
+        if not is_fork:
+            return {}  # a /branch starts at 0
+        if start not in families:
+            families[start] = [
+                (ts, other, totals_in(text, is_split))
+                for ts, other, text in self.rows(
+                    'select ts, session, totals from marks where start = ? and start', start
+                )
+            ]
+        candidates = [self.sums(session, 'owned = 0', is_split)] + [
+            one for ts, other, one in families[start] if other != session and ts <= began
+        ]
+
+        def fits(one):
+            left = [
+                less(less(totals.get(model, NONE), one[model]), spent.get(model, NONE))
+                for model in one
+            ]
+            return all(count >= 0 for rest in left for count in rest[:6])
+
+        candidates.sort(
+            key=lambda one: sum(sum(total[:6]) for total in one.values()), reverse=True
+        )
+        return next(filter(fits, candidates), {})
+
+    def split(self, model, ts, tokens, paid):
+        """Cache writes for 5 minutes and for an hour, of which the sum is known and what all has
+        cost."""
+        short, long = [
+            self.prices.usd(model, ts, one, '', False)[0]
+            for one in ((0, 0, 1, 0, 0, 0), (0, 0, 0, 1, 0, 0))
+        ]
+        more = paid - self.prices.usd(model, ts, tokens, '', False)[0]
+        hours = 0 if long <= short else (2 * more + long - short) // (2 * (long - short))
+        hours = min(tokens[2], max(0, hours))
+        return tokens[2] - hours, hours
+
+    # -- prices that changed, and ledgers of version 1
+
+    def reprice(self):
+        """Price again the calls of models whose price has changed, from where the last one who did
+        so came to."""
+        from binascii import crc32
+
+        prices, seal = self.prices, crc32(self.prices.text.encode())
+        changed = [
+            number
+            for number, name, digest in self.rows('select * from models')
+            if digest != prices.digest(name)
+        ]
+        told, last = json.loads(self.meta('repricing') or '[0, 0]')
+        last = last if told == seal else 0
+        while changed:
+            rows = self.rows(
+                'select calls.id, name, ts, variant, kind, usd, assumed, input, output, '
+                'write_short, write_long, read, '
+                'searches from calls join models on models.id = model where calls.id > ? and '
+                'model in (%s) '
+                'order by calls.id limit %d' % (', '.join(map(str, changed)), BATCH),
+                last,
+            )
+            if not rows:
+                break
+            new = [
+                (
+                    *price(prices, name, ts, tokens, variant, kind != 'untranscribed'),
+                    number,
+                    usd,
+                    assumed,
+                )
+                for number, name, ts, variant, kind, usd, assumed, *tokens in rows
+            ]
+            self.db.executemany(
+                'update calls set usd = ?, assumed = ? where id = ?',
+                [row[:3] for row in new if row[:2] != row[3:]],
+            )
+            last = rows[-1][0]
+            self.set_meta('repricing', json.dumps([seal, last]))
+            self.go_on('prices have changed and the ledger is being priced again')
+        self.db.executemany(
+            'update models set digest = ? where id = ?',
+            [
+                (prices.digest(name), number)
+                for number, name in self.rows('select id, name from models')
+            ],
+        )
+        self.set_meta('prices', prices.text)
+
+    def copy_version_1(self, old):
+        """All but calls, of which there are many; `old` goes before the names of its tables."""
+        for statement in FROM_VERSION_1:
+            self.db.execute(statement % old)
+
+    def bring_over(self, old='v1_'):
+        """Copy the calls of version 1. Logs that are still there replace them when they are
+        read."""
+        while self.meta('version 1') is not None:
+            last = self.meta('version 1')
+            following = self.one(
+                'select key from %scalls where key > ? order by key limit 1 offset %d'
+                % (old, BATCH - 1),
+                last,
+            ) or (chr(0x10FFFF),)
+            for statement in CALLS_OF_VERSION_1:
+                self.db.execute(statement.replace('%s', old), (last, *following))
+            self.set_meta('version 1', *following)
+            if following == (chr(0x10FFFF),):
+                self.db.execute("delete from meta where key = 'version 1'")
+                for (table,) in self.rows(
+                    "select name from sqlite_master where name like 'v1!_%' escape '!' "
+                    "and type = 'table'"
+                ):
+                    self.db.execute('drop table ' + table)
+            self.go_on('a ledger of an older version is being brought over')
+
+    def read_anew(self, environ):
+        """Read every log again, at one stroke; calls that no log tells any more stay. Returns
+        their number."""
+        self.is_whole = True
+        for statement in READ_ANEW:
+            self.db.execute(statement)
+        self.survey(environ)
+        self.take_in()
+        for statement in AS_IT_WAS:
+            self.db.execute(statement)
+        (kept,) = self.one(
+            'select count(distinct key) from temp.missing where owned and key not in '
+            '(select key from calls where key is not null)'
+        )
+        rows = [Row(*row) for row in self.rows('select * from temp.missing')]
+        for n in range(0, len(rows), BATCH):
+            self.take_calls(rows[n : n + BATCH])
+        marks = self.rows('select id, session from marks')
+        self.settle_rests(
+            {session: {None} for _, session in marks}, {number for number, _ in marks}
+        )
+        for table in 'missing', 'kept':
+            self.db.execute('drop table temp.' + table)
+        self.is_whole = False
+        return kept
 
 
-def find_moved(files):
-    """[(row, its status, None)] of the files that aren't as they were, (row, None, the OSError) where there is none."""
-    stat, moved = os.stat, []
-    for row in files:
-        path, ino, size, changed_ns, _ = row
+SPENT = """select sum(usd / 1000000), sum(usd %%%% 1000000),
+    sum(usd / 1000000 * (kind = 'untranscribed')),
+    sum(usd %%%% 1000000 * (kind = 'untranscribed')),
+    sum(usd / 1000000 * assumed), sum(usd %%%% 1000000 * assumed)
+    from calls where owned and pair in (%%s) and ts >= %d and ts < %d"""
+SUMS = """select models.name, sum(input), sum(output), sum(write_short), sum(write_long),
+    sum(read), sum(searches), sum(usd / 1000000), sum(usd %% 1000000)
+    from calls join models on models.id = model where session = ?
+    and agent in (select '' union select name from agents where session = calls.session)
+    and key is not null and %s group by model"""
+# Rows are settled by key and request; by the whole key where some line has no request, or is a
+# side chain's: a null as request says so.
+SHARED = """insert into temp.arrived select distinct key, null, 0 from calls as mine
+    where session = ? and exists (
+        select 1 from calls where key = mine.key and session <> mine.session)"""
+WHOLE_KEYS = """update temp.arrived set request = null where standing >= 2
+    or exists (select 1 from calls where calls.key = arrived.key and calls.standing >= 2)"""
+HELD = """select calls.id, %s from temp.arrived join calls using (key, request)
+    union select calls.id, %s from temp.arrived join calls using (key)
+    where arrived.request is null""" % (
+    ('calls.' + COLUMNS.replace(', ', ', calls.'),) * 2
+)
+BEGIN_AGENT = """insert into agents values (?, ?, '', '', '', 0, 0, ?, ?)
+    on conflict do update set ts = min(ts, excluded.ts),
+    pair = case when excluded.ts < ts then excluded.pair else pair end"""
+MOVED = """update %s set pair = (
+    select new.id from pairs as old join pairs as new on new.place = old.place and new.origin = ?1
+    where old.id = %s.pair) where session = ?2"""
+MOVE = (
+    """insert or ignore into pairs (place, origin) select place, ?1 from pairs where id in (
+        select pair from calls where session = ?2
+        union select pair from agents where session = ?2)""",
+    MOVED % ('calls', 'calls'),
+    MOVED % ('agents', 'agents'),
+)
+READ_ANEW = (
+    'create temp table kept as select * from calls where key is not null',
+    "delete from calls where key is not null or request not like 'v1 %'",
+    'delete from files',
+    "update folders set changed_ns = -1, entries = '{}'",
+)
+# A call keeps the place that was found when it was first metered.
+AS_IT_WAS = (
+    """create temp table missing as select %s from temp.kept where not exists (
+        select 1 from calls where calls.key = kept.key and calls.request = kept.request
+        and calls.session = kept.session)"""
+    % COLUMNS,
+    """create temp table moved as select calls.id, place, sessions.origin from temp.kept
+        join calls using (key, request, session) join pairs on pairs.id = kept.pair
+        join sessions on sessions.id = calls.session
+        where kept.pair <> calls.pair and kept.ts = calls.ts""",
+    'insert or ignore into pairs (place, origin) select place, origin from temp.moved',
+    """update calls set pair = (select pairs.id from temp.moved join pairs using (place, origin)
+        where moved.id = calls.id) where id in (select id from temp.moved)""",
+    'drop table temp.moved',
+)
+FROM_VERSION_1 = (
+    'insert or ignore into places select id, cwd, path, root, is_repo, inner, 0 from %splaces',
+    'insert or ignore into pairs select id, id, 0, null from %splaces',
+    'insert into sessions (id, agent, name) select id, cli, name from %ssessions',
+    'insert into models (name, digest) select name, digest from %smodels',
+    'insert into notices select * from %snotices',
+    """insert or replace into meta select key, value from %smeta
+        where key in ('prices', 'created')""",
+)
+CALLS_OF_VERSION_1 = (
+    """insert into calls (%s) select case when kind <> 'untranscribed' then key end,
+        case when kind = 'untranscribed' then 'v1 ' || session else '' end, session, agent, %d,
+        kind, ts, place, (select id from models where name = model), variant, input, output,
+        write_short, write_long, read, searches, usd, assumed, 1, ''
+        from %%scalls where key > ? and key <= ?"""
+    % (COLUMNS, BEFORE),
+    """insert into agents
+        select old.session, agent, coalesce(type, ''), '', '', 0, 0, place, min(ts)
+        from %scalls as old left join %sagents as told
+        on told.session = old.session and told.name = agent
+        where agent <> '' and key > ? and key <= ? group by old.session, agent
+        on conflict do update set ts = min(ts, excluded.ts)""",
+)
+
+
+def packed(entries):
+    return json.dumps(entries, separators=(',', ':'))
+
+
+# Of a call's lines the one with most output counts, on a tie the one that costs most; place and
+# time are those of the first one. What came first stands first, and keeps its place on a tie.
+
+
+def worth(row):
+    return row.output, row.usd, row[10:16]
+
+
+def merge(row, other):
+    """Two lines of one session's copy of a call."""
+    first = min(row, other, key=lambda one: (one.ts, one.agent))
+    return max(row, other, key=worth)._replace(
+        ts=first.ts,
+        pair=first.pair,
+        agent=first.agent,
+        kind=first.kind,
+        standing=min(row.standing, other.standing),
+        told=all_told([row, other]),
+    )
+
+
+def usages(row):
+    return row.told.split() or ['.'.join(map(str, row[10:16]))]
+
+
+def all_told(rows):
+    told = sorted({usage for row in rows for usage in usages(row)})
+    return ' '.join(told[:50]) if len(told) > 1 else ''
+
+
+def settle(rows, began):
+    """The rows of one key, or of one request of it, as they have to stand, whatever their order:
+    each session's copy of each call, one of them owned: by the session that began first."""
+    if len(rows) == 1:
+        return rows
+    rows = [row for row in rows if row.standing < BEFORE] or rows
+    rows = [row for row in rows if row.kind == 'echo'] or rows
+    main = [row for row in rows if not row.standing & 4]
+    asked, told = {row.request for row in main}, {
+        usage for row in main for usage in usages(row)
+    }
+    # A side chain's line under another request that tells a usage again is a replay, else a call
+    # of its own.
+    rows = [
+        row
+        for row in rows
+        if row in main or not main or row.request in asked or usages(row)[-1] not in told
+    ]
+    rows.sort(key=lambda row: row.ts)
+    first = min([(row.ts, row.request) for row in rows if row.request], default=(0, ''))[1]
+    calls, replayed = {}, {}
+    for row in rows:
+        request = row.request or first  # a line without one goes with the first
+        if not main:
+            request = min(
+                (replayed.setdefault(usage, request) for usage in usages(row)),
+                key=request.__ne__,
+            )
+        copies = calls.setdefault(request, {})
+        copy = row.request, row.session
+        copies[copy] = merge(copies[copy], row) if copy in copies else row
+    settled = []
+    for copies in calls.values():
+        ranked = sorted(
+            copies.values(),
+            key=lambda row: (row.standing & 1, *began[row.session], not row.request, row.ts),
+        )
+        best, told, seen = max(ranked, key=worth), all_told(ranked), set()
+        for n, row in enumerate(ranked):
+            owned = None if row.session in seen or row.kind == 'echo' else int(not n)
+            seen.add(row.session)
+            # A line without a request may prove to be another request's, so it keeps what it
+            # tells.
+            figures = best if owned or row.request or not first else row
+            settled.append(
+                Row(*row[:8], *figures[8:18], owned, row.told if figures is row else told)
+            )
+    return settled
+
+
+def totals_in(text, is_split):
+    return {model: shape(total, is_split) for model, total in json.loads(text).items()}
+
+
+def shape(total, is_split):
+    """A total as it can be compared: without the split of cache writes where that isn't known."""
+    return tuple(total) if is_split else (*total[:2], total[2] + total[3], 0, *total[4:])
+
+
+def less(total, other):
+    return tuple(map(int.__sub__, total, other))
+
+
+MOST_USD = (
+    1000 * PICO
+)  # of one call: forged figures stay far above any cap, and SQLite's integers
+
+
+def price(prices, model, ts, tokens, variant='', is_one_call=True):
+    usd, assumed = prices.usd(model, ts, tokens, variant, is_one_call)
+    most = MOST_USD if is_one_call else 10 * MOST_USD
+    return (usd, int(assumed)) if usd <= most else (most, 1)
+
+
+# ---- reading logs -------------------------------------------------------------------------------
+
+BLOCK = 1 << 20  # bytes that are read at once
+LONGEST_LINE = 32 << 20
+EARLIEST_MS = 1577836800000  # 2020: what is older was stamped by a clock that was never set
+
+# What was read of a file: its row of `files`; the offset `held` before; its entry in its folder,
+# None if there is more to read; what readers found; {session: time of its last tool}; what is
+# beside it.
+Result = namedtuple('Result', 'folder file held entry sessions marks calls tools meta')
+
+
+def read_files(jobs, prices, now_ms):
+    """Yield a Result for each block of each file, (path, reason) for a file that can't be read."""
+    for job in jobs:
         try:
-            status = stat(path)
-            if status.st_size != size or getattr(status, CHANGED_NS) != changed_ns or status.st_ino != ino:
-                moved.append((row, status, None))
+            yield from read_file(job, prices, now_ms)
+        except FileNotFoundError:
+            pass  # it has gone meanwhile
         except OSError as error:
-            moved.append((row, None, error))
-    return moved
+            yield job[0] + job[1], error.strerror or str(error)
+        except Exception as error:  # one log that can't be read, whatever it holds
+            yield job[0] + job[1], '%s: %s' % (type(error).__name__, error)
 
 
-def find_moved_aside(files):
-    """Have another process look: nearly all of a gate's time goes by with it. What find_moved gives, as a function."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            os.close(reading)
-            moved = {row[0] for row, _, _ in find_moved(files)}
-            with open(writing, 'w') as out:
-                out.write(' '.join([str(n) for n, row in enumerate(files) if moved and row[0] in moved]))
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writing)
+def read_file(job, prices, now_ms):
+    folder, name, agent, ino, held, seam, skipped, state = job
+    path, offset, state = folder + name, held, json.loads(state)
+    with open_plain(path) as stream:
+        status = os.fstat(stream.fileno())
+        if held and (
+            status.st_ino != ino or status.st_size < held or seam_of(stream, held) != seam
+        ):
+            offset, skipped, state = 0, 0, {}  # another file, or written anew
+        stream.seek(offset)
+        text, more = b'', True
+        while more:
+            block = stream.read(BLOCK)
+            text, more = text + block, len(block) == BLOCK
+            end = text.rfind(b'\n') + 1
+            if more and not end and len(text) < LONGEST_LINE and not state.get('passing'):
+                continue
+            if not more and text[end:].strip() and {} not in parse_records(text[end:]):
+                text, end = text + b'\n', len(text) + 1  # a last line that is whole counts
+            start = 0
+            if state.pop('passing', False):  # inside of an endless line
+                start, state['passing'] = text.find(b'\n') + 1, not end
+            elif more and not end and len(text) >= LONGEST_LINE:
+                skipped, state['passing'] = skipped + 1, True
+            if state.get('passing'):
+                start = end = len(text)
+            found = AGENTS[agent].read(path, text[start:end], state)
+            offset, text, skipped = (
+                min(offset + end, stream.tell()),
+                text[end:],
+                skipped + found.skipped,
+            )
+            here, entry = stream.tell(), (status.st_size, getattr(status, CHANGED_NS))
+            file = (
+                path,
+                agent,
+                status.st_ino,
+                offset,
+                seam_of(stream, offset),
+                skipped,
+                json.dumps(state),
+            )
+            stream.seek(here)
+            yield Result(
+                folder,
+                file,
+                held,
+                None if more else entry,
+                *told_in(found, status, prices, now_ms),
+                meta_of(path),
+            )
+            held = offset
 
-    def answer():
-        with open(reading) as told:
-            places = told.read().split()
-        failed = os.waitpid(child, 0)[1]
-        return find_moved(files if failed else [files[int(n)] for n in places])
-    return answer
+
+def seam_of(stream, offset):
+    from binascii import crc32
+
+    stream.seek(0)
+    begin = stream.read(min(offset, 1024))
+    stream.seek(max(0, offset - 4096))
+    return crc32(begin + stream.read(min(offset, 4096)))
 
 
-def is_missing(path):
-    """Whether nothing lies there; what can't be looked at may."""
+def told_in(found, status, prices, now_ms):
+    """(sessions, marks, calls, tools) as they can be stored, and pass from one process to
+    another."""
+    latest, mtime_ms = (
+        max(now_ms, int(time.time() * 1000)) + 300000,
+        status.st_mtime_ns // 1000000,
+    )
+
+    def stamp(ts):
+        """A time that no clock told is the file's; one that is yet to come is now."""
+        ts = mtime_ms if ts is None or ts < EARLIEST_MS else ts
+        return ts if ts <= latest or ts == OPEN else now_ms
+
+    calls, tools = {}, {}
+    for call in found.calls:
+        ts = stamp(call.ts)
+        usd, assumed = price(prices, call.model, ts, call.tokens, call.variant)
+        owned = None if call.kind == 'echo' else 1
+        row = Row(*call[:6], ts, *call[7:10], *call.tokens, usd, assumed, owned, '')
+        copy = *row[:3], owned
+        calls[copy] = merge(calls[copy], row) if copy in calls else row
+        if call.uses_tool and not call.standing & 1:
+            tools[call.session] = max(ts, tools.get(call.session, 0))
+    marks = [
+        (
+            mark.session,
+            stamp(mark.ts),
+            mark.cwd,
+            mark.start,
+            int(mark.is_split),
+            stamp(mark.ended),
+            json.dumps(mark.totals, sort_keys=True),
+        )
+        for mark in found.marks
+    ]
+    sessions = [
+        (one.name, None if one.began is None else stamp(one.began), *one[2:])
+        for one in found.sessions
+    ]
+    return sessions, marks, [tuple(row) for row in calls.values()], tools
+
+
+def meta_of(path):
+    """(type, tool_use_id, path, finished, foreground) as the small file beside a sub-agent's
+    transcript says."""
+    beside = os.path.splitext(path)[0] + '.meta.json'
+    if not os.path.basename(path).startswith('agent-'):
+        return None
     try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        pass
-    return False
+        told = json.loads(first_text(beside) or '{}')
+        return (
+            text_of(told.get('agentType'), 200),
+            text_of(told.get('toolUseId'), 200),
+            beside,
+            int(told.get('finished') is True),
+            int(told.get('requestShape') == 'foreground'),
+        )
+    except (AttributeError, ValueError, RecursionError):
+        return None
 
 
-MOST_MARKS = 200                 # of a session's totals, the last so many: earlier ones are contained in them
-NONE = (0,) * 6
+def read_apart(jobs, prices, now_ms):
+    """Read in two processes that write what they find to files without a name; take it from
+    there."""
+    import marshal
+    import tempfile
 
-
-def totals_by_model(totals):
-    """Under the name that transcripts use: cost-state's keys can carry a suffix."""
-    summed = {}
-    for model, tokens in totals.items():
-        model = canonical_model(model)
-        summed[model] = tuple(map(int.__add__, summed[model], tokens)) if model in summed else tuple(tokens)
-    return summed
-
-
-def sum_calls(calls):
-    """{model: tokens} of calls."""
-    summed = {}
-    for (_, _, _, _, _, _, model, _, read_in, output, short, long, read, searches, _, _, _) in calls:
-        sums = summed.get(model)
-        if sums is None:
-            sums = summed[model] = [0] * 6
-        sums[0] += read_in
-        sums[1] += output
-        sums[2] += short
-        sums[3] += long
-        sums[4] += read
-        sums[5] += searches
-    return totals_by_model(summed)
-
-
-def less(whole, part):
-    """{model: tokens} of what is left over, never negative."""
-    return {model: tuple([max(0, a - b) for a, b in zip(tokens, part.get(model, NONE))])
-            for model, tokens in whole.items() if part.get(model) != tokens}
-
-
-def cores():
-    """Processes worth starting for a long read; 1 where a process cannot simply be forked."""
-    if not hasattr(os, 'fork'):
-        return 1
+    parent, children = os.getpid(), {}
     try:
-        return min(8, len(os.sched_getaffinity(0)))
-    except AttributeError:
-        return min(8, os.cpu_count() or 1)
+        for share in jobs[::2], jobs[1::2]:
+            out = tempfile.TemporaryFile(buffering=0)
+            child = os.fork()
+            if not child:
+                try:
+                    for result in read_files(share, prices, now_ms):
+                        if os.getppid() != parent:
+                            break
+                        told = marshal.dumps(tuple(result))
+                        out.write(len(told).to_bytes(8, 'little') + told)
+                finally:
+                    os._exit(0)
+            children[child] = out
+        for child in list(children):
+            at, is_over = 0, False
+            while True:
+                is_over = is_over or os.waitpid(child, os.WNOHANG)[0]
+                told, begin = os.pread(children[child].fileno(), 8 * BLOCK, at), 0
+                size = int.from_bytes(told[:8], 'little')
+                while size and begin + 8 + size <= len(told):
+                    result = marshal.loads(told[begin + 8 : begin + 8 + size])
+                    yield result if len(result) == 2 else Result(*result)
+                    begin += 8 + size
+                    size = int.from_bytes(told[begin : begin + 8], 'little')
+                at += begin
+                if not begin and is_over:
+                    break
+                if not begin:
+                    time.sleep(0.005)
+            del children[child]
+    finally:
+        for child in children:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+
+
+# ---- errors, and making the ledger anew ---------------------------------------------------------
+
+# What SQLite says, and what to tell of it. The first that fits; the ledger is damaged else.
+PROBLEMS = (
+    (
+        'locked',
+        NotYet,
+        'the ledger is in use by another process for too long; try again, or see who holds it',
+    ),
+    ('interrupted', NotYet, 'the ledger takes longer than it may; the next call goes on'),
+    (
+        'no such column|no such table|has no column',
+        UserError,
+        'the ledger was made by another version of armledger (%s); '
+        '`budget-check.py --rebuild` makes it anew from the logs',
+    ),
+    (
+        'readonly|unable to open',
+        UserError,
+        'the ledger cannot be written (%s); give its owner write access to it and '
+        'its folder',
+    ),
+    ('full', UserError, 'the disk is full: make room; nothing that was metered is lost'),
+    (
+        'disk I/O error',
+        UserError,
+        'the ledger cannot be read or written (%s): see whether its disk is full or failing; '
+        'nothing that was metered is lost',
+    ),
+    (
+        '',
+        UserError,
+        'the ledger is damaged (%s); `budget-check.py --rebuild` makes it anew from the logs',
+    ),
+)
 
 
 def ledger_error(path, error):
     """The UserError for an sqlite3.Error."""
-    text = str(error)
-    if 'locked' in text:
-        return NotYet('the ledger is in use by another process for too long; try again, '
-                      'or see who holds it', path)
-    if 'no such column' in text or 'no such table' in text or 'has no column' in text:
-        return UserError('the ledger was made by another version of armledger (%s); `budget-check.py --rebuild` makes '
-                         'it anew from the logs' % text, path)
-    if 'readonly' in text or 'unable to open' in text:
-        return UserError('the ledger cannot be written (%s); give its owner write access to it and its folder'
-                         % text, path)
-    if 'full' in text:
-        return UserError('the disk is full: make room; nothing that was metered is lost', path)
-    if 'disk I/O error' in text:
-        return UserError('the ledger cannot be read or written (disk I/O error): see whether its disk is full or '
-                         'failing; nothing that was metered is lost', path)
-    return UserError('the ledger is damaged (%s); `budget-check.py --rebuild` makes it anew from the logs' % text, path)
+    kind, message = next(one[1:] for one in PROBLEMS if re.search(one[0], str(error)))
+    return kind(message.replace('%s', str(error)), path)
 
 
-# --- END shared block
+def rebuild_ledger(path, home, prices, environ, now_ms, progress=None):
+    """Read every log again; (calls kept whose logs are gone, Reading).
+
+    A ledger that is damaged is moved aside first, and what can still be read of it is kept."""
+    ledger, errors = None, sqlite()
+    try:
+        ledger = Ledger(path, home, 3600.0)
+        if ledger.one('pragma quick_check(1)')[0] != 'ok':
+            raise errors.DatabaseError('damaged')
+    except errors.OperationalError:
+        raise
+    except errors.DatabaseError:
+        if ledger:
+            ledger.close()
+        damaged = '%s.damaged-%s' % (path, time.strftime('%Y%m%dT%H%M%SZ', time.gmtime()))
+        for ending in ('', '-wal', '-shm'):
+            if os.path.lexists(path + ending):
+                os.replace(path + ending, damaged + ending)
+        ledger = Ledger(path, home, 3600.0)
+        salvage(ledger, damaged)
+    ledger.refresh(prices, environ, now_ms, progress)
+    kept = ledger.write(lambda: ledger.read_anew(environ))
+    reading = ledger.refresh(prices, environ, now_ms)
+    ledger.close()
+    return kept, reading
 
 
-# ---- budgets.yaml: the text ----------------------------------------------------------------
+def salvage(ledger, damaged):
+    """Take over what can still be read of a damaged ledger."""
+    errors, db = sqlite(), ledger.db
+
+    def take_over():
+        (version,) = ledger.one('pragma old.user_version')
+        if version == 1:
+            ledger.copy_version_1('old.')
+            for statement in CALLS_OF_VERSION_1:
+                db.execute(statement.replace('%s', 'old.'), ('', chr(0x10FFFF)))
+            return
+        for table in (
+            'places',
+            'pairs',
+            'sessions',
+            'models',
+            'agents',
+            'marks',
+            'notices',
+            'gates',
+        ):
+            db.execute('insert or ignore into main.%s select * from old.%s' % (table, table))
+        for first in range(0, ledger.one('select max(id) from old.calls')[0] or 0, 1000):
+            try:
+                db.execute(
+                    'insert or ignore into calls select * from old.calls where id > ? and id <= ?',
+                    (first, first + 1000),
+                )
+            except errors.DatabaseError:
+                pass  # these are lost
+
+    try:
+        db.execute('attach ? as old', (damaged,))
+        ledger.write(take_over)
+        db.execute('detach old')
+    except errors.Error:
+        pass
+
+
+# ---- budgets.yaml: the text ---------------------------------------------------------------------
 
 class Map(dict):
-    """A YAML map that knows where it stands: at[key] is the (line, column) of a key, value_at[key] of its value."""
+    """A map that knows where it and its keys stand, each as UserError takes it behind its message:
+    (name, line, column), or in JSON a key's path."""
 
-    def __init__(self, name, at):
-        dict.__init__(self)
-        self.name, self.start, self.at, self.value_at = name, at, {}, {}
+    def __init__(self, start):
+        self.start, self.at = start, {}
+
+    def put(self, key, value, at):
+        self[key], self.at[key] = value, at
 
 
 class List(list):
-    """A YAML list that knows where it stands: value_at[index] is the (line, column) of an item."""
+    """A list that knows where it and its items stand."""
 
-    def __init__(self, name, at):
-        list.__init__(self)
-        self.name, self.start, self.value_at = name, at, []
+    def __init__(self, start):
+        self.start, self.at = start, []
+
+    def put(self, _, value, at):
+        self.append(value)
+        self.at.append(at)
 
 
 class Number(str):
-    """A number with decimals, kept as it is written: float(number) is what a full YAML reader gives."""
+    """A number with decimals, kept as it is written: money is never a float."""
+
+
+# A line is an indentation, perhaps a dash, perhaps a key, perhaps a value, perhaps a comment.
+QUOTED = r'''"(?:\\["\\]|[^"\\])*"|'(?:''|[^'])*'(?!')'''
+BEGINS = r'(?:(?=-\d)|(?![-?:,\[\]{}#&*!|>"\'%@`]))'
+WORD = '(?:[^ :]|:(?! |$))+'
+ITEM = QUOTED + '|' + BEGINS + r'[^ ,\[\]{}:?#]+(?: +[^ ,\[\]{}:?#]+)*'
+LIST = r'\[ *(?:(?:%s) *(?:, *(?:%s) *)*(?:, *)?)?\]' % (ITEM, ITEM)
+PLAIN_TEXT = BEGINS + WORD + '(?: +(?!#)' + WORD + ')*'
+KEY = QUOTED + r'|<<|\w[\w.-]*(?: +[\w.-]+)*'
+LINE_HEAD = re.compile('( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?' % KEY)
+VALUE = re.compile('(%s|%s|%s|) *(?:(?<![^ ])#.*)?$' % (QUOTED, LIST, PLAIN_TEXT))
+# A first line of three dashes says nothing; nor does the mark that some editors begin a file with.
+BEGINNING = re.compile('\ufeff?((?: *(?:#.*)?\n)*)(?:---(?= *(?: #.*)?(?:\n|$)))?')
+NUMBER = re.compile(r'(?=.{1,30}$)-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$')
+# What YAML's versions and readers take in different ways.
+AMBIGUOUS = re.compile(
+    r'(?i)(?:y|n|yes|no|on|off|true|false|null|~|=|<<|[-+]?\.(?:inf|nan)|\._.*|'
+    r'(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$')
+CONSTANTS = {'null': None, 'true': True, 'false': False}
+# Not even in a comment: control characters, and what ends a line for some readers.
+FORBIDDEN = re.compile('[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufeff\ufffe\uffff]')
+MOST_COLUMNS = 1000              # YAML readers look for a key's colon no further than 1024
+TOO_LONG = 'a line of more than %d characters: write a list as one "- item" a line' \
+           % MOST_COLUMNS
+
+# What to say of a text that is no value, by the first pattern that fits.
+REFUSALS = [
+    (' ', 'more than 40 columns of indentation: write it flatter'),
+    (r'(---|\.\.\.)( |$)|%(YAML|TAG) ',
+     'one document a file, without directives: delete this line'),
+    (r'\[.*\] *:( |$)', 'a list cannot be a key: write "key: [a, b]"'),
+    (r'(%s|\[[^\[]*\]) *[^ ]' % QUOTED,
+     'unexpected text after the closing quote or bracket: delete it, or put quotes around the '
+     'whole'),
+    (r'[\["](\\["\\]|[^\\])*\\',
+     'in double quotes only \\\\ and \\" are read: for a backslash write \\\\, or use single '
+     'quotes'),
+    ('["\']', 'this quote is not closed on its line: close it, and write a long text on one line'),
+    ('&', 'anchors are not read: write the value itself, or put it in quotes'),
+    (r'(\[(.*, *)?)?\*',
+     'aliases are not read: write the value itself; a pattern that begins with * goes in quotes: '
+     '"*..."'),
+    ('!', 'tags are not read: leave the tag out, or put the value in quotes'),
+    (r'(\[(.*, *)?)?{',
+     'one-line maps are not read: write each "key: value" on a line of its own, indented below'),
+    (r'\[', 'a list in one line is closed there, with one comma between items and no list in it, '
+            'and an item with one of { } : ? # in quotes, as in [a, "b: c"]: mend it, or write '
+            'one "- item" a line'),
+    (r'\?', '"? key" is not read: write "key: value"; a value that begins with ? goes in quotes'),
+    ('-', 'a value cannot begin with -: put it in quotes; a list in a list needs a key of its '
+          'own'),
+    ('[|>]', 'text blocks are not read: write the text on one line, in quotes'),
+    ('[^\\w./~$<]', 'a value cannot begin with this character: put it in quotes'),
+    (r'.*:( |$)', 'a colon inside of a text, or a second key: put the text in quotes, or the key '
+                  'on its own line'),
+    (r'\w+:', 'a space is missing after the colon: write "key: value"'),
+    ('', 'expected "key: value" here; a value stands on the line of its key')]
+AMONG_KEYS = 'a list item among keys: indent the list below its key'
+INDENTATION = 'this line is indented like no line above it: line it up with its neighbours; ' \
+              'a value ends on the line that it begins on'
+
+
+def refuse_if(is_wrong, message, place):
+    if is_wrong:
+        raise UserError(message, *place)
 
 
 def parse_yaml(text, name='budgets.yaml'):
@@ -2081,1167 +2752,953 @@ def parse_yaml(text, name='budgets.yaml'):
             other: ["a", b, 'it''s']
 
     Gives Map, List, str, int, Number, bool and None. What YAML's versions or readers take in
-    different ways (yes, 012, 1e3, 12:30, ~) is refused, as is whatever is rare and easily misread."""
-    return YamlReader(text, name).document()
+    different ways (yes, 012, 1e3, ~) is refused, as is whatever is rare and easily misread."""
+    lines = BEGINNING.sub(r'\1', text.replace('\r\n', '\n'), 1).split('\n')
+    tokens = [token for number, line in enumerate(lines, 1)
+              for token in tokens_of(line, name, number)]
+    tokens = [(None, '', (name, len(lines), 0))] + tokens[::-1]     # the end has column 0
+    found = block(tokens) if tokens[1:] else None
+    refuse_if(tokens[1:], INDENTATION, tokens[-1][2])
+    return found
 
 
-DEEPEST = 20                     # levels of maps and lists
-LONGEST_TEXT = 1000              # characters of a line; readers stop looking for a key's colon after 1024
-LONGEST_NUMBER = 30              # characters
-CONSTANTS = {'null': None, 'true': True, 'false': False}
-AMBIGUOUS = frozenset(('y', 'n', 'yes', 'no', 'on', 'off', 'true', 'false', 'null', '~', '.inf', '.nan', '=', '<<'))
-NUMBER_START = frozenset('0123456789.+-')
-NUMBERLIKE = frozenset('0123456789abcdefABCDEFxXoO_.,:+-tTzZ ')
-ESCAPES = '\\"/'
-HEX_ESCAPES = {'x': 2, 'u': 4}
-SPACE_LIKE = frozenset('\xa0\u1680\u180e\u202f\u205f\u3000' + ''.join(map(chr, range(0x2000, 0x2010))))
-FORBIDDEN = frozenset('\u2028\u2029\ufeff\ufffe\uffff')
-IN_QUOTES = 'a value cannot begin with %s: put it in quotes'
-REFUSED_STARTS = {
-    '&': 'anchors are not read: write the value itself, or put it in quotes',
-    '*': 'aliases are not read: write the value itself; a pattern that begins with * goes in quotes: "*..."',
-    '!': 'tags are not read: leave the tag out, or put the value in quotes',
-    '|': 'text blocks are not read: write the text on one line, in quotes',
-    '>': 'text blocks are not read: write the text on one line, in quotes',
-    '{': 'one-line maps are not read: write each "key: value" on a line of its own, indented below',
-    '[': 'a list cannot be a key: write "key: [a, b]"',
-    '?': '"? key" is not read: write "key: value"; a value that begins with ? goes in quotes',
-}
+def tokens_of(line, name, number):
+    """A line as [(key, text of its value, place)]; a dash has the key None."""
+    refuse_if(len(line) > MOST_COLUMNS, TOO_LONG, (name, number, 1))
+    head = LINE_HEAD.match(line)
+    indent, dash, key = head.groups()
+    value = VALUE.match(line, head.end())
+    place = name, number, len(indent) + 1
+    check_characters(line, line[:value.end(1)] if value else line.split(' #')[0], place)
+    if not value or value[1] and not dash and not key:
+        rest = line[head.end():]
+        raise UserError(next(advice for form, advice in REFUSALS if re.match(form, rest)), *place)
+    tokens = []
+    if dash:
+        tokens.append((None, '' if key else value[1], place))
+    if key:
+        written, key = key, scalar(key, None, place)
+        refuse_if(type(key) is not str, 'a key must be text: put %s in quotes' % written, place)
+        tokens.append((key, value[1], (name, number, head.start(3) + 1)))
+    return tokens
 
 
-class YamlReader:
-    """A reader by recursive descent over lines; each method reads on from `self.next`."""
+def check_characters(line, said, place):
+    if line.isprintable():
+        return
+    for odd in FORBIDDEN.findall(line) + [char for char in said if not char.isprintable()]:
+        advice = 'a tab: use spaces' if odd == '\t' else \
+            'the character U+%04X is not read here: delete it, or type a plain one' % ord(odd)
+        raise UserError(advice, *place[:2], line.index(odd) + 1)
 
-    def __init__(self, text, name):
-        self.name, self.lines, self.next, self.marked = name, [], 0, False
-        if text[:1] == '\ufeff':
-            text = text[1:]
-        for number, line in enumerate(text.replace('\r\n', '\n').split('\n'), 1):
-            if not line.isprintable():
-                self.check_characters(line, number)
-            content = line.strip(' ')
-            if content and content[0] != '#':
-                indent = len(line) - len(line.lstrip(' '))
-                if len(content) > LONGEST_TEXT:
-                    self.refuse('a line of more than %d characters: write a list as one "- item" a line' % LONGEST_TEXT,
-                                number, indent)
-                if indent or not self.is_marker(content, number):
-                    self.lines.append((number, indent, content))
 
-    def refuse(self, message, number, offset):
-        raise UserError(message, self.name, number, offset + 1)
+def scalar(text, key, place):
+    """The value of a scalar's text; `key` is what it stands behind."""
+    if text[0] == '"':
+        return re.sub(r'\\(.)', r'\1', text[1:-1])
+    if text[0] == "'":
+        return text[1:-1].replace("''", "'")
+    if NUMBER.match(text):
+        return Number(text) if '.' in text else int(text)
+    if text in CONSTANTS:
+        return CONSTANTS[text]
+    if AMBIGUOUS.match(text):
+        rules = [shape[key] for shape in SHAPES.values() if key in shape]
+        advice = wanted(rules[0]) if rules else 'a number as 1234.50, other text in quotes'
+        raise UserError('YAML readers disagree about %s: write %s' % (text, advice), *place)
+    return text
 
-    def check_characters(self, line, number):
-        start = len(line) - len(line.lstrip(' '))
-        comment = start if line[start:start + 1] == '#' else line.find(' #')
-        for offset, char in enumerate(line):
-            if char == '\t':
-                if comment < 0 or offset < comment:
-                    self.refuse('a tab: use spaces', number, offset)
-            elif char < ' ' or '\x7f' <= char < '\xa0' or '\ud800' <= char <= '\udfff' or char in FORBIDDEN \
-                    or char in BIDI and (comment < 0 or offset < comment):
-                self.refuse('the character U+%04X is not allowed: delete it' % ord(char), number, offset)
-            elif char in SPACE_LIKE and (comment < 0 or offset < comment):
-                self.refuse('the character U+%04X looks like a space or hyphen but is none: type it anew' % ord(char),
-                            number, offset)
 
-    def is_marker(self, content, number):
-        """Whether the line is the one `---` that a document may begin with."""
-        if content[0] == '%':
-            self.refuse('YAML directives are not read: delete this line', number, 0)
-        if content[:3] not in ('---', '...') or content[3:4] not in ('', ' '):
-            return False
-        if self.lines or self.marked or content[0] == '.':
-            self.refuse('one document per file: delete this %s' % content[:3], number, 0)
-        rest = content[3:].lstrip(' ')
-        if rest and rest[0] != '#':
-            self.refuse('nothing may follow --- on its line: begin on the next line', number, len(content) - len(rest))
-        self.marked = True
-        return True
-
-    def document(self):
-        if not self.lines:
-            return None
-        found = self.block(0)
-        if self.next < len(self.lines):
-            self.refuse_indentation()
-        return found
-
-    def refuse_indentation(self):
-        number, indent, _ = self.lines[self.next]
-        self.refuse('this line is indented like no line above it: line it up with its neighbours; '
-                    'a value ends on the line that it begins on', number, indent)
-
-    def block(self, depth):
-        number, indent, text = self.lines[self.next]
-        if depth > DEEPEST:
-            self.refuse('more than %d levels: write it flatter' % DEEPEST, number, indent)
-        return self.block_list(indent, depth) if is_item(text) else self.block_map(indent, depth)
-
-    def block_map(self, indent, depth):
-        number, _, _ = self.lines[self.next]
-        found = Map(self.name, (number, indent + 1))
-        while self.next < len(self.lines):
-            number, at, text = self.lines[self.next]
-            if at < indent:
-                break
-            if at > indent:
-                self.refuse_indentation()
-            if is_item(text):
-                self.refuse('a list item among keys: indent the list below its key', number, at)
-            key, end = self.find_key(text, number, at) or self.refuse_key(text, number, at)
-            if key in found:
-                self.refuse('the key "%s" stands here twice, first on line %d: keep one' % (key, found.at[key][0]),
-                            number, at)
-            self.next += 1
-            value = text[end:].lstrip(' ')
-            found.at[key] = found.value_at[key] = number, at + 1
-            if not value or value[0] == '#':
-                found[key] = self.nested(indent, depth, True)
-            else:
-                start = at + len(text) - len(value)
-                found.value_at[key] = number, start + 1
-                found[key] = self.inline(value, number, start)
-        return found
-
-    def block_list(self, indent, depth):
-        number, _, _ = self.lines[self.next]
-        found = List(self.name, (number, indent + 1))
-        while self.next < len(self.lines):
-            number, at, text = self.lines[self.next]
-            if at > indent:
-                self.refuse_indentation()
-            if at < indent or not is_item(text):
-                break
-            value = text[1:].lstrip(' ')
-            start = at + len(text) - len(value)
-            found.value_at.append((number, start + 1 if value else at + 1))
-            if value and is_item(value):
-                self.refuse('a list directly in a list is not read: give the inner one a key', number, start)
-            if value and value[0] != '#' and self.find_key(value, number, start):
-                self.lines[self.next] = number, start, value
-                if depth >= DEEPEST:
-                    self.refuse('more than %d levels: write it flatter' % DEEPEST, number, start)
-                found.append(self.block_map(start, depth + 1))
-                continue
-            self.next += 1
-            if not value or value[0] == '#':
-                found.append(self.nested(indent, depth, False))
-            else:
-                found.append(self.inline(value, number, start))
-        return found
-
-    def nested(self, indent, depth, of_key):
-        """The block below a key or dash, None if there is none. A list may stand right below its key."""
-        if self.next < len(self.lines):
-            _, at, text = self.lines[self.next]
-            if at > indent or of_key and at == indent and is_item(text):
-                return self.block(depth + 1)
-        return None
-
-    def find_key(self, text, number, at):
-        """(key, offset after its colon) of a line that has one, else None."""
-        if text[0] in '"\'':
-            key, end = self.quoted(text, 0, number, at)
-            rest = text[end:].lstrip(' ')
-            colon = len(text) - len(rest)
-            if rest[:1] != ':' or rest[1:2] not in ('', ' '):
-                return None
-        elif text[0] in '[{':
-            return None
+def block(tokens):
+    """The map or list that begins at the last of the tokens, which are in reverse."""
+    key, _, start = tokens[-1]
+    is_list, indent = key is None, start[2]
+    found = (List if is_list else Map)(start)
+    while True:
+        key, text, place = tokens[-1]
+        column = place[2]
+        if column < indent or column == indent and is_list and key is not None:
+            return found
+        refuse_if(column > indent, INDENTATION, place)
+        refuse_if(key is None and not is_list, AMONG_KEYS, place)
+        if not is_list and key in found:
+            raise UserError('the key "%s" stands here twice, first on line %d: keep one'
+                            % (key, found.at[key][1]), *place)
+        tokens.pop()
+        below, _, at = tokens[-1]
+        # A list may stand right below its key.
+        if not text and (at[2] > column or at[2] == column and below is None and not is_list):
+            value = block(tokens)
+        elif text[:1] == '[':
+            value = List(place)
+            for item in re.findall(ITEM, text[1:-1]):
+                value.put(None, scalar(item, key, place), place)
         else:
-            colon, comment = text.find(': '), text.find(' #')
-            if colon < 0 and text[-1] == ':':
-                colon = len(text) - 1
-            if colon < 0 or 0 <= comment < colon:
-                return None
-            key = self.plain(text[:colon].rstrip(' '), number, at) if colon else self.refuse_key(text, number, at)
-        if type(key) is not str:
-            self.refuse('a key must be text: put %s in quotes' % text[:colon].rstrip(' '), number, at)
-        return key, colon + 1
+            value = scalar(text or 'null', key, place)
+        found.put(key, value, place)
 
-    def refuse_key(self, text, number, at):
-        if text[0] in REFUSED_STARTS:
-            self.refuse(REFUSED_STARTS[text[0]], number, at)
-        key, colon, value = text.partition(':')
-        if colon and key.strip('"\'') and value and text[0] != '[':
-            self.refuse('a space is missing after the colon: write "%s: %s"' % (key.rstrip(' '), value.lstrip(' ')),
-                        number, at + len(key))
-        self.refuse('expected "key: value" here; a value stands on the line of its key', number, at)
 
-    def inline(self, text, number, at):
-        if text[0] in '"\'':
-            found, end = self.quoted(text, 0, number, at)
-        elif text[0] == '[':
-            found, end = self.flow_list(text, number, at)
+# ---- the keys of budgets.yaml and prices.json, and their one checker ----------------------------
+
+# What maps may have: those of one shape the keys of another, too; with ! what they must have; a
+# kind (in capitals), from a least to a most, or a word of its own, a [list] (with + of one or
+# more), a {map by names}; = what holds where nothing is said.
+SHAPE_TABLE = '''
+DEFAULT
+    daily_usd_cap     USD
+    weekly_usd_cap    USD
+    monthly_usd_cap   USD
+    total_usd_cap     USD
+    alert_pct         PERCENT 1 to 100 = 80
+    grace_pct         PERCENT 100 to 1000 = 110
+    halt_pct          PERCENT|never 100 to 10000
+    action_on_breach  alert|warn|hard_stop = hard_stop
+    rate_pct          PERCENT 1 to 1000 = 100
+    markup_pct        PERCENT 0 to 1000 = 0
+    notify            TEXT
+ENTRY DEFAULT
+    arm!              NAME
+    path              PATH
+    paths             [PATH]+
+FILE
+    timezone          TEXT = local
+    on_error          deny|allow = deny
+    halt_signal       once|never = once
+    expensive_tools   [TEXT]
+    spend_json        PATH
+    notify            TEXT
+    budgets           [ENTRY]
+    default           DEFAULT
+DATED
+    from              DAY
+    until             DAY
+    as_of             DAY
+    source            TEXT
+    note              TEXT
+PRICED DATED
+    input!            PRICE
+    output!           PRICE
+    cache_write_5m    PRICE|input|output
+    cache_write_30m   PRICE|input|output
+    cache_write_1h    PRICE|input|output
+    cache_write_12h   PRICE|input|output
+    cache_read        PRICE|input|output|cache_write_5m|cache_write_1h
+LIST_PRICE PRICED
+    source!           TEXT
+    as_of!            DAY
+TIER PRICED
+    above!            TOKENS
+    inclusive         FLAG
+DATED_FACTOR DATED
+    multiplier!       FACTOR
+    long_context      flat|standard
+PROVIDER
+    batch             FACTOR|[DATED_FACTOR]+
+    flex              FACTOR|[DATED_FACTOR]+
+    priority          FACTOR|[DATED_FACTOR]+
+    fast              FACTOR|[DATED_FACTOR]+
+    ultrafast         FACTOR|[DATED_FACTOR]+
+    us                FACTOR|[DATED_FACTOR]+
+    regional          FACTOR|[DATED_FACTOR]+
+    us_gov            FACTOR|[DATED_FACTOR]+
+    web_search_usd    PRICE
+    note              TEXT
+MODEL PROVIDER
+    provider!         TEXT
+    aliases           [TEXT]+
+    prices!           [LIST_PRICE]+
+    long_context      [TIER]+
+PRICE_LIST
+    about             [TEXT]
+    sources           {TEXT}
+    unit!             TEXT
+    fallbacks!        {TEXT}
+    providers!        {PROVIDER}
+    models!           {MODEL}
+'''
+# How many decimals a number may have: it is kept as a whole number of the last one's units.
+DECIMALS = {'USD': 12, 'PERCENT': 6, 'PRICE': 6, 'FACTOR': 6, 'TOKENS': 0}
+LARGEST = 10 ** 7                # of the numbers whose row has no other
+PERCENT = 10 ** 6
+CAPS = {'daily_usd_cap': 'day', 'weekly_usd_cap': 'week', 'monthly_usd_cap': 'month',
+        'total_usd_cap': 'total'}
+LATER = ('session_usd_cap', 'others')        # keys that this version doesn't read
+RIGHT_SHAPE = 'a list under budgets: with, for each arm, "- arm: NAME" and below it ' \
+              '"monthly_usd_cap: 200.00"'
+ABSOLUTE = 'an absolute path, or one that begins with ~/'
+# What a text must look like.
+TEXTS = {kind: re.compile(form) for kind, form in (
+    ('TEXT', r'.*\S'), ('NAME', r'(?!\()[^\s/\\]([^/\\]{0,98}[^\s/\\])?$'),
+    ('PATH', r'/|~(/|$)|[A-Za-z]:([\\/]|$)|\\\\'),
+    ('DAY', r'\d{4}-(?!02-3|(0[469]|11)-31)(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$'))}
+# What to write instead, by key or else by kind; its %s are the least and the most.
+ADVICE = {
+    'timezone': 'local, or a name such as Europe/Berlin',
+    'expensive_tools': 'a list, as in ["Agent", "mcp__*"]',
+    'budgets': RIGHT_SHAPE,
+    'path': ABSOLUTE + ' (home itself is ~/; variables are not filled in); '
+            'several go in paths: [...]',
+    'paths': 'a list, as in [~/clients/acme, ~/clients/acme-web]',
+    'TEXT': 'a text, in quotes',
+    'PATH': ABSOLUTE + ' (variables are not filled in)',
+    'NAME': 'a name of at most 100 characters, with no slash, no space at its ends and no ( at '
+            'its beginning; where the arm lies is said by path:',
+    'ENTRY': '"- arm: NAME", with a space behind the colon, and its keys below',
+    'DEFAULT': 'its caps below it, indented, as in "  monthly_usd_cap: 100.00"',
+    'USD': 'US dollars from %s to %s, with at most 12 decimals, as a plain number such as 200.00',
+    'PERCENT': 'a percentage from %s to %s, as a plain number without %%',
+    'PRICE': 'a number such as 0.25, not negative, with at most 6 decimals',
+    'FACTOR': 'a number above 0 such as 0.5',
+    'TOKENS': 'a whole number of tokens',
+    'DAY': 'a day such as "2026-11-23"',
+    'FLAG': 'true or false',
+    '[TEXT]': 'a list, as in ["a", "b"]',
+    '[TIER]': 'a list, as in [{"above": 200000, ...}]',
+    '[LIST_PRICE]': 'a list, as in [{"input": 5, ...}]'}
+Rule = namedtuple('Rule', 'key must kind least most default')
+ROW = re.compile(r' *(\w+)(!?) *(\S*)(?: (\d+) to (\d+))?(?: = (\w+))?$')
+
+
+def read_shapes(table):
+    """{shape: {key: Rule}}"""
+    shapes = {}
+    for line in table.strip().split('\n'):
+        key, must, kind, least, most, default = ROW.match(line).groups()
+        if line[0] != ' ':
+            shape = shapes[key] = dict(shapes.get(kind, ()))
         else:
-            comment = text.find(' #')
-            return self.plain(text if comment < 0 else text[:comment].rstrip(' '), number, at)
-        rest = text[end:].lstrip(' ')
-        if rest and (rest[0] != '#' or text[end] != ' '):
-            self.refuse('unexpected text after the closing %s: delete it, or put quotes around the whole'
-                        % text[end - 1], number, at + len(text) - len(rest))
-        return found
-
-    def flow_list(self, text, number, at):
-        found, end = List(self.name, (number, at + 1)), 1
-        while True:
-            end += len(text[end:]) - len(text[end:].lstrip(' '))
-            if text[end:end + 1] == ']':
-                return found, end + 1
-            start = end
-            if end < len(text) and text[end] in '"\'':
-                item, end = self.quoted(text, end, number, at)
-                end += len(text[end:]) - len(text[end:].lstrip(' '))
-            else:
-                end = min(i if i >= 0 else len(text) for i in (text.find(',', end), text.find(']', end)))
-                item = None if end == len(text) else self.flow_plain(text[start:end].rstrip(' '), number, at + start)
-            if end == len(text):
-                self.refuse('this list is not closed on its line: write all of it on one line, or one "- item" a line',
-                            number, at)
-            if text[end] not in ',]':
-                self.refuse('expected , or ] after this item', number, at + end)
-            found.append(item)
-            found.value_at.append((number, at + start + 1))
-            end += text[end] == ','
-
-    def flow_plain(self, text, number, at):
-        if not text:
-            self.refuse('an empty item: delete the comma', number, at)
-        if text[0] == '[':
-            self.refuse('a list in a list is not read: write the items in one list', number, at)
-        if text[0] not in REFUSED_STARTS:
-            for offset, char in enumerate(text):
-                if char in '[{}:?#':
-                    self.refuse('an item with %s goes in quotes' % char, number, at + offset)
-        return self.plain(text, number, at)
-
-    def quoted(self, text, start, number, at):
-        """(text, offset after the closing quote) of the quoted scalar at `start`."""
-        if text[start] == "'":
-            end = text.find("'", start + 1)
-            while end >= 0 and text[end + 1:end + 2] == "'":
-                end = text.find("'", end + 2)
-            found = text[start + 1:end].replace("''", "'")
-        else:
-            end = text.find('"', start + 1)
-            found = text[start + 1:end]
-            if end < 0 or '\\' in found:
-                found, end = self.unescape(text, start, number, at)
-        if end < 0:
-            self.refuse('this quote is not closed on its line: close it, and write a long text on one line',
-                        number, at + start)
-        if '\t' in text[start:end]:
-            self.refuse('a tab: use spaces', number, at + text.find('\t', start))
-        return found, end + 1
-
-    def unescape(self, text, start, number, at):
-        """(text, offset of the closing quote or -1) of a double-quoted scalar with backslashes."""
-        found, here = [], start + 1
-        while here < len(text) and text[here] != '"':
-            if text[here] != '\\':
-                found.append(text[here])
-                here += 1
-                continue
-            escape = text[here + 1:here + 2]
-            digits = text[here + 2:here + 2 + HEX_ESCAPES.get(escape, 0)]
-            if escape and escape in ESCAPES:
-                found.append(escape)
-            elif digits and len(digits) == HEX_ESCAPES[escape] and set(digits) <= set('0123456789abcdefABCDEF') \
-                    and chr(int(digits, 16)).isprintable():
-                found.append(chr(int(digits, 16)))
-            elif not escape:
-                return '', -1
-            else:
-                self.refuse('"\\%s" is not read in double quotes: for a backslash write \\\\, or use single quotes'
-                            % escape, number, at + here)
-            here += 2 + len(digits)
-        return ''.join(found), here if here < len(text) else -1
-
-    def plain(self, text, number, at):
-        """The value of an unquoted scalar."""
-        first = text[0]
-        if first in NUMBER_START:
-            return self.number(text, number, at)
-        if first in REFUSED_STARTS:
-            self.refuse(REFUSED_STARTS[first], number, at)
-        if first in '"\',]}#:@`%':
-            self.refuse(IN_QUOTES % first, number, at)
-        if text in CONSTANTS:
-            return CONSTANTS[text]
-        self.check_plain(text, number, at)
-        return text
-
-    def check_plain(self, text, number, at):
-        if ': ' in text or text[-1] == ':':
-            colon = text.find(': ') if ': ' in text else len(text) - 1
-            self.refuse('a second "key: value" on one line: put the value in quotes, or the key on its own line',
-                        number, at + colon)
-        if '\t' in text:
-            self.refuse('a tab: use spaces', number, at + text.find('\t'))
-        if text.lower() in AMBIGUOUS:
-            self.refuse('YAML readers disagree about %s: %s' % (
-                text, 'put it in quotes, or write true or false' if text.isalpha() else 'put it in quotes'), number, at)
-
-    def number(self, text, number, at):
-        digits = text[1:] if text[0] == '-' else text
-        whole, dot, decimals = digits.partition('.')
-        if whole.isdigit() and text.isascii() and (whole[0] != '0' or whole == '0') \
-                and (decimals.isdigit() if dot else True):
-            if len(text) > LONGEST_NUMBER:
-                self.refuse('a number of more than %d characters: write a shorter one' % LONGEST_NUMBER, number, at)
-            return Number(text) if dot else int(text)
-        if text[0] == '-':
-            self.refuse(IN_QUOTES % '-' if len(text) > 1 else 'a lone dash: put it in quotes', number, at)
-        if text[0] == '+':
-            self.refuse('a number is written without +; other text that begins with + goes in quotes', number, at)
-        if NUMBERLIKE.issuperset(text) and any(map(str.isdigit, text)) or text[:2] == '._':
-            self.refuse('YAML readers disagree about %s: write a number as 1234.50, other text in quotes' % text,
-                        number, at)
-        self.check_plain(text, number, at)
-        return text
+            default = int(default) * PERCENT if kind[:7] == 'PERCENT' and default else default
+            shape[key] = Rule(key, must, kind, int(least or 0), int(most or LARGEST), default)
+    return shapes
 
 
-def is_item(text):
-    return text[0] == '-' and text[1:2] in ('', ' ')
+DECIMAL = re.compile(r'([0-9]+)(?:\.([0-9]+))?\Z')
 
 
-# ---- budgets.yaml: what it says ------------------------------------------------------------
+def fixed_point(text, decimals):
+    """A plain decimal number in units of 10**-decimals; ValueError for anything else."""
+    found = DECIMAL.match(text)
+    whole, behind = found.groups('') if found else ('', text)
+    if not whole or len(behind) > decimals:
+        raise ValueError(text)
+    return int(whole + behind.ljust(decimals, '0'))
+
+
+SHAPES = read_shapes(SHAPE_TABLE)
+
+
+def checked(rule, value, place):
+    """A value as its rule has it, numbers in their units; UserError at its place."""
+    for kind in rule.kind.split('|'):
+        found = fitted(rule, kind, value)
+        if found is not None:
+            return found
+    words = filter(str.islower, rule.kind.split('|'))
+    near = type(value) is str and nearest(value, words)
+    advice = 'did you mean %s?' % near if near else 'write ' + wanted(rule)
+    raise UserError('%s %s: %s' % (rule.key, describe(value), advice), *place)
+
+
+def fitted(rule, kind, value):
+    """A value as one kind has it, None if it isn't of that kind."""
+    form = type(value)
+    if form is Map and kind in SHAPES:
+        return checked_map(kind, value)
+    if form is Map and kind[0] == '{':
+        return {key: checked(rule._replace(kind=kind[1:-1], key=key), value[key], value.at[key])
+                for key in value}
+    if form is List and kind[0] == '[' and (value or kind[-1] != '+'):
+        rule = rule._replace(kind=kind.strip('[]+'), key='an item of ' + rule.key)
+        return [checked(rule, item, at) for item, at in zip(value, value.at)]
+    if form in (int, Number) and kind in DECIMALS:
+        number, unit = number_of(value, kind), 10 ** DECIMALS[kind]
+        is_fit = rule.least * unit <= number <= rule.most * unit
+        return number if is_fit else None
+    is_fit = form is bool if kind == 'FLAG' else form is str and (
+        TEXTS[kind].match(value) if kind in TEXTS else kind == value and kind.islower())
+    return value if is_fit else None
+
+
+def number_of(value, kind):
+    """In units; -1 with a minus, an exponent or too many decimals, and for 0 where it can't be."""
+    try:
+        return fixed_point(str(value), DECIMALS[kind]) or -(kind in ('FACTOR', 'TOKENS'))
+    except ValueError:
+        return -1
+
+
+def wanted(rule):
+    """What to write instead of a value."""
+    kinds = rule.kind.split('|')
+    words = [kind for kind in kinds if kind.islower()]
+    advice = ADVICE.get(rule.key) or ADVICE.get(kinds[0].strip('+'), 'a map in { }')
+    if '%s' in advice:
+        advice %= rule.least, rule.most
+    return ' or '.join(words + [advice] * (kinds != words))
+
+
+def describe(value):
+    if value in (None, '', [], {}):
+        return 'is empty'
+    if type(value) in (Map, List):
+        return 'has a ' + type(value).__name__.lower()
+    text = printable(str(value), 80)
+    return 'is the text "%s"' % text if type(value) is str else 'is ' + text.lower()
+
+
+def checked_map(name, found):
+    """{key: value} of all that a map may have: what it hasn't is None, or what its rule says."""
+    shape = SHAPES[name]
+    values = {key: rule.default for key, rule in shape.items()}
+    for key in found:
+        if key not in shape:
+            raise UserError(unknown_key(key, name), *found.at[key])
+        values[key] = checked(shape[key], found[key], found.at[key])
+    for key, rule in shape.items():
+        refuse_if(rule.must and key not in found,
+                  'this entry has no arm: begin it with "- arm: NAME"' if key == 'arm' else
+                  '%s is missing here' % key, found.start)
+    return values
+
+
+def unknown_key(key, name):
+    is_of_arm = key in SHAPES['ENTRY']
+    if key in LATER:
+        return '%s is not read by this version, and a cap must not be ignored: delete it, or ' \
+               'use a later one' % key
+    if name == 'FILE' and key == 'arms':
+        return 'the key arms: is not read, and its caps would not hold: write ' + RIGHT_SHAPE
+    if name == 'FILE' and is_of_arm:
+        return '%s belongs to an arm: indent it below its "- arm: NAME", or below default:' % key
+    if name == 'DEFAULT' and is_of_arm:
+        return 'default: has no %s: it is for every repo that no entry lists; an arm of its own ' \
+               'stands under budgets:' % key
+    if name in ('ENTRY', 'DEFAULT') and key in SHAPES['FILE']:
+        return '%s is for the whole file: write it at the left margin' % key
+    near = nearest(key, SHAPES[name])
+    return 'unknown key %s: %s' % (printable(key, 80), 'did you mean %s?' % near if near else
+                                   'write one of ' + ', '.join(SHAPES[name]))
+
+
+def nearest(word, known):
+    """The known word that it may be a slip or a part of, None if none is like it."""
+    from difflib import get_close_matches
+    word, by_folded = word.lower(), {one.lower(): one for one in known}
+    parts = [one for one in by_folded if word in one and len(word) > 2]
+    close = get_close_matches(word, by_folded, 1) + parts
+    return by_folded[close[0]] if close else None
+
+
+# ---- prices.json: the same checker, and what it can't tell --------------------------------------
+
+UNIT = 'USD per million tokens'
+
+
+def check_prices(text, name='prices.json'):
+    """UserError at the key's path for what a price list can't say."""
+    try:
+        found = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=str,
+                           object_pairs_hook=tuple)
+        found = placed(found, name + ': ', (name,))
+    except json.JSONDecodeError as error:
+        raise UserError('not JSON from here on; is there a comma, a quote or a bracket too many '
+                        'or too few?', name, error.lineno, error.colno) from None
+    except RecursionError:
+        raise UserError('not a price list: too deeply nested', name) from None
+    refuse_if(type(found) is not Map, 'not a price list', (name,))
+    checked_map('PRICE_LIST', found)
+    refuse_if(found['unit'] != UNIT, 'write "%s"' % UNIT, found.at['unit'])
+    models, providers, fallbacks = found['models'], found['providers'], found['fallbacks']
+    by_name = {}
+    for key, model in models.items():
+        provider = model['provider']
+        refuse_if(provider not in providers, 'providers has no ' + provider, model.at['provider'])
+        for alias in [key] + model.get('aliases', []):
+            first = by_name.setdefault(split_model(alias)[1], model)
+            refuse_if(first is not model, alias + ' is a name of another model already',
+                      models.at[key])
+    for one in [*models.values(), *providers.values()]:
+        for entries in one.values():
+            if type(entries) is List and type(entries[0]) is Map:
+                check_days(entries)
+    for family, model in fallbacks.items():
+        refuse_if(split_model(model)[1] not in by_name,
+                  'models has no %s: the nearest is %s' % (model, nearest(model, models)),
+                  fallbacks.at[family])
+    classes = set(SHAPES['PRICED']) - set(SHAPES['DATED'])
+    last = by_name.get(split_model(fallbacks.get('*', ''))[1])
+    is_whole = last and 'web_search_usd' in {**providers[last['provider']], **last} and \
+        min(len(classes & set(price)) for price in last['prices']) == 5
+    refuse_if(not is_whole, '"*", the model for all else, needs a price of every class and of web '
+                            'searches', fallbacks.start)
+
+
+def placed(value, path, at):
+    """JSON values as maps and lists that know where they stand, which is their path."""
+    if type(value) not in (tuple, list):
+        return value
+    is_map = type(value) is tuple
+    found = (Map if is_map else List)(at)
+    for key, item in value if is_map else enumerate(value):
+        here = path + (key if is_map else '[%d]' % key)
+        refuse_if(is_map and key in found, 'this key stands here twice: keep one', (here,))
+        found.put(key, placed(item, here + '.' * (type(item) is tuple), (here,)), (here,))
+    return found
+
+
+def check_days(entries):
+    """Of two entries for calls of one size, one ends before the other begins."""
+    earlier = []
+    for entry, at in zip(entries, entries.at):
+        size = entry.get('above')
+        since, until = entry.get('from', ''), entry.get('until', '~')      # days compare as texts
+        refuse_if(since >= until,
+                  'until must be later than from: it is the day after the last', at)
+        refuse_if(any(since < end and start < until for start, end, other in earlier
+                      if other == size),
+                  'its days are in another entry as well: mend from or until', at)
+        earlier.append((since, until, size))
+
+
+# ---- budgets.yaml: what it says -----------------------------------------------------------------
 
 LARGEST_BUDGETS = 1 << 20        # bytes
-PERCENT = 10 ** 6                # percentages are kept in whole millionths of a percent
-HIGHEST_CAP = 10 ** 7            # USD: above it, a decimal point is missing
-LONGEST_ARM = 100                # characters
-CAPS = {'daily_usd_cap': 'day', 'weekly_usd_cap': 'week', 'monthly_usd_cap': 'month', 'total_usd_cap': 'total'}
-TOP_KEYS = ('timezone', 'on_error', 'expensive_tools', 'spend_json', 'notify', 'budgets', 'default')
-ENTRY_KEYS = ('arm', 'path', 'paths') + tuple(CAPS) + (
-    'alert_pct', 'grace_pct', 'halt_pct', 'action_on_breach', 'rate_pct', 'markup_pct', 'notify')
-RIGHT_SHAPE = 'write a list under budgets: with, for each arm, "- arm: NAME" and below it "monthly_usd_cap: 200.00"'
+NO_CAP = ' has no cap: write monthly_usd_cap: 200.00 (or daily_, weekly_, total_usd_cap), or ' \
+         'delete the entry'
+MONTHLY_ONLY = ' cannot be known from spend_json, which is month-to-date: write ' \
+               'monthly_usd_cap, or delete spend_json'
+EARLY_HALT = 'halt_pct is below grace_pct (%s): a halt comes after the hard stop'
+ARM_TWICE = 'the arm %s stands here twice, first on line %d: make one entry of the two; an arm ' \
+            'may have several caps, and paths: [...]'
+PATH_TWICE = 'the path %s stands here twice, first on line %d: a folder belongs to one arm'
+# An item of `budgets:`, or `default:` (its arm is None). caps: ((window, pico-dollars), ...);
+# at: (line, column).
+Entry = namedtuple('Entry', 'arm paths caps alert_pct grace_pct halt_pct action rate_pct '
+                            'markup_pct notify at patterns')
 
 
-class Record:
-    """A few named values. (A namedtuple takes ten times as long to define, at each start of the gate.)"""
-
-    __slots__ = ()
-
-    def __init__(self, *values, **named):
-        for field, value in zip(self.__slots__, values):
-            setattr(self, field, value)
-        for field, value in named.items():
-            setattr(self, field, value)
-
-    def __eq__(self, other):
-        return type(self) is type(other) and all(getattr(self, f) == getattr(other, f) for f in self.__slots__)
-
-    __hash__ = None
-
-    def __repr__(self):
-        return '%s(%s)' % (type(self).__name__, ', '.join('%s=%r' % (f, getattr(self, f)) for f in self.__slots__))
-
-
-class Entry(Record):
-    """One item of `budgets:`, or `default:` (its arm is None). Caps are in pico-dollars, percentages in PERCENT."""
-
-    __slots__ = ('arm', 'paths', 'caps', 'alert_pct', 'grace_pct', 'halt_pct', 'action', 'rate_pct', 'markup_pct',
-                 'notify', 'at', 'patterns')
-
-
-class Budgets(Record):
-    """A whole file: tools and spend_json are None where the file has none; a file without caps has no entries."""
-
-    __slots__ = ('name', 'timezone', 'on_error', 'expensive_tools', 'spend_json', 'notify', 'entries', 'default',
-                 'literals', 'globs', 'named')
+class Budgets(namedtuple('Budgets', 'name timezone on_error halt_signal expensive_tools '
+                         'spend_json notify entries default by_name patterns named')):
+    """A whole file. by_name: {arm: Entry}; named: {repo_name: arm}; patterns: all paths."""
 
     def armed(self):
         return bool(self.entries or self.default)
 
+    def digest(self):
+        """Changes with all that decides which arm a folder is, also with a link in a path."""
+        from binascii import crc32
+        told = [(one.text, one.arm) for one in self.patterns], list(self.named)
+        return '%08x' % crc32(repr(told).encode('utf-8', 'replace'))
+
 
 def find_budgets(explicit, environ, script_dir, home):
-    """The budgets file to read, None if there is none. `script_dir` is where the script really lies.
+    """The budgets file to read, None if there is none.
 
     Never the working folder: it is a client's, whose repo must not raise its own cap."""
-    if explicit:
-        return named_file(explicit, '--budgets')
-    if environ.get('ARMLEDGER_BUDGETS'):
-        path = expand_home(environ['ARMLEDGER_BUDGETS'], home)
-        if not os.path.isabs(path):
-            raise UserError('$ARMLEDGER_BUDGETS is %s, and which file that is depends on the working folder: '
-                            'write an absolute path' % path)
-        return named_file(path, '$ARMLEDGER_BUDGETS')
-    usual = [os.path.join(script_dir, 'budgets.yaml')] if script_dir else []
-    usual += [os.path.join(home, '.claude', 'budgets.yaml')] if home else []
-    return next(filter(is_there, usual), None)
+    named = explicit or environ.get('ARMLEDGER_BUDGETS')
+    if named:
+        path = expand_home(named, home)
+        refuse_if(not explicit and not os.path.isabs(path),
+                  '$ARMLEDGER_BUDGETS is %s, and which file that is depends on the working '
+                  'folder: write an absolute path' % path, ())
+        by = '--budgets' if explicit else '$ARMLEDGER_BUDGETS'
+        refuse_if(not os.path.lexists(path), 'no such file; it is named by ' + by, [path])
+        return path
+    folders = script_dir, home and os.path.join(home, '.claude')
+    paths = [os.path.join(folder, 'budgets.yaml') for folder in folders if folder]
+    there = list(filter(os.path.lexists, paths))
+    return next(filter(sets_cap, there), there[0] if there else None)
 
 
-def named_file(path, named_by):
-    if not is_there(path):
-        raise UserError('no such file; it is named by %s' % named_by, path)
-    return path
-
-
-def is_there(path):
-    """Whether something lies there. What cannot be looked at counts: reading it then says why."""
+def sets_cap(path):
+    """Whether a file sets a cap. One that can't be read may: reading it says what is wrong."""
     try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except (OSError, ValueError):
+        return bool(re.search(r'(?m)^[^#\n]*_usd_cap', read_budgets(path)))
+    except UserError:
         return True
-    return True
 
 
 def load_budgets(path, home=None):
-    return parse_budgets(read_text(path, LARGEST_BUDGETS), path, home)
+    return parse_budgets(read_budgets(path), path, home)
+
+
+def read_budgets(path):
+    text = read_text(path, LARGEST_BUDGETS) if path != os.devnull else '\n'
+    # Half a file isn't one without caps.
+    refuse_if(not text, 'is empty: was it cut off while it was written? To cap nothing, write '
+                        'budgets: []', [path])
+    return text
 
 
 def read_text(path, most_bytes):
     """The text of a small UTF-8 file; UserError for anything else that may lie there."""
     try:
-        if os.path.isdir(path):
-            raise UserError('is a folder: a file is expected', path)
-        if os.path.exists(path) and not os.path.isfile(path) and path != os.devnull:
-            raise UserError('is not a plain file', path)           # a pipe would keep its reader waiting
-        with open(path, 'rb') as stream:
+        with open_plain(path) as stream:
             content = stream.read(most_bytes + 1)
-    except (OSError, ValueError) as error:
-        raise UserError('cannot be read: %s' % (getattr(error, 'strerror', None) or error), path) from None
-    if len(content) > most_bytes:
-        raise UserError('is larger than %d KiB: is it the right file?' % (most_bytes >> 10), path)
-    if content[:2] in (b'\xff\xfe', b'\xfe\xff'):
-        raise UserError('is UTF-16: save it as UTF-8', path, 1, 1)
-    try:
+        refuse_if(len(content) > most_bytes,
+                  'is larger than %d KiB: is it the right file?' % (most_bytes >> 10), [path])
         return content.decode('utf-8')
     except UnicodeDecodeError as error:
-        before = content[:error.start]
-        column = len(before[before.rfind(b'\n') + 1:].decode('utf-8')) + 1
-        raise UserError('is not UTF-8 text: save it as UTF-8', path, before.count(b'\n') + 1, column) from None
+        line = content.count(b'\n', 0, error.start) + 1
+        raise UserError('is not UTF-8 text: save it as UTF-8', path, line) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError('cannot be read: %s' % reason, path) from None
 
 
 def parse_budgets(text, name='budgets.yaml', home=None):
-    """Budgets of a file's text; UserError at line:column for what they cannot say. `home` stands for ~."""
+    """Budgets of a file's text; UserError at line:column for what they cannot say."""
     found = parse_yaml(text, name)
-    if found is None:
-        found = Map(name, (1, 1))
-    if type(found) is not Map:
-        raise UserError('a list without its key: write "budgets:" on a line of its own above it', name, *found.start)
-    check_keys(found, TOP_KEYS)
-    budgets = Budgets(
-        name, read_timezone(found), read_choice(found, 'on_error', ('deny', 'allow'), 'deny'), read_tools(found),
-        read_spend_json(found, home), read_text_value(found, 'notify'), read_entries(found, home),
-        read_default(found, home), {}, [], {})
-    if budgets.spend_json:
-        check_monthly_only(found)
-    index_entries(budgets)
-    return budgets
+    found = Map((name, 1, 1)) if found is None else found
+    refuse_if(type(found) is List, 'a list without its key: write "budgets:" on a line of its own '
+                                   'above it', found.start)
+    for key in 'budgets', 'default':
+        if found.get(key, '') is None:
+            del found[key]                                         # nothing stands below it
+    values = checked_map('FILE', found)
+    problem = zone_problem(values['timezone'])
+    refuse_if(problem, problem, found.at.get('timezone'))
+    elsewhere = values['spend_json'] and expand_home(values['spend_json'], home)
+    real_folder.cache_clear()
+    entries = zip(values.pop('budgets') or (), found.get('budgets', ()))
+    entries = [entry_from(*both, home, elsewhere) for both in entries]
+    default = values.pop('default')
+    default = default and entry_from(default, found['default'], home, elsewhere)
+    values.update(spend_json=elsewhere, default=default)
+    return Budgets(name=name, entries=tuple(entries), **values, **indexes(entries, name))
 
 
-def wrong(found, key, message):
-    return UserError(message, found.name, *found.value_at[key])
-
-
-def check_keys(found, known):
+def entry_from(values, found, home, spend_json):
+    """The Entry of a checked map. Unsaid, a halt is at 150 %, or at a higher grace_pct."""
+    arm, grace, halt = values.pop('arm', None), values['grace_pct'], values['halt_pct']
     for key in found:
-        if key not in known:
-            raise UserError(unknown_key(key, known), found.name, *found.at[key])
+        is_monthly = CAPS.get(key, 'month') == 'month'
+        refuse_if(spend_json and not is_monthly, key + MONTHLY_ONLY, found.at[key])
+    caps = [(window, values.pop(key)) for key, window in CAPS.items()]
+    caps = tuple((window, cap) for window, cap in caps if cap is not None)
+    refuse_if(not caps, ('arm ' + arm if arm else 'default:') + NO_CAP, found.start)
+    halt = max(150 * PERCENT, grace) if halt is None else None if halt == 'never' else halt
+    refuse_if(halt is not None and halt < grace, EARLY_HALT % format_percent(grace),
+              found.at.get('halt_pct'))
+    path, paths = values.pop('path', None), values.pop('paths', None)
+    refuse_if(path and paths, 'path and paths in one entry: write all of them in paths: [...]',
+              found.at.get('paths'))
+    places = found['paths'].at if paths else [found.at.get('path')]
+    paths = tuple(paths or filter(None, [path]))
+    patterns = [pattern_of(expand_home(one, home), at, arm) for one, at in zip(paths, places)]
+    values.update(halt_pct=halt, action=values.pop('action_on_breach'))
+    return Entry(arm=arm, paths=paths, caps=caps, at=found.start[1:], patterns=patterns, **values)
 
 
-def unknown_key(key, known):
-    if key == 'arms' and 'budgets' in known:
-        return 'the key arms: is not read, and its caps would not hold: ' + RIGHT_SHAPE
-    if 'budgets' in known and key in ENTRY_KEYS:
-        return '%s belongs to an arm: indent it below its "- arm: NAME", or below default:' % key
-    if key in TOP_KEYS and key not in ('budgets', 'default'):
-        return '%s is for the whole file: write it at the left margin' % key
-    near = nearest(key, known)
-    return 'unknown key %s: %s' % (key, 'did you mean %s?' % near if near else 'write one of ' + ', '.join(known))
+def indexes(entries, name):
+    """What arms are found by; UserError for an arm or a path that stands twice."""
+    by_name, by_path, named = {}, {}, {}
+    for entry in entries:
+        arm = entry.arm
+        first = by_name.setdefault(arm, entry)
+        refuse_if(first is not entry, ARM_TWICE % (arm, first.at[0]), (name,) + entry.at)
+        for pattern in entry.patterns:
+            first = by_path.setdefault(pattern.text, pattern)
+            refuse_if(first is not pattern, PATH_TWICE % (pattern.path, first.at[1]), pattern.at)
+        if not entry.paths:
+            named.update({folded(arm): arm, '\\' + folded(arm).lower(): arm})
+    for pattern in list(by_path.values()):
+        written = folded(pattern.path)
+        if not pattern.wild and written not in by_path:
+            # What was recorded below a link counts after it was turned, too.
+            by_path[written] = pattern_at(written, pattern.arm)
+    return {'by_name': by_name, 'patterns': tuple(by_path.values()), 'named': named}
 
 
-def nearest(word, known):
-    """The known word that it may be a slip of, None if none is like it."""
-    from difflib import get_close_matches
-    by_folded = {each.lower(): each for each in known}
-    match = get_close_matches(word.lower(), by_folded, 1)
-    return by_folded[match[0]] if match else None
+# ---- paths in budgets.yaml ----------------------------------------------------------------------
+
+# A path of an arm. text: as folders are compared; of it, head is what stands before the first
+# wildcard, or all; path: as written, but for ~; at: its place. Of two that hold a folder the
+# higher rank wins: more names (** isn't one), then a first wildcard farther behind.
+Pattern = namedtuple('Pattern', 'text head wild rank arm path at')
+WILD = re.compile(r'[*?[]')
+GLOB = re.compile(r'(?<=/)\*\*/|\*|\?|\[(!?)(\][^]/]*|[^]/]+)\]|.')
 
 
-def read_text_value(found, key):
-    """A text, None if the key is not there."""
-    if key not in found:
-        return None
-    value = found[key]
-    if type(value) is not str:
-        raise wrong(found, key, '%s %s: write a text%s' % (
-            key, describe(value), ', in quotes' if type(value) in (int, Number, bool) else ''))
-    if not value.strip():
-        raise wrong(found, key, '%s is empty: write its value, or delete this line' % key)
-    return value
+def pattern_of(path, at, arm):
+    """The Pattern of a path, with what stands before its first wildcard as it really lies."""
+    try:
+        glob_regex(path if WILD.search(path) else '')
+    except re.error:
+        raise UserError('the pattern %s cannot be read: write [ itself as [[]' % path,
+                        *at) from None
+    real = path
+    if os.name == 'nt' or not is_windows_path(path):               # else recorded elsewhere
+        path = path.replace(os.sep, '/')
+        folder = WILD.split(path + '/')[0].rpartition('/')[0]
+        real = real_folder(folder or '/').rstrip('/') + path[len(folder):]
+    return pattern_at(folded(real), arm, path, at)
 
 
-def describe(value):
-    if value is None:
-        return 'has no value'
-    if type(value) is Map or type(value) is List:
-        return 'has a %s' % type(value).__name__.lower()
-    return 'is the text "%s"' % value if type(value) is str else 'is %s' % str(value).lower()
+def pattern_at(text, arm, path='', at=None):
+    head = WILD.split(text + '/')[0]
+    names = [name for name in text.split('/') if name != '**']
+    rank = len(names), [not WILD.search(name) for name in names], len(text)
+    return Pattern(text, head, head != text + '/', rank, arm, path, at)
 
 
-def read_choice(found, key, choices, otherwise):
-    value = found.get(key, otherwise)
-    if type(value) is not str or value not in choices:
-        near = nearest(value, choices) if type(value) is str else None
-        raise wrong(found, key, '%s %s: %s' % (
-            key, describe(value), 'did you mean %s?' % near if near else
-            'write %s or %s' % (', '.join(choices[:-1]), choices[-1])))
-    return value
+def holds(pattern, path):
+    """Whether a folded path is in the pattern's, or is it."""
+    path += '/'
+    return path.startswith(pattern.head) and (
+        not pattern.wild or bool(glob_regex(pattern.text).match(path)))
 
 
-def read_tools(found):
-    """The names and patterns of expensive tools; None keeps the built-in ones."""
-    if 'expensive_tools' not in found:
-        return None
-    tools = found['expensive_tools']
-    if type(tools) is not List:
-        raise wrong(found, 'expensive_tools', 'expensive_tools %s: write a list, as in [Agent, "mcp__*"]'
-                    % describe(tools))
-    for tool, at in zip(tools, tools.value_at):
-        if type(tool) is not str or not tool.strip():
-            raise UserError('a tool\'s name or pattern is expected: write it as text, in quotes', found.name, *at)
-    return tuple(tools)
+@lru_cache(None)
+def glob_regex(text):
+    """* ? [abc] [!abc] stay within a name; ** is any number of names, also none."""
+    def regex(found):
+        wild, is_not, letters = found.group(0, 1, 2)
+        if letters:
+            letters = re.sub(r'([][\\^&|~])', r'\\\1', letters)
+            return '(?!/)[%s%s]' % ('^' * len(is_not), letters)
+        return {'**/': '(?:[^/]+/)*', '*': '[^/]*', '?': '[^/]'}.get(wild) or re.escape(wild)
+    return re.compile(GLOB.sub(regex, text + '/'))
 
 
-def read_spend_json(found, home):
-    value = read_text_value(found, 'spend_json')
-    return value and absolute_path(value, home, found, 'spend_json')
-
-
-def absolute_path(value, home, found, key, at=None):
-    """A path with ~ filled in; UserError for one that would depend on the working folder."""
-    path = expand_home(value, home)
-    if path[:1] == '/' or is_windows_path(path) or os.path.isabs(path):
-        return path
-    hint = 'the home folder that ~ stands for is unknown: write an absolute path' if value[:1] == '~' else \
-        'variables are not filled in: write an absolute path, or one that begins with ~/' if value[:1] in '$%' else \
-        'write an absolute path, or one that begins with ~/'
-    raise UserError('the path %s: %s' % (value, hint), found.name, *(at or found.value_at[key]))
+@lru_cache(None)                 # cleared at each reading: entries share most of their folders
+def real_folder(path):
+    head, name = os.path.split(path)
+    if not name or '/.' in path or '//' in path or os.name == 'nt':
+        return os.path.realpath(path)
+    path = os.path.join(real_folder(head), name)
+    return os.path.realpath(path) if os.path.islink(path) else path
 
 
 def expand_home(path, home=None):
-    if path[:1] != '~':
-        return path
-    if home and (path == '~' or path[1] in '/' + os.sep):
+    if path[:1] == '~' and path[1:2] in ('', '/', os.sep) and home:
         return home.rstrip('/') + path[1:] or '/'
     return os.path.expanduser(path)
 
 
-def read_entries(found, home):
-    items = found.get('budgets')
-    if items is None:
-        return ()
-    if type(items) is not List:
-        raise wrong(found, 'budgets', 'budgets %s instead of a list: %s' % (describe(items), RIGHT_SHAPE))
-    entries, lines, memo = [], {}, {}
-    for item, at in zip(items, items.value_at):
-        if type(item) is not Map:
-            key, _, value = item.partition(':') if type(item) is str else ('', '', '')
-            raise UserError('a space is missing after the colon: write "%s: %s"' % (key, value) if key in ENTRY_KEYS else
-                            'an entry of budgets: is expected: write "- arm: NAME" and its keys below', found.name, *at)
-        check_keys(item, ENTRY_KEYS)
-        entry = read_entry(item, home, memo)
-        if entry.arm in lines:
-            raise wrong(item, 'arm', 'the arm %s stands here twice, first on line %d: make one entry of the two; '
-                        'an arm may have several caps, and paths: [...]' % (entry.arm, lines[entry.arm]))
-        lines[entry.arm] = entry.at[0]
-        entries.append(entry)
-    check_paths_once(entries, found.name)
-    return tuple(entries)
-
-
-def read_entry(item, home, memo):
-    if 'arm' not in item:
-        raise UserError('this entry has no arm: begin it with "- arm: NAME"', item.name, *item.start)
-    arm = read_text_value(item, 'arm')
-    if '/' in arm or '\\' in arm or arm != arm.strip() or arm[0] == '(' or len(arm) > LONGEST_ARM:
-        raise wrong(item, 'arm', 'an arm\'s name has at most %d characters, no slash, no space at its ends and no ( '
-                    'at its beginning; where it lies is said by path:' % LONGEST_ARM)
-    paths = read_paths(item, home)
-    return read_caps(item, arm, tuple(value for value, _, _ in paths),
-                     tuple(read_pattern(path, item, at, memo) for _, path, at in paths))
-
-
-def read_default(found, home):
-    item = found.get('default')
-    if item is None:
-        return None
-    if type(item) is not Map:
-        raise wrong(found, 'default', 'default %s: write its caps below it, indented, as in "  monthly_usd_cap: 100.00"'
-                    % describe(item))
-    for key in ('arm', 'path', 'paths'):
-        if key in item:
-            raise UserError('default: has no %s: it is for every repo that no entry lists; an arm of its own stands '
-                            'under budgets:' % key, item.name, *item.at[key])
-    check_keys(item, ENTRY_KEYS)
-    return read_caps(item, None, (), ())
-
-
-def read_paths(item, home):
-    """[(as written, absolute, (line, column))] of path: or paths:."""
-    if 'path' in item and 'paths' in item:
-        raise UserError('path and paths in one entry: write all of them in paths: [...]', item.name, *item.at['paths'])
-    if 'path' in item:
-        if type(item['path']) is List:
-            raise wrong(item, 'path', 'path has a list: write paths: [...]')
-        value = read_text_value(item, 'path')
-        return [(value, absolute_path(value, home, item, 'path'), item.value_at['path'])]
-    if 'paths' not in item:
-        return []
-    values = item['paths']
-    if type(values) is not List or not values:
-        raise wrong(item, 'paths', 'paths %s: write a list, as in [~/clients/acme, ~/clients/acme-web]' % (
-            'is empty' if values == [] else describe(values)))
-    for value, at in zip(values, values.value_at):
-        if type(value) is not str or not value.strip():
-            raise UserError('a path is expected: write it as text, in quotes', item.name, *at)
-    return [(value, absolute_path(value, home, item, 'paths', at), at) for value, at in zip(values, values.value_at)]
-
-
-def read_pattern(path, item, at, memo):
-    try:
-        return Pattern(path, at, memo)
-    except (ValueError, re.error):
-        raise UserError('the pattern %s cannot be read: write [ itself as [[]' % path, item.name, *at) from None
-
-
-def check_paths_once(entries, name):
-    first = {}
-    for entry in entries:
-        for written, pattern in zip(entry.paths, entry.patterns):
-            if pattern.text in first:
-                raise UserError('the path %s stands here twice, first on line %d: a folder belongs to one arm'
-                                % (written, first[pattern.text]), name, *pattern.at)
-            first[pattern.text] = pattern.at[0]
-
-
-def read_caps(item, arm, paths, patterns):
-    """The Entry of a map's caps and thresholds.
-
-    Unsaid, a stop is at 150 % of the cap, and never before the hard stop."""
-    caps = tuple((window, read_cap(item, key)) for key, window in CAPS.items() if key in item)
-    if not caps:
-        raise UserError('%s has no cap: write monthly_usd_cap: 200.00 (or daily_, weekly_, total_usd_cap), or delete '
-                        'the entry' % ('arm ' + arm if arm else 'default:'), item.name, *item.start)
-    alert = read_percent(item, 'alert_pct', 80, 1, 100)
-    grace = read_percent(item, 'grace_pct', 110, 100, 1000)
-    if item.get('halt_pct') == 'never':
-        halt = None
-    else:
-        halt = read_percent(item, 'halt_pct', None, 100, 10000, ', or never')
-        if halt is None:
-            halt = max(150 * PERCENT, grace)
-        elif halt < grace:
-            raise wrong(item, 'halt_pct', 'halt_pct is below grace_pct (%s): a halt comes after the hard stop'
-                        % format_percent(grace))
-    return Entry(arm, paths, caps, alert, grace, halt,
-                 read_choice(item, 'action_on_breach', ('alert', 'warn', 'hard_stop'), 'hard_stop'),
-                 read_percent(item, 'rate_pct', 100, 1, 1000), read_percent(item, 'markup_pct', 0, 0, 1000),
-                 read_text_value(item, 'notify'), item.start, patterns)
-
-
-def read_cap(item, key):
-    value = item[key]
-    if type(value) not in (int, Number):
-        raise wrong(item, key, '%s %s: write US dollars as a plain number, such as %s'
-                    % (key, describe(value), plain_number(value, '200.00')))
-    try:
-        cap = money(str(value))
-    except ValueError:
-        raise wrong(item, key, '%s is %s: write US dollars from 0 to %d, with at most 12 decimals'
-                    % (key, value, HIGHEST_CAP)) from None
-    if cap > HIGHEST_CAP * PICO:
-        raise wrong(item, key, '%s is %s: a cap is at most %d USD; is a decimal point missing?'
-                    % (key, value, HIGHEST_CAP))
-    return cap
-
-
-def read_percent(item, key, otherwise, low, high, more=''):
-    """Millionths of a percent."""
-    if key not in item:
-        return otherwise if otherwise is None else otherwise * PERCENT
-    value = item[key]
-    if type(value) not in (int, Number):
-        raise wrong(item, key, '%s %s: write a percentage as a plain number, such as %s%s'
-                    % (key, describe(value), plain_number(value, str(otherwise or 150)), more))
-    try:
-        found = fixed_point(str(value), 6)
-    except ValueError:
-        found = -1
-    if not low * PERCENT <= found <= high * PERCENT:
-        raise wrong(item, key, '%s is %s: write a percentage from %d to %d%s' % (key, value, low, high, more))
-    return found
-
-
-def plain_number(value, otherwise):
-    """What a text such as "$1,200" or "80%" means, to be shown to its writer."""
-    text = value.strip(' $%USDusd').replace(',', '') if type(value) is str else ''
-    try:
-        fixed_point(text, 6)
-    except ValueError:
-        return otherwise
-    return text
-
-
-def check_monthly_only(found):
-    """Spend from elsewhere is month-to-date: it says nothing about other windows."""
-    for item in (found.get('budgets') or []) + [found.get('default') or {}]:
-        for key, window in CAPS.items():
-            if key in item and window != 'month':
-                raise UserError('%s cannot be known from spend_json, which is month-to-date: write monthly_usd_cap, or '
-                                'delete spend_json' % key, found.name, *item.at[key])
-
-
-# ---- places and arms -----------------------------------------------------------------------
-
-class Arm(Record):
-    """An arm and its caps. Unlisted ones are named by their repo's root, and have the default's caps."""
-
-    __slots__ = ('name', 'entry', 'listed', 'root')
-
-
-class Pattern:
-    """A path of an entry: `~`, links and the part before the first wildcard are resolved.
-
-    Wildcards are those of shells, within one folder's name: * ? [abc] [!abc]; ** is any number of
-    folders, also none. Of two patterns that hold a folder, the one with more folder names wins (** counts
-    for none), then the one with fewer wildcards among them, then the one whose first wildcard comes later."""
-
-    __slots__ = ('text', 'spelled', 'at', 'rank', 'fits', 'entry')
-
-    def __init__(self, path, at, memo):
-        self.spelled, self.at, self.entry = folded(path), at, None
-        self.text = folded(resolve_head(path, memo))
-        names = [name for name in self.text.split('/')[1:] if name != '**'] if self.text else []
-        kinds = tuple(0 if name in ('*', '?') else 1 if has_wildcard(name) else 2 for name in names)
-        self.rank = len(names), kinds.count(2), kinds
-        self.fits = glob_matcher(self.text) if has_wildcard(self.text) else None
-
-    def holds(self, path):
-        path = folded(path)
-        return bool(self.fits(path)) if self.fits else (path + '/').startswith(self.text + '/')
-
-
-def has_wildcard(text):
-    return '*' in text or '?' in text or '[' in text
-
-
-def resolve_head(path, memo):
-    """A path whose folders up to the first wildcard are the real ones."""
-    if is_windows_path(path) and os.name != 'nt':
-        return path                                                # recorded elsewhere: there is nothing to resolve
-    path = path.replace('\\', '/') if os.name == 'nt' else path
-    names = path.split('/')
-    wild = next((i for i, name in enumerate(names) if has_wildcard(name)), len(names))
-    head = real_folder('/'.join(names[:wild]) or '/', memo)
-    return '/'.join([head.rstrip('/')] + names[wild:]) or '/'
-
-
-def real_folder(path, memo):
-    """os.path.realpath, which looks at each folder that entries share only once."""
-    if os.name == 'nt' or '..' in path or path[:1] != '/':
-        return os.path.realpath(path)
-    path = path.rstrip('/')
-    if not path:
-        return '/'
-    if path not in memo:
-        head, _, tail = path.rpartition('/')
-        full = real_folder(head or '/', memo).rstrip('/') + ('/' + tail if tail not in ('', '.') else '')
-        memo[path] = os.path.realpath(full) if os.path.islink(full) else full
-    return memo[path]
-
-
 def is_windows_path(path):
-    return path[1:2] == ':' and path[:1].isalpha() and path[2:3] in ('', '\\', '/') or path[:2] == '\\\\'
+    return bool(re.match(r'[A-Za-z]:([\\/]|$)|\\\\', path))
 
 
 def folded(path):
-    """A path as it is compared: no slash at its end, and Windows paths without case, with forward slashes."""
+    """A path as it is compared: NFC, no slash at its end; Windows' without case, with slashes."""
     if is_windows_path(path):
         path = '/' + path.replace('\\\\?\\', '').replace('\\', '/').lower().lstrip('/')
+    if not path.isascii():
+        from unicodedata import normalize
+        path = normalize('NFC', path)
     return path.rstrip('/')
 
 
-def glob_matcher(text):
-    """A function that tells whether a pattern fits a path or a folder above it."""
-    pattern = ''
-    for name in text.split('/')[1:]:
-        pattern += '(?:/[^/]+)*' if name == '**' else '/' + ''.join(map(glob_part, glob_parts(name)))
-    return re.compile(pattern + '(?:/|$)').match
+def repo_name(path):
+    """The key in Budgets.named of a repo: its folder's name; of Windows behind a backslash."""
+    return '\\' * is_windows_path(path) + folded(path).rpartition('/')[2]
 
 
-def glob_parts(name):
-    """Split a folder's name into *, ?, [...] and single characters."""
-    at = 0
-    while at < len(name):
-        end = name.find(']', at + 3 if name[at + 1:at + 2] == '!' else at + 2) + 1 if name[at] == '[' else 0
-        end = end or at + 1
-        yield name[at:end]
-        at = end
+# ---- time zones ---------------------------------------------------------------------------------
 
-
-def glob_part(part):
-    if part == '*':
-        return '[^/]*'
-    if part == '?':
-        return '[^/]'
-    if len(part) == 1:
-        return re.escape(part)
-    inside = ''.join('\\' + char if char in '\\[]^&~|' else char for char in part[1:-1])
-    return '(?!/)[%s]' % ('^' + inside[1:] if inside[0] == '!' else inside)
-
-
-def index_entries(budgets):
-    """Fill in what match_arm looks up: literal paths, patterns, names of entries without a path."""
-    for entry in budgets.entries:
-        for pattern in entry.patterns:
-            pattern.entry = entry
-            if pattern.fits:
-                budgets.globs.append(pattern)
-            else:
-                budgets.literals[pattern.text] = pattern
-        if not entry.patterns:
-            budgets.named[entry.arm] = entry
-    for entry in budgets.entries:                                  # a link may have been turned since
-        for pattern in entry.patterns:
-            if not pattern.fits:
-                budgets.literals.setdefault(pattern.spelled, pattern)
-
-
-def match_arm(budgets, place):
-    """The arm that a place belongs to; None for an unlisted one where there is no default.
-
-    That is the entry with the narrowest path that holds the place's real folder, else the folder as
-    recorded, else its main repo. An entry without a path stands for the repos with its arm's name. An
-    entry that holds both a folder and its main repo gives way to a narrower one that holds the
-    repo: worktrees belong to their repo's arm although `~` is an arm as well."""
-    if place.path[:1] != '/' and not is_windows_path(place.path):
-        return None                                                # it is no folder: nothing can list it
-    found = narrowest(budgets, place.path)
-    if not found and place.cwd != place.path:
-        found = narrowest(budgets, place.cwd)
-    if not found or place.root != place.path or budgets.named:
-        by_root = place.inner and narrowest_root(budgets, place.inner) or narrowest_root(budgets, place.root)
-        if by_root and (not found or by_root[0] > found[0] and found[1].holds(place.root)):
-            found = by_root
-    if found:
-        return Arm(found[2].arm, found[2], True, found[1].text or '/' if found[1] and not found[1].fits else place.root)
-    return Arm(place.root, budgets.default, False, place.root) if budgets.default else None
-
-
-def narrowest(budgets, path):
-    """(rank, pattern, entry) of the narrowest pattern that holds a path, None if none does."""
-    path = prefix = folded(path)
-    found = None
-    while budgets.literals:
-        if prefix in budgets.literals:
-            pattern = budgets.literals[prefix]
-            found = pattern.rank, pattern, pattern.entry
-            break
-        if not prefix:
-            break
-        prefix = prefix[:prefix.rfind('/')] if '/' in prefix else ''
-    for pattern in budgets.globs:
-        if (not found or pattern.rank > found[0]) and pattern.fits(path):
-            found = pattern.rank, pattern, pattern.entry
-    return found
-
-
-def narrowest_root(budgets, root):
-    found, name = narrowest(budgets, root), folded(root).rpartition('/')[2]
-    entry = budgets.named.get(name) or is_windows_path(root) and next(
-        (budgets.named[arm] for arm in budgets.named if arm.lower() == name), None)
-    if entry:
-        depth = folded(root).count('/')
-        rank = depth, depth, (2,) * depth
-        if not found or rank > found[0]:
-            found = rank, None, entry
-    return found
-
-
-def check_ambiguous(budgets, places, arm=None):
-    """UserError if an entry without a path fits two repos among all known places.
-
-    Folders that are no repo count only where no repo has the name. `arm`: look at this one alone."""
-    fits = {}
-    for place in places:
-        root = place.inner or place.root
-        name = folded(root).rpartition('/')[2]
-        if name not in budgets.named:
-            root, name = place.root, folded(place.root).rpartition('/')[2]
-        if name in budgets.named and arm in (None, name) or is_windows_path(place.root) and budgets.named:
-            found = match_arm(budgets, place)
-            if found and found.listed and found.name in budgets.named and arm in (None, found.name):
-                fits.setdefault(found.name, {}).setdefault(bool(place.is_repo), set()).add(root)
-    for name, roots in fits.items():
-        among = sorted(roots.get(True) or roots[False])
-        if len(among) > 1:
-            raise UserError('arm %s has no path, and its name fits %s and %s: add the one that is meant, as in '
-                            '"path: %s"' % (name, among[0], among[1], among[0]),
-                            budgets.name, *budgets.named[name].at)
-
-
-# ---- windows of time -----------------------------------------------------------------------
-
-ZONE_FOLDERS = ('/usr/share/zoneinfo', '/usr/lib/zoneinfo', '/usr/share/lib/zoneinfo', '/etc/zoneinfo',
-                '/var/db/timezone/zoneinfo')
-DAY_S = 86400
-WINDOW_MEMO = {}                 # (window, time zone) -> (start, end): asked for again and again
-
-
-def read_timezone(found):
-    zone = read_text_value(found, 'timezone')
-    if zone in (None, 'local'):
-        return 'local'
-    problem = zone_problem(zone)
-    if problem:
-        raise wrong(found, 'timezone', problem)
-    return zone
-
-
-def zone_problem(zone):
-    """What is wrong with a time zone's name, None if nothing is."""
-    if zone == 'UTC' or zone_file(zone):
-        return None
-    if not hasattr(time, 'tzset'):
-        return zone_problem_without_tzset(zone)
-    names = zone_names()
-    if not names:
-        return 'this machine has no time zone database: install tzdata, or write local or UTC'
-    near = nearest_zone(zone.replace(' ', '_'), names)
-    return 'unknown time zone %s: %s' % (zone, 'did you mean %s?' % near if near else
-                                         'write local, or a name such as Europe/Berlin')
-
-
-def nearest_zone(zone, names):
-    cities = {name.rpartition('/')[2].lower(): name for name in sorted(names, reverse=True)}
-    return cities.get(zone.rpartition('/')[2].lower()) or nearest(zone, names) or cities.get(nearest(zone, cities))
-
-
-def zone_problem_without_tzset(zone):
-    try:
-        from zoneinfo import ZoneInfo
-        ZoneInfo(zone)
-    except Exception:                                              # it raises as many kinds as there are ways to fail
-        return 'time zone %s is not known on this machine: write local or UTC' % zone
-    return None
+ZONE_FOLDERS = ('/usr/share/zoneinfo', '/usr/lib/zoneinfo', '/usr/share/lib/zoneinfo',
+                '/etc/zoneinfo')
 
 
 def zone_file(zone):
     """The file of an IANA name in the system's database, None if there is none."""
-    if zone[:1] == '/' or '..' in zone or '\\' in zone or not hasattr(time, 'tzset'):
-        return None
-    for folder in ZONE_FOLDERS:
+    for folder in ZONE_FOLDERS if re.match(r'\w[\w/+-]*\Z', zone) else ():
         try:
-            with open(folder + '/' + zone, 'rb') as stream:
+            with open_plain(folder + '/' + zone) as stream:
                 if stream.read(4) == b'TZif':
                     return folder + '/' + zone
-        except (OSError, ValueError):
+        except OSError:
             pass
     return None
 
 
-def zone_names():
-    names = []
-    for folder in ZONE_FOLDERS:
-        for at, below, files in os.walk(folder):
-            below[:] = [name for name in below if name not in ('posix', 'right')]
-            names += [os.path.join(at, name)[len(folder) + 1:] for name in files if name[:1].isupper()]
-    return names
+def zone_problem(zone):
+    """What is wrong with a time zone's name, None if nothing is."""
+    has_files = hasattr(time, 'tzset')
+    if zone in ('local', 'UTC') or has_files and zone_file(zone):
+        return None
+    from zoneinfo import available_timezones
+    names = sorted(available_timezones())
+    if zone in names and not has_files:
+        return None
+    if zone in names or not names:
+        return 'this machine has no time zone database: install tzdata, or write local or UTC'
+    near = nearest(zone.replace(' ', '_'), names)
+    return 'unknown time zone %s: %s' % (zone, 'did you mean %s?' % near if near else
+                                         'write local, or a name such as Europe/Berlin')
 
 
-class in_zone:
-    """In this block, time.localtime() is a time zone's. Outside of it nothing has changed."""
+# ---- arms: which arm a session, a folder is -----------------------------------------------------
 
-    def __init__(self, timezone):
-        self.zone = None if timezone == 'local' else timezone
-
-    def __enter__(self):
-        if self.zone:
-            path = zone_file(self.zone)
-            if not path and self.zone != 'UTC':
-                raise UserError(zone_problem(self.zone))
-            self.before = os.environ.get('TZ')
-            os.environ['TZ'] = ':' + path if path else 'UTC0'
-            time.tzset()
-
-    def __exit__(self, *_):
-        if self.zone:
-            if self.before is None:
-                del os.environ['TZ']
-            else:
-                os.environ['TZ'] = self.before
-            time.tzset()
+# An arm's key is a listed arm's name, or the path of a repo that no entry lists; '' is nobody's.
+UNATTRIBUTED = '(unattributed)'
 
 
-def local_times(timezone):
-    """A function from seconds since the epoch to a local struct_time, and what to keep open meanwhile."""
-    if timezone == 'local' or hasattr(time, 'tzset'):
-        return time.localtime, in_zone(timezone)
-    if timezone == 'UTC':
-        return time.gmtime, in_zone('local')
+def is_path(key):
+    return '/' in key or '\\' in key
+
+
+def arm_of(budgets, place, origin=None):
+    """The key of the arm of a call, or of a tool, in `place`; its session began in `origin`."""
+    places = [one for one in (place, origin) if one and is_absolute(one.path)]
+    listed = [listed_in(budgets, one) for one in places if budgets]
+    repos = [one.root for one in places if one.is_repo]
+    return next(filter(None, listed + repos + [one.root for one in places]), '')
+
+
+def is_absolute(path):
+    return path[:1] == '/' or is_windows_path(path)
+
+
+def entry_of(budgets, key):
+    """The Entry with an arm's caps, None if it has none."""
+    if not budgets or not key:
+        return None
+    return budgets.default if is_path(key) else budgets.by_name.get(key)
+
+
+def listed_in(budgets, place):
+    """The arm with the longest path that holds a folder, or the main repo of its worktree."""
+    found = longest(budgets, place.path) or longest(budgets, place.cwd)
+    for root in filter(None, (place.inner, place.root)):
+        pattern = longest(budgets, root, budgets.named.get(repo_name(root)))
+        # A worktree in another arm's folder stays there, unless that arm holds its repo as well.
+        if pattern and (not found or pattern.rank > found.rank and holds(found, folded(root))):
+            found = pattern
+    return found and found.arm
+
+
+def longest(budgets, path, named=None):
+    """The pattern with the longest path that holds a folder; of a repo, `named` has its name."""
+    text = folded(path)
+    found = [pattern for pattern in budgets.patterns if holds(pattern, text)]
+    if named:
+        found.append(pattern_at(text, named))
+    return max(found, key=lambda pattern: pattern.rank, default=None)
+
+
+def assign_arms(ledger, budgets):
+    """Note the arm of each pair (folder, where its session began) that has none yet; of all pairs
+    if what budgets.yaml says of folders has changed."""
+    digest = budgets.digest() if budgets else ''
+    changed = ledger.meta('budgets') != digest
+    which = '' if changed else ' where arm is null'
+    pairs = ledger.rows('select id, place, origin from pairs' + which)
+    if not pairs and not changed:
+        return
+    places = ledger.places()
+    arms = [(arm_of(budgets, places.get(place), places.get(origin)), number)
+            for number, place, origin in pairs]
+
+    def note():
+        ledger.db.executemany('update pairs set arm = ? where id = ?', arms)
+        ledger.set_meta('budgets', digest)
+    ledger.write(note)
+
+
+def pairs_of(ledger, key):
+    return [number for number, in ledger.rows('select id from pairs where arm = ?', key)]
+
+
+def armed_keys(ledger, budgets):
+    """Every listed arm, then, if there is a default, each repo that is not listed."""
+    if not budgets:
+        return []
+    if not budgets.default:
+        return list(budgets.by_name)
+    seen = ledger.rows('select distinct arm from pairs where arm is not null order by arm')
+    return list(budgets.by_name) + [key for key, in seen if is_path(key)]
+
+
+def entries_of(budgets, key=None):
+    """The entry of one arm, or all of them."""
+    return [entry for entry in (budgets.entries if budgets else ()) if key in (None, entry.arm)]
+
+
+def check_ambiguous(ledger, budgets, key=None):
+    """UserError if an entry without a path fits two repos."""
+    for entry in entries_of(budgets, key):
+        seen = ledger.rows('select distinct root, inner from pairs join places '
+                           'on places.id = place where arm = ? and is_repo', entry.arm)
+        repos = {path for row in seen for path in row
+                 if path and budgets.named.get(repo_name(path)) == entry.arm}
+        if len(repos) > 1:
+            first, second = sorted(repos)[:2]
+            raise UserError('arm %s has no path, and its name fits %s and %s: add the one that is '
+                            'meant, as in "path: %s"' % (entry.arm, first, second, first),
+                            budgets.name, *entry.at)
+
+
+def cap_warnings(ledger, budgets, key=None):
+    """What to tell of caps that guard nothing: of one arm, or of all."""
+    warnings = []
+    for entry in entries_of(budgets, key):
+        at = '%s:%d' % (budgets.name, entry.at[0])
+        missing = [one.path for one in entry.patterns if not is_there(one.path)]
+        if missing:
+            warnings.append('arm %s: nothing is at its path %s, so its cap guards nothing there: '
+                            'mend it in %s' % (entry.arm, ', '.join(missing), at))
+        if not entry.paths and not pairs_of(ledger, entry.arm):
+            warnings.append('arm %s: no repo of this name has been seen, so its cap guards '
+                            'nothing yet: if its folder has another name, add path: in %s'
+                            % (entry.arm, at))
+    return warnings
+
+
+def is_there(path):
+    """Whether something lies at a path or fits a pattern, in either Unicode spelling of it."""
+    from glob import iglob
+    from unicodedata import normalize
+    return is_windows_path(path) and os.name != 'nt' or any(
+        next(iglob(normalize(form, path)), None) for form in ('NFC', 'NFD'))
+
+
+def tails_of(path):
+    """What a path ends in, from its last name on: [site, x/site, ...]."""
+    names = path.replace('\\', '/').strip('/').split('/')
+    return ['/'.join(names[n:]) for n in range(len(names) - 1, -1, -1)]
+
+
+def short_names(keys):
+    """{key: the name to show}: of paths the shortest tail that no other key has."""
+    from collections import Counter
+    tails = {key: tails_of(key) if is_path(key) else [key] for key in keys}
+    seen = Counter(tail for each in tails.values() for tail in each)
+    return {key: next((tail for tail in each if seen[tail] == 1), key) if key else UNATTRIBUTED
+            for key, each in tails.items()}
+
+
+def find_arm(text, ledger, budgets, home):
+    """The key of the arm that somebody means by its name, its short name, or a path in it."""
+    seen = ledger.rows('select distinct arm from pairs where arm is not null')
+    known = list(budgets.by_name if budgets else ()) + [key for key, in seen]
+    by_name = {name: key for key, name in short_names(known).items()}
+    key = text if text in known else by_name.get(text)
+    if key is not None:
+        return key
+    path = os.path.abspath(expand_home(text, home))
+    if os.path.isdir(path):
+        return arm_of(budgets, resolve_place(path, home))
+    # Another word must not become a folder below the working one: that may be another client's.
+    if TEXTS['PATH'].match(text) or re.match(r'\.\.?(/|$)', text):
+        gone = ledger.rows('select max(id) from places where ? in (cwd, path)', path)[0][0]
+        return arm_of(budgets, ledger.places()[gone] if gone else resolve_place(path, home))
+    near = nearest(text, by_name)
+    raise UserError('no arm is named %s: %s' % (
+        printable(text), 'did you mean %s?' % near if near else
+        'name one of budgets.yaml, or a path in it'))
+
+
+# ---- windows of time ----------------------------------------------------------------------------
+
+DAY_S = 86400
+ZONE = []                        # where this machine can't set a process's time zone: the zone
+
+
+def set_zone(timezone):
+    """Make 'local' or an IANA name the time zone of this process; UserError if it isn't known."""
+    problem = zone_problem(timezone)
+    if problem:
+        raise UserError(problem)
+    del ZONE[:]
+    if hasattr(time, 'tzset'):
+        if timezone != 'local':
+            os.environ['TZ'] = 'UTC0' if timezone == 'UTC' else ':' + zone_file(timezone)
+        time.tzset()
+    elif timezone != 'local':
+        from zoneinfo import ZoneInfo
+        ZONE.append(ZoneInfo(timezone))
+    first_ms.cache_clear()
+
+
+def local_time(seconds):
+    if not ZONE:
+        return time.localtime(seconds)
     from datetime import datetime
-    from zoneinfo import ZoneInfo
-    zone = ZoneInfo(timezone)
-    return lambda seconds: datetime.fromtimestamp(seconds, zone).timetuple(), in_zone('local')
+    return datetime.fromtimestamp(seconds, ZONE[0]).timetuple()
 
 
-def first_second(day, local_time):
-    """When a local day begins: the first instant whose local date is that day or a later one."""
-    low, high = day * DAY_S - 30 * 3600, day * DAY_S + 30 * 3600   # offsets reach 14 hours, a skipped day 24
+@lru_cache(None)
+def first_ms(day):
+    """When a date begins: at the first moment whose local date is that one, or a later one."""
+    # Offsets from UTC reach 14 hours, and a day that is skipped has 24.
+    low = (day.toordinal() - 719163) * DAY_S - 30 * 3600
+    high = low + 60 * 3600
     while low < high:
         middle = (low + high) // 2
-        if days_from_civil(*local_time(middle)[:3]) >= day:
+        if local_time(middle)[:3] >= day.timetuple()[:3]:
             high = middle
         else:
             low = middle + 1
-    return low
+    return low * 1000
 
 
-def window_days(window, day):
-    """(first day, first day after) of the window that a day is in; days count from 1970-01-01."""
-    if window == 'day':
-        return day, day + 1
-    if window == 'week':
-        monday = day - (day + 3) % 7                               # day 0 was a Thursday
-        return monday, monday + 7
-    year, month = time.gmtime(day * DAY_S)[:2]
-    return days_from_civil(year, month, 1), days_from_civil(year + month // 12, month % 12 + 1, 1)
+def local_date(ms):
+    from datetime import date, timedelta
+    day = date(*local_time(ms // 1000)[:3])
+    while first_ms(day + timedelta(1)) <= ms:
+        day += timedelta(1)      # the clock was set back over midnight: the new day has begun
+    return day
 
 
-def window_bounds(window, now_ms, timezone='local'):
-    """(start, end) in ms of the day, ISO week, calendar month or total that holds an instant; end is outside of it."""
+def window_bounds(window, now_ms):
+    """(start, end) in ms of the day, ISO week, month or total of a moment; end is outside."""
     if window == 'total':
         return 0, None
-    key = window, timezone, os.environ.get('TZ') if timezone == 'local' else None
-    start, end = WINDOW_MEMO.get(key, (0, 0))
-    if not start <= now_ms < end:
-        local_time, zone = local_times(timezone)
-        with zone:
-            day = days_from_civil(*local_time(now_ms // 1000)[:3])
-            while first_second(day + 1, local_time) * 1000 <= now_ms:
-                day += 1                                           # a clock set back over midnight: it is the new day
-            first, after = window_days(window, day)
-            start, end = first_second(first, local_time) * 1000, first_second(after, local_time) * 1000
-        WINDOW_MEMO[key] = start, end
-    return start, end
+    from datetime import timedelta
+    day = local_date(now_ms)
+    monday = day - timedelta(day.weekday())
+    first = {'day': day, 'month': day.replace(day=1), 'week': monday}[window]
+    after = first + timedelta({'day': 1, 'month': 31, 'week': 7}[window])
+    return first_ms(first), first_ms(after.replace(day=1) if window == 'month' else after)
 
 
-def window_start(window, now_ms, timezone='local'):
-    return window_bounds(window, now_ms, timezone)[0]
+def windows_between(window, since_ms, until_ms):
+    """[(label, start, end)] of all days, weeks or months that have a moment in [since, until)."""
+    found = []
+    while since_ms < until_ms:
+        start, end = window_bounds(window, since_ms)
+        found.append((label_of(window, since_ms), start, end))
+        since_ms = end
+    return found
 
 
-def window_end(window, now_ms, timezone='local'):
-    """None for 'total', which does not end."""
-    return window_bounds(window, now_ms, timezone)[1]
+def label_of(window, ms):
+    """2026-11-23, 2026-W48 or 2026-11: the day, week or month of a moment."""
+    day = local_date(ms)
+    if window == 'week':
+        return '%04d-W%02d' % day.isocalendar()[:2]
+    return day.isoformat()[:7 if window == 'month' else 10]
 
 
-def format_time(ms, timezone='local'):
-    """ISO 8601 with its offset, to the second: 2025-11-01T00:00:00+01:00."""
-    local_time, zone = local_times(timezone)
-    with zone:
-        fields = local_time(ms // 1000)[:6]
-    offset = days_from_civil(*fields[:3]) * DAY_S + fields[3] * 3600 + fields[4] * 60 + fields[5] - ms // 1000
-    minutes = abs(offset) // 60
-    return '%04d-%02d-%02dT%02d:%02d:%02d' % tuple(fields) + '%s%02d:%02d' % (
-        '-' if offset < 0 else '+', minutes // 60, minutes % 60)
+def date_of(ms):
+    return local_date(ms).isoformat()
 
 
-# ---- the verdict ---------------------------------------------------------------------------
-
-TIERS = ('ok', 'alert', 'warn', 'hard_stop', 'halt')
-VERDICTS = {'ok': 'OK', 'alert': 'ALERT', 'warn': 'WARN', 'hard_stop': 'HARD_STOP', 'halt': 'HARD_STOP'}
-
-
-class Verdict(Record):
-    """The state of an arm: `worst` is the window that decides, `windows` are all of them."""
-
-    __slots__ = ('tier', 'verdict', 'worst', 'windows')
+def start_of(text):
+    """When the date YYYY-MM-DD begins, in ms; ValueError if there is no such date."""
+    from datetime import date
+    return first_ms(date.fromisoformat(text))
 
 
-class WindowVerdict(Record):
-    """One cap, in pico-dollars at the arm's rate and in ms. `pct` of the cap is in PERCENT, rounded down, None if
-    the cap is 0; `cap_at` is when the cap is reached at this window's rate so far, None if it won't be in it (or
-    has been); `projected` is what will have been spent at its end, None where that can't be told."""
-
-    __slots__ = ('window', 'start', 'end', 'spent', 'reserved', 'cap', 'grace', 'halt', 'tier', 'pct', 'left', 'cap_at',
-                 'projected')
-
-
-def judge(entry, spent_by_window, now_ms, timezone='local', reserved=0, began_ms=None):
-    """The Verdict on an entry's caps. Spend and reservations are pico-dollars at list price.
-
-    `began_ms`, the arm's first spend, lets a total be projected. The worst window has the highest
-    tier, then the largest share of its cap, then the shorter window."""
-    windows = tuple(judge_window(entry, window, cap, spent_by_window.get(window, 0), now_ms, timezone, reserved, began_ms)
-                    for window, cap in entry.caps)
-    worst = windows[0]
-    for other in windows[1:]:
-        rank, worst_rank = TIERS.index(other.tier), TIERS.index(worst.tier)
-        if rank > worst_rank or rank == worst_rank and \
-                (other.spent + other.reserved) * worst.cap > (worst.spent + worst.reserved) * other.cap:
-            worst = other
-    return Verdict(worst.tier, VERDICTS[worst.tier], worst, windows)
+def format_time(ms):
+    """ISO 8601 with its offset, to the second: 2026-11-01T00:00:00+01:00."""
+    from calendar import timegm
+    fields = local_time(ms // 1000)
+    minutes = (timegm(fields) - ms // 1000) // 60
+    return '%04d-%02d-%02dT%02d:%02d:%02d' % fields[:6] + '%s%02d:%02d' % (
+        '-' if minutes < 0 else '+', abs(minutes) // 60, abs(minutes) % 60)
 
 
-def judge_window(entry, window, cap, spent, now_ms, timezone, reserved, began_ms):
-    start, end = window_bounds(window, now_ms, timezone)
-    rate, full = entry.rate_pct, 100 * PERCENT
-    ours, held = divide_even(spent * rate, full), divide_even(reserved * rate, full)
-    cap_at, projected = project(ours, cap, start if end else began_ms, end, now_ms)
-    return WindowVerdict(
-        window, start, end, ours, held, cap, divide_even(cap * entry.grace_pct, full),
-        None if entry.halt_pct is None else divide_even(cap * entry.halt_pct, full),
-        tier_of(entry, (spent + reserved) * rate, cap), (ours + held) * full // cap if cap else None,
-        max(0, cap - ours - held), cap_at, projected)
+# ---- figures ------------------------------------------------------------------------------------
 
-
-def tier_of(entry, rated, cap):
-    """The tier of a spend (times rate_pct) against a cap, at most what action_on_breach lets it reach."""
-    tier = 'ok'
-    for name, percent in (('alert', entry.alert_pct), ('warn', 100 * PERCENT), ('hard_stop', entry.grace_pct),
-                          ('halt', entry.halt_pct)):
-        if percent is not None and rated >= cap * percent:
-            tier = name
-    highest = 'halt' if entry.action == 'hard_stop' else entry.action
-    return TIERS[min(TIERS.index(tier), TIERS.index(highest))]
-
-
-def project(spent, cap, start, end, now_ms):
-    """(when the cap is reached, what is spent at the end) if spending goes on as it has from `start` to now."""
-    if start is None or now_ms <= start:
-        return None, None
-    elapsed = now_ms - start
-    cap_at = start + divide_up(elapsed * cap, spent) if 0 < spent < cap else None
-    if cap_at is not None and end is not None and cap_at >= end:
-        cap_at = None
-    return cap_at, None if end is None else divide_even(spent * (end - start), elapsed)
-
-
-# ---- figures -------------------------------------------------------------------------------
-
-def fixed_point(text, decimals):
-    """A plain decimal number as a whole number of units of 10**-decimals; ValueError for anything else."""
-    whole, dot, rest = text.partition('.')
-    digits = whole + rest
-    if not digits.isdigit() or not digits.isascii() or not whole or (dot and not rest) or len(rest) > decimals:
-        raise ValueError(text)
-    return int(digits) * 10 ** (decimals - len(rest))
+TIER_COLOURS = {'ok': '32', 'alert': '33', 'warn': '33', 'hard_stop': '31', 'halt': '31;1'}
 
 
 def money(text):
     """Pico-dollars of a decimal text such as 200.00."""
     return fixed_point(text, 12)
-
-
-def divide_up(dividend, divisor):
-    return -(-dividend // divisor)
 
 
 def divide_even(dividend, divisor):
@@ -3253,14 +3710,15 @@ def divide_even(dividend, divisor):
 def format_usd(pico, places=2, thousands=False):
     """Dollars as plain text, exactly rounded: 1234.50, or 1,234.50 with thousands."""
     units = divide_even(abs(pico), 10 ** (12 - places))
-    dollars, rest = divmod(units, 10 ** places)
-    text = '{:,}'.format(dollars) if thousands else str(dollars)
-    sign = '-' if pico < 0 and units else ''
-    return sign + text + ('.%0*d' % (places, rest) if places else '')
+    whole, rest = divmod(units, 10 ** places)
+    text = ('{:,}' if thousands else '{}').format(whole)
+    return '-' * (pico < 0 < units) + text + ('.%0*d' % (places, rest) if places else '')
 
 
-def usd6(pico):
-    return format_usd(pico, 6)
+def dollars(pico):
+    """An amount in a sentence: $31.07, -$31.07; below a dollar $0.0042."""
+    text = format_usd(pico, 4 if 0 < abs(pico) < PICO else 2)
+    return '-$' + text[1:] if text[0] == '-' else '$' + text
 
 
 def format_percent(millionths, places=0):
@@ -3269,291 +3727,578 @@ def format_percent(millionths, places=0):
     return str(whole) + ('.%0*d' % (places, rest) if places else '')
 
 
-# ---- making the ledger anew ----------------------------------------------------------------
+def bar(spent, cap, width=12):
+    filled = max(0, min(width, spent * width // cap)) if cap else width
+    return '#' * filled + '.' * (width - filled)
 
-def rebuild_ledger(path, home, prices, environ, now_ms, progress):
-    """Read every log again, at one stroke; (calls kept whose logs are gone, Reading).
 
-    A ledger that is damaged is moved aside first, and what can still be read of it is kept."""
-    sqlite3 = sqlite()
-    damaged, ledger = None, None
+def columns(text):
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in 'WF' else 1
+               for char in text)
+
+
+# ---- the verdict: what is spent, and may still be, against an arm's caps ------------------------
+
+TIERS = ('ok', 'alert', 'warn', 'hard_stop', 'halt')
+VERDICTS = {tier: tier.upper() for tier in TIERS}
+VERDICTS['halt'] = 'HARD_STOP'
+FULL = 100 * PERCENT             # 100 %, in the millionths of a per cent that budgets are kept in
+FAR_MS = 100 * 365 * 86400000    # a cap that is reached in a hundred years is not reached
+
+Verdict = namedtuple('Verdict', 'tier verdict worst windows')      # worst: the window that decides
+
+# One cap, in pico-dollars at the arm's rate. `pct` of the cap is None for a cap of 0; at the rate
+# so far `cap_at` is when it is reached, `projected` what is spent at the window's end.
+WindowVerdict = namedtuple(
+    'WindowVerdict',
+    'window start end spent reserved cap grace halt tier pct left cap_at projected')
+
+# Where an arm stands: `verdict` by what is spent, `held` with what is set aside for running tools.
+# spent: {window: pico-dollars at list price}; dearest_usd: what the dearest of its last sub-agents
+# cost, but never more than a tool is thought to.
+Standing = namedtuple('Standing', 'key entry name verdict held pairs spent dearest_usd '
+                                  'untranscribed_usd assumed_usd')
+
+
+def judge(entry, spent_by_window, now_ms, reserved=0, began_ms=None):
+    """The Verdict on an entry's caps, from pico-dollars at list price.
+
+    The worst window has the highest tier, then the largest share of its cap, then is shorter."""
+    windows = []
+    for window, cap in entry.caps:
+        spent = spent_by_window.get(window, 0)
+        windows.append(judge_window(entry, window, cap, spent, now_ms, reserved, began_ms))
+    worst = windows[0]
+    for one in windows[1:]:
+        higher = TIERS.index(one.tier) - TIERS.index(worst.tier)
+        share, worst_share = one.spent * worst.cap, worst.spent * one.cap
+        if higher > 0 or higher == 0 and share > worst_share:
+            worst = one
+    return Verdict(worst.tier, VERDICTS[worst.tier], worst, tuple(windows))
+
+
+def judge_window(entry, window, cap, spent, now_ms, reserved, began_ms):
+    start, end = window_bounds(window, now_ms)
+    rated = (spent + reserved) * entry.rate_pct
+    ours, held = at_rate(entry, spent), at_rate(entry, reserved)
+    halt = None if entry.halt_pct is None else divide_even(cap * entry.halt_pct, FULL)
+    cap_at, projected = project(ours, cap, start if end else began_ms, end, now_ms)
+    return WindowVerdict(
+        window, start, end, ours, held, cap, divide_even(cap * entry.grace_pct, FULL), halt,
+        tier_of(entry, rated, cap), (ours + held) * FULL // cap if cap else None,
+        max(0, cap - ours - held), cap_at, projected)
+
+
+def at_rate(entry, usd):
+    return divide_even(usd * entry.rate_pct, FULL)
+
+
+def tier_of(entry, rated, cap):
+    """The tier of a spend, times rate_pct, against a cap; action_on_breach says the highest."""
+    starts = zip(TIERS[1:], (entry.alert_pct, FULL, entry.grace_pct, entry.halt_pct))
+    reached = [tier for tier, percent in starts if percent is not None and rated >= cap * percent]
+    highest = 'halt' if entry.action == 'hard_stop' else entry.action
+    return min((reached or ['ok'])[-1], highest, key=TIERS.index)
+
+
+def project(spent, cap, start, end, now_ms):
+    """(when the cap is reached, what is spent at the end) if it goes on as from `start` to now."""
+    if start is None or now_ms <= start:
+        return None, None
+    elapsed = now_ms - start
+    cap_at = start - (elapsed * cap // -spent) if 0 < spent < cap else None
+    if cap_at is not None and cap_at >= (end or now_ms + FAR_MS):
+        cap_at = None
+    return cap_at, None if end is None else divide_even(spent * (end - start), elapsed)
+
+
+def stand(ledger, budgets, key, now_ms, looking_back=False):
+    """Where an arm stands. A call that is later than the window counts as well (a clock was
+    wrong), unless someone is looking back."""
+    entry, pairs = entry_of(budgets, key), pairs_of(ledger, key)
+    sums, began_ms = {}, None
+    for window, _ in entry.caps:
+        start, end = window_bounds(window, now_ms)
+        if budgets.spend_json:
+            sums[window] = spend_elsewhere(budgets, key), 0, 0
+        else:
+            sums[window] = ledger.spent(pairs, start, end if looking_back else None)
+        if window == 'total':
+            sql = 'select min(ts) from calls where owned and pair in (%s)'
+            began_ms = min((ts for ts, in ledger.rows_in(sql, pairs) if ts), default=None)
+    spent = {window: usd for window, (usd, _, _) in sums.items()}
+    dearest = min(dearest_sub_agent(ledger, pairs), quarter_of(entry))
+    reserved = 0 if looking_back else set_aside(ledger, key, now_ms, dearest)
+    verdict = judge(entry, spent, now_ms, 0, began_ms)
+    held = judge(entry, spent, now_ms, reserved, began_ms)
+    name = key
+    if is_path(key):
+        name = short_names(dict.fromkeys([key] + armed_keys(ledger, budgets)))[key]
+    return Standing(key, entry, name, verdict, held, pairs, spent, dearest,
+                    *sums[verdict.worst.window][1:])
+
+
+LARGEST_EXPORT = 16 << 20        # bytes
+
+
+def spend_elsewhere(budgets, arm):
+    """Month-to-date spend of an arm from a JSON export; one that isn't in it has spent nothing."""
+    from decimal import Decimal, InvalidOperation
+    value = load_export(budgets).get(arm, '0')
     try:
-        ledger = Ledger(path, home, 3600.0)
-        if ledger.one('pragma quick_check(1)')[0] != 'ok':
-            raise sqlite3.DatabaseError('damaged')
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError:
-        if ledger:
-            ledger.close()
-        damaged = '%s.damaged-%s' % (path, time.strftime('%Y%m%dT%H%M%SZ', time.gmtime()))
-        for ending in ('', '-wal', '-shm'):
-            if os.path.lexists(path + ending):
-                os.replace(path + ending, damaged + ending)
-        ledger = Ledger(path, home, 3600.0)
-    reading = ledger.refresh(prices, environ, now_ms, progress)
-    if damaged:
-        kept = salvage(ledger, damaged)
-        reading = ledger.refresh(prices, environ, now_ms)
-    else:
-        kept = ledger.write(lambda: read_anew(ledger, environ))
-    ledger.close()
-    return kept, reading
+        usd = Decimal(value).scaleb(12)                    # 1e3 is a number, too
+        if not 0 <= usd < 10 ** 30:
+            raise ValueError(value)
+        return int(usd.to_integral_value())
+    except (InvalidOperation, TypeError, ValueError):
+        raise UserError('spend_json must be {"arm": usd}, with plain numbers; %s has %s' % (
+            printable(arm), printable(str(value))), budgets.spend_json) from None
 
 
-def read_anew(ledger, environ):
-    """Calls and files are forgotten and read again; what the logs don't tell any more is put back."""
-    db = ledger.db
-    db.execute("create temp table kept as select * from calls where kind <> 'untranscribed'")
-    for table in ('calls', 'spend', 'files', 'readings', 'folders'):
-        db.execute('delete from ' + table)
-    ledger.commit_every = float('inf')
-    ledger.survey(environ)
-    ledger.take_in()
-    for row in db.execute('select kept.* from temp.kept join calls on calls.key = kept.key '
-                          'where calls.session <> kept.session').fetchall():
-        ledger.settle_owner(ledger.one('select %s from calls where key = ?' % COLUMNS, row[0]), row)
-    kept = db.execute('select * from temp.kept where key not in (select key from calls)').fetchall()
-    ledger.insert(kept)
-    db.execute('update sessions set dirty = 1')
-    ledger.settle()
-    return len(kept)
-
-
-def salvage(ledger, damaged):
-    """Take over the calls of a damaged ledger that are in no log any more; 0 if it can't be read."""
-    sqlite3 = sqlite()
-    db = ledger.db
+def load_export(budgets):
+    """{arm: a number as its text} of spend_json."""
+    text = read_text(budgets.spend_json, LARGEST_EXPORT)
     try:
-        db.execute('attach ? as old', (damaged,))
-        kept = []
-
-        def take_over():
-            for statement in SALVAGE:
-                db.execute(statement)
-            kept.extend(db.execute(SALVAGED_CALLS).fetchall())
-            ledger.insert(kept)
-        ledger.write(take_over)
-        return len(kept)
-    except sqlite3.Error:
-        return 0
-
-
-SALVAGE = (
-    'insert or ignore into places (cwd, path, root, is_repo, inner) select cwd, path, root, is_repo, inner from old.places',
-    'insert or ignore into sessions (cli, name, began, family, dirty) select cli, name, began, family, 1 from old.sessions',
-    '''insert or ignore into marks select sessions.id, marks.ts, places.id, marks.totals from old.marks as marks
-       join old.sessions as s on s.id = marks.session join sessions on sessions.cli = s.cli and sessions.name = s.name
-       join old.places as p on p.id = marks.place join places on places.cwd = p.cwd''',
-    'insert or ignore into models select * from old.models',
-)
-SALVAGED_CALLS = '''select calls.key, sessions.id, agent, kind, places.id, ts, model, variant, input, output,
-    write_short, write_long, read, searches, usd, assumed, sidechain from old.calls as calls
-    join old.sessions as s on s.id = calls.session join sessions on sessions.cli = s.cli and sessions.name = s.name
-    join old.places as p on p.id = calls.place join places on places.cwd = p.cwd
-    where calls.kind <> 'untranscribed' and calls.key not in (select key from main.calls)'''
-
-
-# ---- what an arm has spent -----------------------------------------------------------------
-
-DEFAULT_SPAWN_USD = PICO         # a sub-agent's reservation before this arm has any history: $1
-DEFAULT_CALL_USD = PICO // 4     # and any other expensive tool's
-LARGEST_EXPORT = 16 << 20        # bytes of a spend_json
-MOST_AGENTS = 10000              # files of a session's sub-agents that are looked at
-RESERVED_MS = 30 * 60 * 1000     # a reservation that nothing took back ends by itself
-LATELY_MS = 7 * 86400 * 1000     # how far back the dearest call is looked for
-SPAWNERS = ('Agent', 'Task', 'Workflow', 'SendMessage', '*spawn_agent')
-LASTING = ('Workflow', 'SendMessage', '*spawn_agent')       # of these, what goes on when the tool has returned
-
-class Standing(Record):
-    """Where an arm stands. `held` is the verdict with reservations counted, `places` the ids of its folders."""
-
-    __slots__ = ('arm', 'verdict', 'held', 'places', 'dearest_usd', 'untranscribed_usd', 'assumed_usd')
-
-
-def all_places(ledger):
-    """{id: Place} of every folder that a metered call was made in."""
-    return {row[0]: Place(*row[1:]) for row in
-            ledger.db.execute('select id, cwd, path, root, is_repo, inner from places where id <> 0').fetchall()}
-
-
-def arms_of_places(budgets, places):
-    """{(listed, name): (Arm, [ids of its places])} of all places that are in an arm."""
-    found = {}
-    for number, place in places.items():
-        arm = match_arm(budgets, place)
-        if arm:
-            found.setdefault((arm.listed, arm.name), (arm, []))[1].append(number)
-    return found
-
-
-def stand(ledger, budgets, arm, found, now_ms, looking_back=False):
-    """Where an arm stands: the sums of the ledger's 15-minute buckets in each of its windows. `found` are arms_of_places.
-
-    A bucket that is later than the window counts as well (a clock was wrong), unless someone is looking back."""
-    places = found.get((arm.listed, arm.name), (arm, []))[1]
-    spent, parts = {}, {}
-    for window, _ in arm.entry.caps:
-        start, end = window_bounds(window, now_ms, budgets.timezone)
-        row = ledger.one('select sum(usd >> 20), sum(usd & 1048575), sum(untranscribed_usd >> 20), '
-                         'sum(untranscribed_usd & 1048575), sum(assumed_usd >> 20), sum(assumed_usd & 1048575) '
-                         'from spend where %s and bucket >= ? and bucket < ?' % within(places),     # in halves: no overflow
-                         start // BUCKET_MS, end // BUCKET_MS if end and looking_back else 1 << 60)
-        spent[window], *parts[window] = [((row[n] or 0) << 20) + (row[n + 1] or 0) for n in (0, 2, 4)]
-    since_ms, dearest = ledger.one('select min(bucket) * ?, max(dearest_usd * (bucket >= ?)) from spend where ' + within(places),
-                                   BUCKET_MS, (now_ms - LATELY_MS) // BUCKET_MS)
-    if budgets.spend_json:
-        spent, parts = {'month': spend_elsewhere(budgets.spend_json, arm.name)}, {'month': (0, 0)}
-    began = arm.entry, spent, now_ms, budgets.timezone
-    verdict = judge(*began, 0, since_ms)
-    held = judge(*began, reserved(ledger, arm, places, now_ms), since_ms)
-    return Standing(arm, verdict, held, places, dearest, *parts[verdict.worst.window])
-
-
-def spend_elsewhere(path, arm):
-    """Month-to-date spend of an arm from a JSON export `{"arm": usd}`; an arm that isn't in it has spent nothing."""
-    try:
-        export = json.loads(read_text(path, LARGEST_EXPORT), parse_float=str, parse_int=str)
+        export = json.loads(text, parse_float=str, parse_int=str)
+        if type(export) is not dict:
+            raise ValueError('{"arm": usd} is expected')
+        return export
     except (ValueError, RecursionError) as error:
-        raise UserError('spend_json is not JSON: %s; write it anew, or take spend_json out of the budgets file'
-                        % error, path) from None
-    value = export.get(arm, '0') if type(export) is dict else export
-    try:
-        return money(value)
-    except (AttributeError, TypeError, ValueError):
-        raise UserError('spend_json must be {"arm": usd}, with plain numbers; %s has %s'
-                        % (printable(arm), printable(str(value)))) from None
+        raise UserError('spend_json is not JSON: %s; write it anew, or take spend_json out of the '
+                        'budgets file' % error, budgets.spend_json) from None
 
 
-# ---- reservations: what allowed tools may still cost ---------------------------------------
+# ---- tools that are running: what they may still cost -------------------------------------------
+#
+# An allowed tool is a row of `running` until it is done: when its sub-agent's own small file says
+# so; else when the agent that asked has called again (`agent` is null if the tool goes on
+# besides); when its session has ended; or after 30 minutes. Set aside is what it was thought to
+# cost, or the dearest has cost by now, less what its own sub-agent has spent: the end of that is
+# in no log yet. SQL sums micro-dollars here, since forged figures overflow.
 
-def reserved(ledger, arm, places, now_ms):
-    """Pico-dollars: estimates for this arm's tools that are running, less what their sub-agents have already spent."""
-    total, sessions = 0, {}
-    for _, session, ts, usd in running(ledger, arm, places, now_ms):
-        since, estimated = sessions.get(session, (ts, 0))
-        sessions[session] = min(since, ts), estimated + usd
-    for session, (since, usd) in sessions.items():
-        shown = ledger.one("select coalesce(sum(usd), 0) from calls join sessions on sessions.id = session where "
-                           "name = ? and agent <> '' and ts >= ? and " + within(places), session, since)[0]
-        total += max(0, usd - shown)
+RUNNING_MS = 30 * 60 * 1000
+LASTING = ('Workflow', 'SendMessage', '*spawn_agent', '*followup_task', '*send_input',
+           '*resume_agent', 'write_agent')
+SPAWNERS = ('Agent', 'Task', 'task', 'agent', 'invoke_agent') + LASTING
+RUNNING = '''
+    select running.session, tool, running.ts, running.usd, agents.name,
+        (select sum(usd / 1000000) from calls
+         where calls.session = sessions.id and calls.agent = agents.name)
+    from running left join sessions on sessions.name = running.session
+    left join agents on agents.session = sessions.id and agents.tool_use_id = running.id
+    where running.arm = ? and running.ts > ? and not coalesce(finished, 0)
+    and not (coalesce(foreground, 1) and exists (
+        select 1 from calls where calls.session = sessions.id and calls.agent = running.agent
+        and calls.ts > running.ts and kind = 'call'))
+    and not exists (select 1 from marks
+                    where marks.session = sessions.id and marks.ts > running.ts)
+    order by running.ts'''
+# Sub-agents that no small file ties to a tool: a workflow's, other agents', those of old versions.
+UNTIED = '''
+    select min(calls.ts), sum(usd / 1000000)
+    from sessions join agents on agents.session = sessions.id
+    join calls on calls.session = sessions.id and calls.agent = agents.name
+    where sessions.name = ? and coalesce(tool_use_id, '') = '' and not coalesce(finished, 0)
+    and agents.ts >= ? group by agents.name having min(calls.ts) >= ? order by 1'''
+
+
+def set_aside(ledger, key, now_ms, dearest_usd):
+    """Pico-dollars that this arm's running tools may still cost."""
+    if ledger.one('select 1 from running where arm = ? and ts > ?', key, now_ms):
+        ledger.db.execute('update running set ts = ? where ts > ?', (now_ms, now_ms))
+    total, untied = 0, {}
+    for session, tool, ts, usd, agent, micro in ledger.rows(RUNNING, key, now_ms - RUNNING_MS):
+        if matches(tool, SPAWNERS):
+            usd = max(usd, dearest_usd)
+        if agent is None:
+            untied.setdefault(session, []).append((tool, ts, usd))
+        else:
+            total += max(0, usd - (micro or 0) * MILLION)
+    for session, rows in untied.items():
+        total += set_aside_untied(ledger, session, rows)
     return total
 
 
-def running(ledger, arm, places, now_ms):
-    """[(key, session, ts, usd)] of the reservations whose tools aren't done.
-
-    One is done when its sub-agent's own file says so; without such a file, when the agent that asked for it has
-    called again since, unless it goes on in the background; and when its session has ended. Until then a sub-agent
-    may cost as much as the dearest has by now: the end of what it spends is in no log yet."""
-    rows, files, dearest = [], {}, None
-    for key, session, agent, tool, ts, usd, background, transcript in ledger.db.execute(
-            'select key, session, agent, tool, ts, usd, background, transcript from reservations '
-            'where arm = ? and ts > ?', (arm.name, now_ms - RESERVED_MS)).fetchall():
-        if transcript not in files:
-            files[transcript] = finished_agents(transcript)
-        finished = files[transcript].get(key)
-        done = finished if finished is not None else not background and not matches(tool, LASTING) and ledger.one(
-            "select 1 from calls join sessions on sessions.id = session where name = ? and agent = ? and ts > ? "
-            "and kind = 'call' and " + within(places), session, agent, ts)
-        if not done and not ledger.one('select 1 from marks join sessions on sessions.id = session '
-                                       'where name = ? and ts > ?', session, ts):
-            if matches(tool, SPAWNERS):
-                dearest = dearest_sub_agent(ledger, places) if dearest is None else dearest
-                usd = max(usd, dearest)
-            rows.append((key, session, ts, usd))
-    return rows
+def set_aside_untied(ledger, session, rows):
+    """What sub-agents without a tie have spent counts for the session's oldest running Workflow,
+    else each one's for one tool, in their order."""
+    since = rows[0][1]
+    spent = [micro * MILLION for _, micro in ledger.rows(UNTIED, session, since, since)]
+    rows = sorted(rows, key=lambda row: row[0] != 'Workflow')
+    if rows[0][0] == 'Workflow':
+        spent = [sum(spent)]
+    spent += [0] * len(rows)
+    return sum(max(0, usd - less) if matches(tool, SPAWNERS) else usd
+               for (tool, _, usd), less in zip(rows, spent))
 
 
-def within(places):
-    return 'place in (%s)' % ', '.join(map(str, places))
+def dearest_sub_agent(ledger, pairs):
+    """Pico-dollars of the dearest of these pairs' last ten sub-agents; 0 if there were none."""
+    last = sorted(ledger.rows_in('select ts, session, name from agents where pair in (%s) '
+                                 'order by ts desc limit 10', pairs), reverse=True)[:10]
+    sums = [ledger.one('select sum(usd / 1000000) from calls where session = ? and agent = ?',
+                       session, name)[0] for _, session, name in last]
+    return max((micro or 0 for micro in sums), default=0) * MILLION
 
 
-def finished_agents(transcript):
-    """{tool_use_id: whether its sub-agent has finished}: a small file beside each sub-agent's transcript says so."""
-    folder, finished = transcript[:-6] + '/subagents', {}
-    try:
-        names = os.listdir(folder)
-    except (OSError, ValueError):
-        names = ()
-    for name in names[:MOST_AGENTS]:
-        if name.endswith('.meta.json'):
-            try:
-                with open_plain(os.path.join(folder, name)) as stream:
-                    meta = parse_line(stream.read(1 << 14)) or {}
-            except OSError:
-                continue
-            if text_of(meta.get('toolUseId')):
-                finished[meta['toolUseId']] = meta.get('finished') is True
-    return finished
+def quarter_of(entry):
+    """The most that a tool is thought to cost: so small caps don't lock themselves."""
+    return min(cap for _, cap in entry.caps) * entry.grace_pct // entry.rate_pct // 4
 
 
-def estimate(ledger, standing, tool):
-    """What an expensive tool may cost: as much as the dearest of this arm's last ten sub-agents;
-    for a tool that spawns none, its dearest call of late."""
-    if not matches(tool, SPAWNERS):
-        return standing.dearest_usd or DEFAULT_CALL_USD
-    return dearest_sub_agent(ledger, standing.places) or DEFAULT_SPAWN_USD
+def may_cost(ledger, standing, request):
+    """What an expensive tool may cost, at list price: as much as the dearest of the arm's last
+    sub-agents, or $1; one that starts none, as the asking agent's dearest call of late."""
+    if matches(request.tool, SPAWNERS):
+        return standing.dearest_usd or min(PICO, quarter_of(standing.entry))
+    return min(dearest_call(ledger, request), quarter_of(standing.entry))
 
 
-def dearest_sub_agent(ledger, places):
-    """Pico-dollars of the dearest of these places' last ten sub-agents; 0 if there were none."""
-    spent = {}
-    for session, agent, usd in ledger.db.execute(
-            "select session, agent, usd from calls where agent <> '' and %s order by ts desc limit 1000"
-            % within(places)).fetchall():
-        if len(spent) < 10 or (session, agent) in spent:
-            spent[session, agent] = spent.get((session, agent), 0) + usd
-    return max(spent.values(), default=0)
+def dearest_call(ledger, request):
+    """Pico-dollars of the dearest of the asking agent's last calls; $0.25 before the first."""
+    row = ledger.one('select max(usd) from (select usd from calls where agent = ? and session in '
+                     '(select id from sessions where name = ?) order by ts desc limit 50)',
+                     request.agent, request.session)
+    return row[0] or PICO // 4
 
 
-# ---- the gate ------------------------------------------------------------------------------
+# ---- the words for it ---------------------------------------------------------------------------
+
+WINDOW_WORDS = {'day': 'today', 'week': 'this week', 'month': 'this month', 'total': 'in total'}
+CAP_KEYS = {window: key for key, window in CAPS.items()}
+ESTIMATE = 'an estimate at list price'
+
+
+def arithmetic(standing, tier=None):
+    """Why a stop holds: arm, window, spent, and the cap times its percentage."""
+    one, tier = standing.verdict.worst, tier or standing.verdict.tier
+    return '%s has spent %s %s, and its %s is at %s' % (
+        printable(standing.name, 60), dollars(one.spent), WINDOW_WORDS[one.window],
+        tier.replace('_', ' '), stop_and_cap(standing.entry, one, tier))
+
+
+def arithmetic_of_running(standing, one, usd, tool):
+    """Why a tool is refused for what it may cost, with those that are running."""
+    parts = ['%s %s: %s spent' % (
+        printable(standing.name, 60), WINDOW_WORDS[one.window], dollars(one.spent))]
+    if one.reserved:
+        parts.append('%s set aside for tools that are running' % dollars(one.reserved))
+    what = 'sub-agent' if matches(tool, SPAWNERS) else 'tool'
+    parts.append('%s that this %s may cost > %s' % (
+        dollars(usd), what, stop_and_cap(standing.entry, one, 'hard_stop', ', its hard stop')))
+    return ' + '.join(parts)
+
+
+def stop_and_cap(entry, one, tier, what=''):
+    percent, stop = (entry.halt_pct, one.halt) if tier == 'halt' else (entry.grace_pct, one.grace)
+    percent = format_percent(percent, 4).rstrip('0').rstrip('.')
+    return '%s%s (cap %s x %s %%; %s)' % (dollars(stop), what, dollars(one.cap), percent, ESTIMATE)
+
+
+def how_to_lift(budgets, standing, one=None):
+    name = 'default' if is_path(standing.key) else printable(standing.name, 60)
+    return 'To lift it, raise %s of %s in %s; that counts from the next call on.' % (
+        CAP_KEYS[(one or standing.held.worst).window], name, printable(budgets.name, 300))
+
+
+def next_tiers(standing, budgets=None):
+    """'from $220.00 sub-agents, web and browsers are refused, from $300.00 everything', or ''."""
+    one = standing.verdict.worst
+    if standing.entry.action != 'hard_stop' or one.tier == 'halt':
+        return ''
+    is_listed = budgets and budgets.expensive_tools is not None
+    what = 'expensive tools' if is_listed else 'sub-agents, web and browsers'
+    first = 'now on' if one.tier == 'hard_stop' else dollars(one.grace)
+    some = 'from %s %s are refused' % (first, what)
+    if one.halt is None:
+        return some
+    if one.halt == one.grace:
+        return 'from %s everything is refused' % dollars(one.halt)
+    return '%s, from %s everything' % (some, dollars(one.halt))
+
+
+def describe_window(standing, one, budgets=None):
+    """acme has spent $85.20 of its $200.00 cap this month (42 %: ok; an estimate at list price)"""
+    percent = '-' if one.pct is None else format_percent(one.pct)
+    said = '%s has spent %s of its %s cap %s (%s %%: %s; %s)' % (
+        printable(standing.name, 60), dollars(one.spent), dollars(one.cap),
+        WINDOW_WORDS[one.window], percent, one.tier.replace('_', ' '), ESTIMATE)
+    nexts = next_tiers(standing, budgets) if one.tier not in ('ok', 'alert') else ''
+    return said + ('; ' + nexts if nexts else '')
+
+
+# ---- what a person should be told besides -------------------------------------------------------
+
+# What transcripts of Claude Code up to a version can't tell, or its hooks can't do.
+OLD_VERSIONS = (
+    ((2, 1, 20), 'hold no output tokens, so their cost is not known'),
+    ((2, 1, 200), 'could go on after a halt, a billed call for each refusal'),
+    ((2, 1, 270), 'have no totals, so titles and compactions are not counted'))
+
+
+def warnings_of(ledger, budgets, prices, reading, key=None):
+    """[what the user should know]; with an arm's key no word of what may be another's."""
+    warnings = []
+    if not reading.files and not (budgets and budgets.spend_json):
+        warnings.append('no session logs were found: is CLAUDE_CONFIG_DIR or CODEX_HOME what the '
+                        'agents have?')
+    if reading.skipped:
+        lines = counted(reading.skipped, 'log line')
+        warnings.append('%s could not be read and not counted' % lines)
+    if reading.unreadable:
+        first = '' if key else ', first %s (%s)' % reading.unreadable[0]
+        warnings.append('%s cannot be read%s, so what they cost is not counted: give their owner '
+                        'read access' % (counted(len(reading.unreadable), 'log'), first))
+    if reading.compressed:
+        warnings.append('%s (.jsonl.zst) cannot be read here and what they cost is not counted: '
+                        'unpack with `zstd -d`' % counted(reading.compressed, 'compressed log'))
+    unpriced = sorted(unpriced_models(ledger, prices, key))
+    if unpriced:
+        warnings.append('no price is known for %s: a fallback is assumed; add it to prices.json'
+                        % ', '.join(map(printable, unpriced[:5])))
+    known = [path for path, in ledger.rows('select path from folders')]
+    unread = [printable(folder) for folder in unmetered(os.environ, ledger.home, known)]
+    if unread:
+        warnings.append('%s of logs that nobody named, so what they cost is not counted: %s; run '
+                        '`CLAUDE_CONFIG_DIR=~/.claude,%s budget-check.py` once (CODEX_HOME for '
+                        'Codex): it is read from then on' % (
+                            counted(len(unread), 'folder'), ', '.join(unread[:3]), unread[0]))
+    keys = [key] if key else armed_keys(ledger, budgets)
+    warnings += cap_warnings(ledger, budgets, key)
+    warnings += filter(None, (ungated(ledger, budgets, one) for one in keys))
+    if budgets and budgets.spend_json:
+        warnings += export_warnings(budgets, keys)
+    return warnings + ([] if key else list(version_warnings(ledger)))
+
+
+def unpriced_models(ledger, prices, key):
+    """Models without a price: all of the ledger's, or those that one arm used."""
+    unknown = {name for name, in ledger.rows('select name from models') if not prices.known(name)}
+    if unknown and key:
+        unknown &= {name for name, in ledger.rows_in(
+            'select distinct name from calls join models on models.id = model '
+            'where owned and assumed and pair in (%s)', pairs_of(ledger, key))}
+    return set(map(model_name, unknown))
+
+
+def export_warnings(budgets, keys):
+    """A spend_json that is more than a day old, or in which an arm is missing."""
+    path = budgets.spend_json
+    hours = int(time.time() - os.stat(path).st_mtime) // 3600
+    if hours >= 24:
+        yield 'spend_json is %d hours old, and what was spent since is not in it; write %s anew' \
+            % (hours, path)
+    missing = [printable(key, 60) for key in keys if key not in load_export(budgets)]
+    if missing:
+        yield 'spend_json has no %s, which counts as nothing spent; add it to %s' % (
+            ', '.join(missing), path)
+
+
+def version_warnings(ledger):
+    counts = dict.fromkeys(OLD_VERSIONS, 0)
+    for version, number in ledger.rows(
+            "select version, count(*) from sessions where agent = 'claude-code' and version <> '' "
+            'group by version'):
+        parts = tuple(map(int, re.findall(r'\d+', version)[:3]))
+        for old in OLD_VERSIONS:
+            if parts <= old[0]:
+                counts[old] += number
+                break
+    for (version, what), number in counts.items():
+        if number:
+            yield '%s of Claude Code up to %d.%d.%d %s; upgrade it' % (
+                counted(number, 'session'), *version, what)
+
+
+def ungated(ledger, budgets, key):
+    """'3 sessions in acme since Nov 20 used tools without the gate', or None.
+
+    The gate leaves a mark at most every ten minutes. It was not asked in sessions that used tools
+    later than theirs, or have none, since the arm's first mark."""
+    first, = ledger.one('select min(first) from gates where arm = ?', key)
+    found = first and ledger.rows(
+        'select sessions.agent, count(*) from sessions join pairs on pairs.id = pair '
+        'left join gates on gates.session = sessions.name and gates.arm = pairs.arm '
+        'where pairs.arm = ? and tool_ts > ? and tool_ts > coalesce(last, 0) + ? group by 1',
+        key, first, GATE_MARK_MS + 60000)
+    if not found:
+        return None
+    day = time.localtime(first // 1000)
+    cure = '`budget-check.py --doctor` may say why'
+    if [agent for agent, _ in found] == ['codex']:
+        cure = 'type /hooks in Codex to trust it'
+    return '%s in %s since %s %d used tools without the gate; %s' % (
+        counted(sum(number for _, number in found), 'session'),
+        printable(tails_of(key)[0] if is_path(key) else key, 60),
+        time.strftime('%b', day), day.tm_mday, cure)
+
+
+def counted(number, noun):
+    return '%d %s%s' % (number, noun, '' if number == 1 else 's')
+
+
+# ---- the gate: payload in, answer out -----------------------------------------------------------
+
+GATE_SECONDS = 5.0               # for everything; the hook's own time-out is 10
+PENDING_SECONDS = 0.25           # how long a response may take from the API to the transcript
+GATE_MARK_MS = 10 * 60 * 1000    # how often the gate leaves a mark for a session
+HEAD = 1 << 16                   # bytes of a transcript that say where its session began,
+TAIL = 1 << 20                   # and those in which the response that asks for a tool stands
 
 EXPENSIVE_TOOLS = (
-    'Agent', 'Task', 'Workflow', 'SendMessage', '*spawn_agent', 'WebSearch', 'WebFetch',
-    'mcp__*playwright*', 'mcp__*puppeteer*', 'mcp__*chrome*', 'mcp__*browser*', 'mcp__computer-use*',
-    'CronCreate', 'ScheduleWakeup', 'RemoteTrigger')
-GATE_SECONDS = 5.0               # the hook's own time-out is 10
-PENDING_SECONDS = 0.25           # how long a response may take from the API to the transcript
+    'Agent', 'Task', 'Workflow', 'SendMessage', '*spawn_agent', '*followup_task', '*send_input',
+    '*resume_agent', 'WebSearch', 'WebFetch', 'mcp_*playwright*', 'mcp_*puppeteer*',
+    'mcp_*chrome*', 'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate', 'ScheduleWakeup',
+    'RemoteTrigger')
+WEB_TOOLS = ('web_search', 'google_web_search', 'web_fetch', 'webfetch')
+# With these a sub-agent hands over what it has: a hard stop leaves it them.
+HANDING_OVER = ('StructuredOutput', 'SendMessage', 'TaskUpdate', 'TodoWrite')
+EVENT_KINDS = {
+    'PreToolUse': 'tool', 'UserPromptSubmit': 'prompt', 'PreCompact': 'compact',
+    'preToolUse': 'tool', 'permissionRequest': 'permission', 'userPromptSubmitted': 'prompt',
+    'BeforeTool': 'tool', 'BeforeAgent': 'prompt', 'BeforeModel': 'model'}
 
+# What an agent is about to do, whichever it is. event: one of the kinds above; agent: a sub-agent.
+Request = namedtuple(
+    'Request', 'cli event tool tool_input tool_use_id session agent cwd transcript')
+NO_REQUEST = Request('claude-code', 'tool', '', None, '', '', '', '', '')
 
-class Request(Record):
-    """What an agent is about to do, whichever agent it is."""
-
-    __slots__ = ('cli', 'event', 'tool', 'tool_input', 'tool_use_id', 'session', 'agent', 'cwd', 'transcript')
-
-
-class Answer(Record):
-    """`refused`: it may not go on; `reason`: for the model; `told`: for the user; `end`: the turn ends too;
-    `own`: what is told is about this arm alone (an error may name another's folder)."""
-
-    __slots__ = ('refused', 'reason', 'told', 'end', 'own')
-
-    def __init__(self, refused, reason, told, end, own=True):
-        Record.__init__(self, refused, reason, told, end, own)
-
-
+# refused: it may not go on; reason: for the model; told: for the user; end: the turn ends, and the
+# reason says all; own: what is told is about this arm alone (an error may name another's folder).
+Answer = namedtuple('Answer', 'refused reason told end own', defaults=(False, True))
+SILENCE = Answer(False, '', '')
 SEE_DOCTOR = 'The user can run budget-check.py --doctor, which says why.'
 
 
-SILENCE = Answer(False, '', '', False)
-NO_REQUEST = Request('', 'PreToolUse', '', None, '', '', '', '', '')
+# -- how each agent is answered: (exit code, stdout, stderr)
+
+def say(out):
+    return 0, json.dumps(out) if out else '', ''
 
 
-def parse_request(text):
-    """The Request of a hook's payload, None for an event that isn't decided here; ValueError if it is no payload."""
+def answer_claude(request, answer):
+    """As Claude Code 2.1 and Qwen Code 0.24 understand it."""
+    if answer.refused and request.event == 'compact':
+        return 2, '', answer.reason
+    if answer.refused and request.event == 'prompt':
+        return say({'decision': 'block', 'reason': answer.reason})
+    out = {'systemMessage': answer.told} if answer.told and not answer.end else {}
+    if answer.refused:
+        out['hookSpecificOutput'] = {
+            'hookEventName': 'PreToolUse', 'permissionDecision': 'deny',
+            'permissionDecisionReason': answer.reason}
+    if answer.end:
+        out.update({'continue': False, 'stopReason': answer.told})
+    return say(out)
+
+
+def answer_codex(request, answer):
+    """As Codex 0.169 does: `continue` would void a whole refusal, and no hook ends a turn."""
+    if answer.refused and request.event == 'prompt':
+        return 2, '', answer.reason
+    if answer.refused:
+        answer = answer._replace(reason=all_of(answer), told='', end=False)
+    return answer_claude(request, answer)
+
+
+def answer_copilot(request, answer):
+    """As Copilot CLI 1.0.102 does; it shows no messages."""
+    if not answer.refused:
+        return 0, '', ''
+    if request.event == 'tool':
+        return say({'permissionDecision': 'deny', 'permissionDecisionReason': all_of(answer)})
+    if request.event == 'permission':
+        return say({'behavior': 'deny', 'message': answer.reason, 'interrupt': True})
+    return say({'decision': 'block', 'reason': answer.reason})
+
+
+def answer_gemini(request, answer):
+    """As Gemini CLI 0.61 does; of a tool that ends the turn it shows the stopReason alone."""
+    out = {'decision': 'deny', 'reason': answer.reason} if answer.refused else {}
+    if answer.end and request.event == 'tool':
+        out.update({'continue': False, 'stopReason': answer.reason})
+    elif answer.told and not answer.end:
+        out['systemMessage'] = answer.told
+    return say(out)
+
+
+def all_of(answer):
+    """What model and user get to read where there is one text for both."""
+    if answer.end:
+        return answer.reason
+    return answer.reason + ' ' + (answer.told if answer.own else SEE_DOCTOR)
+
+
+class Client(namedtuple('Client', 'variable folder file events handler expensive answer')):
+    """An agent as the gate knows it. variable, folder, file: where its settings are; events: what
+    is wired in them, the one before a tool first; handler: how, with None for the command line."""
+
+    __slots__ = ()
+
+    def settings(self, environ, home):
+        """The path of the settings that wire it."""
+        moved = environ.get(self.variable, '').split(',')[0].strip()
+        usual = os.path.join(home, self.folder)
+        return os.path.join(expand_home(moved, home) if moved else usual, self.file)
+
+
+def handler_of(timeout, **more):
+    return dict({'type': 'command', 'command': None, 'timeout': timeout}, **more)
+
+
+CLIENTS = {
+    'claude-code': Client(
+        'CLAUDE_CONFIG_DIR', '.claude', 'settings.json',
+        ('PreToolUse', 'UserPromptSubmit', 'PreCompact'), handler_of(10, onFailure='block'),
+        EXPENSIVE_TOOLS, answer_claude),
+    'codex': Client(
+        'CODEX_HOME', '.codex', 'hooks.json', ('PreToolUse', 'UserPromptSubmit'), handler_of(10),
+        ('*spawn_agent',) + EXPENSIVE_TOOLS, answer_codex),
+    'copilot': Client(
+        'COPILOT_HOME', '.copilot', 'hooks/armledger.json',
+        ('preToolUse', 'permissionRequest', 'userPromptSubmitted'),
+        {'type': 'command', 'bash': None, 'timeoutSec': 10},
+        ('task', 'write_agent') + WEB_TOOLS + EXPENSIVE_TOOLS, answer_copilot),
+    'qwen': Client(
+        'QWEN_HOME', '.qwen', 'settings.json', ('PreToolUse', 'UserPromptSubmit'),
+        handler_of(10000), ('agent',) + WEB_TOOLS + EXPENSIVE_TOOLS, answer_claude),
+    'gemini': Client(
+        'GEMINI_CLI_HOME', '', '.gemini/settings.json',
+        ('BeforeTool', 'BeforeAgent', 'BeforeModel'), handler_of(10000),
+        ('invoke_agent',) + WEB_TOOLS + EXPENSIVE_TOOLS, answer_gemini)}
+
+
+# -- what is asked
+
+def parse_request(text, agent, environ, home):
+    """The Request of a hook's payload, None for an event that isn't decided here; ValueError if it
+    is no payload."""
     payload = json.loads(text.decode('utf-8'))
     if type(payload) is not dict:
         raise ValueError('the payload is not a JSON object')
-    event = payload.get('hook_event_name')
-    if event not in ('PreToolUse', 'UserPromptSubmit'):
-        return None
+    cli = agent if agent in CLIENTS else 'codex' if 'turn_id' in payload else 'claude-code'
 
-    def field(name):
-        return text_of(payload.get(name), 4096) or ''
-    return Request('codex' if 'turn_id' in payload else 'claude-code', event, field('tool_name'),
-                   payload.get('tool_input'), field('tool_use_id'), field('session_id'), field('agent_id'),
-                   field('cwd') or working_folder(), field('transcript_path'))
+    def field(*names):
+        return next(filter(None, (text_of(payload.get(name)) for name in names)), '')
+
+    event = field('hook_event_name', 'hookName')
+    if cli == 'copilot' and not event:                     # its own form names few events
+        event = 'preToolUse' if 'toolArgs' in payload else 'userPromptSubmitted'
+    if event not in CLIENTS[cli].events:
+        return None
+    session, log = field('parentAgentId', 'session_id', 'sessionId'), field('transcript_path')
+    if cli == 'copilot' and re.match(r'[\w-]+\Z', session):
+        roots = AGENTS[cli].roots(environ, home)
+        logs = [os.path.join(root, session, 'events.jsonl') for root in roots]
+        log = next(filter(os.path.isfile, logs), '')
+    return Request(
+        cli, EVENT_KINDS[event], field('tool_name', 'toolName'),
+        payload.get('tool_input', payload.get('toolArgs')), field('tool_use_id'), session,
+        field('agent_id', 'agentId'), field('cwd') or working_folder(), log)
 
 
 def working_folder():
@@ -3563,148 +4308,409 @@ def working_folder():
         return ''
 
 
-def answer_claude(request, answer):
-    """(exit code, stdout, stderr) that Claude Code 2.1 understands."""
-    out = {}
-    if answer.refused and request.event == 'PreToolUse':
-        out['hookSpecificOutput'] = {'hookEventName': 'PreToolUse', 'permissionDecision': 'deny',
-                                     'permissionDecisionReason': answer.reason}
-        if answer.end:
-            out.update({'continue': False, 'stopReason': answer.told})
-    elif answer.refused:
-        out.update({'decision': 'block', 'reason': answer.told})
-    if answer.told and not (answer.refused and request.event == 'UserPromptSubmit'):
-        out['systemMessage'] = answer.told
-    return 0, json.dumps(out) if out else '', ''
-
-
-def answer_codex(request, answer):
-    """(exit code, stdout, stderr) that Codex 0.169 understands: `continue` would void a whole refusal."""
-    if answer.refused and request.event == 'UserPromptSubmit':
-        return 2, '', answer.told
-    if answer.refused:
-        return 0, json.dumps({'hookSpecificOutput': {
-            'hookEventName': 'PreToolUse', 'permissionDecision': 'deny',
-            'permissionDecisionReason': answer.reason + ' ' + (answer.told if answer.own else SEE_DOCTOR)}}), ''
-    return 0, json.dumps({'systemMessage': answer.told}) if answer.told else '', ''
-
-
-ANSWERS = {'claude-code': answer_claude, 'codex': answer_codex}
+def home_of(environ):
+    return environ.get('HOME') or os.path.expanduser('~')
 
 
 def matches(tool, patterns):
     """Exact names or globs: `Task` is not `TaskCreate`."""
     if tool in patterns:
         return True
+    # Most tools are told by the ends of a glob: no pattern is compiled for them.
     globs = [one for one in patterns if '?' in one or '[' in one or '*' in one and
              tool.startswith(one.partition('*')[0]) and tool.endswith(one.rpartition('*')[2])]
-    if not globs:                                          # most tools are told by that: no pattern is compiled for them
+    if not globs:
         return False
     from fnmatch import fnmatchcase
     return any(fnmatchcase(tool, one) for one in globs)
 
 
 def is_expensive(request, budgets):
-    """Whether a request is for a tool that a hard stop refuses; a tool without a name may be one."""
+    """Whether it is for a tool that a hard stop refuses; one without a name may be."""
+    if request.event != 'tool' or request.agent and request.tool == 'SendMessage':
+        return False
     listed = budgets.expensive_tools if budgets else None
-    return request.event == 'PreToolUse' and (
-        not request.tool or matches(request.tool, EXPENSIVE_TOOLS if listed is None else listed))
+    listed = CLIENTS[request.cli].expensive if listed is None else listed
+    return not request.tool or matches(request.tool, listed)
 
 
-def gate(text, environ, folder, leave_open=False):
+def is_sub_agents(request, budgets):
+    """Whether a hard stop ends it as a tool of a sub-agent: not if the user's own list of
+    expensive tools leaves out what starts sub-agents."""
+    if request.event != 'tool' or not request.agent or request.tool in HANDING_OVER:
+        return False
+    listed = budgets.expensive_tools
+    return listed is None or any(matches(one.strip('*'), listed) for one in SPAWNERS)
+
+
+# -- the decision
+
+def gate(text, environ, folder, leave_open=False, agent=None):
     """Decide a hook's payload (bytes); (exit code, stdout, stderr).
 
     An error is decided too: where a cap could apply, what is expensive is refused (on_error: deny)
     and the rest passes with a message; where nothing is armed, all passes in silence."""
-    budgets, request, arm, may_apply, home = None, None, None, True, home_of(environ)
+    budgets, request, keys, may_apply, home = None, None, (), True, home_of(environ)
+    own = CLIENTS['copilot'].settings(environ, home)
+    if not agent and environ.get('COPILOT_CLI') == '1' and os.path.exists(own):
+        return 0, '', ''         # a repo's hooks for Claude Code run in Copilot, which has its own
     try:
-        request = parse_request(text)
+        request = parse_request(text, agent, environ, home)
         if request is None:
             return 0, '', ''
     except (ValueError, RecursionError) as error:
         unread = error
     try:
         path = find_budgets(None, environ, folder, home)
-        if path is None:
-            return 0, '', ''
-        budgets = load_budgets(path, home)
-        may_apply = budgets.armed()
+        budgets = load_budgets(path, home) if path else None
+        may_apply = bool(budgets) and budgets.armed()
         if may_apply and request is None:
             raise UserError('the hook got no payload that it can read (%s)' % unread)
-        if may_apply and not request.cwd:
-            raise UserError('the payload names no folder, and the working folder has gone')
-        arm, ledger = arm_of_request(request, budgets, environ, home) if may_apply else (None, None)
-        if arm is None:
-            may_apply = False
-            if ledger:
-                finish_with(ledger, leave_open)
+        if may_apply:
+            request, keys = keys_of(request, budgets, environ, home)
+        may_apply = bool(keys)
+        if not may_apply:
             return 0, '', ''
-        answer = decide(request, budgets, arm, environ, folder, ledger, leave_open)
+        answer = decide(request, budgets, keys, environ, folder, home, leave_open)
     except BaseException as error:
         if not may_apply:
             return 0, '', ''
         answer = answer_error(error, request, budgets, find_ledger(None, environ, home))
-    if not answer.refused and arm is not None:
+    if not answer.refused and keys and request.event == 'tool':
         try:
-            answer = guard(request, budgets, arm, environ, folder, home) or answer
+            entry = entry_of(budgets, keys[0])
+            answer = guard(request, budgets, entry, environ, folder, home) or answer
         except BaseException as error:
             answer = answer_unguarded(request, error)
-    request = request or NO_REQUEST
-    if answer == SILENCE:
-        return 0, '', ''
-    if not request.cli and answer.refused:                 # no payload, so no agent whose words we know
+    if request is None and not agent and answer.refused:   # nobody knows whose words to use
         return 2, '', answer.reason + ' ' + answer.told
-    return ANSWERS.get(request.cli, answer_claude)(request, answer)
+    request = request or NO_REQUEST._replace(cli=agent if agent in CLIENTS else 'claude-code')
+    return CLIENTS[request.cli].answer(request, answer)
 
 
-def answer_unguarded(request, error):
-    """The Answer where it can't be told whether a tool would lift the cap: no."""
-    tool = printable(request.tool or 'this tool', 60)
-    return Answer(True, 'armledger cannot tell what %s would change, so it is refused. Say it in another way.' % tool,
-                  'armledger refused %s, because it cannot tell what it would change: %s'
-                  % (tool, printable('%s: %s' % (type(error).__name__, error))), False)
-
-
-def arm_of_request(request, budgets, environ, home):
-    """The arm that a request is made in, and the ledger if that had to be asked; UserError where its own repo says
-    which files decide about it.
-
-    A repo's settings can set an agent's environment, and a client's repo must not raise its own cap."""
+def keys_of(request, budgets, environ, home):
+    """(request, keys of the capped arms that decide it): its folder's, and that in which its
+    session began, which no `cd` leaves. UserError where its repo says what decides about it."""
+    if not request.cwd:
+        raise UserError('the payload names no folder, and the working folder has gone')
     place = resolve_place(request.cwd, home)
     for name in ('ARMLEDGER_BUDGETS', 'ARMLEDGER_PRICES', 'ARMLEDGER_HOME'):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
-        if named and place.root != os.path.realpath(home) and (named + os.sep).startswith(place.root + os.sep):
-            raise UserError('$%s names a file in the repo whose cap it decides about: keep it elsewhere' % name, named)
+        is_in_repo = named and (named + os.sep).startswith(place.root + os.sep)
+        if is_in_repo and place.root != os.path.realpath(home):
+            raise UserError('$%s names a file in the repo whose cap it decides about: keep it '
+                            'elsewhere' % name, named)
+    request, began, root = beginning(request)
     path = find_ledger(None, environ, home)
-    if narrowest(budgets, place.path) or not os.path.exists(path):
-        return match_arm(budgets, place), None
-    # What its .git says, or doesn't say any more, is the agent's to change: the ledger knows where it belonged.
-    ledger = None
-    try:
+    if root and os.path.exists(path):    # a fork or a sub-agent began where its family did
         ledger = Ledger(path, home, GATE_SECONDS)
-        return match_arm(budgets, ledger.place_of(request.cwd)), ledger
-    except Exception:                                      # where a cap is known to apply, this shows again
-        if ledger:
-            ledger.close()
-        return match_arm(budgets, place), None
+        row = ledger.one('select places.cwd from sessions join places on places.id = origin '
+                         'where name = ? and places.id <> 0', root)
+        began = row[0] if row else began
+        ledger.close()
+    origin = resolve_place(began, home) if began else None
+    keys = arm_of(budgets, place, origin), origin and arm_of(budgets, origin)
+    return request, [key for key in dict.fromkeys(keys) if key and entry_of(budgets, key)]
 
+
+def beginning(request):
+    """(request, the folder in which its session began, its family's root or ''), as the head of
+    its transcript says. It tells a sub-agent of Codex, too: a thread in another's session."""
+    try:
+        with open_plain(request.transcript) as stream:
+            head = stream.read(HEAD)
+    except (OSError, ValueError):
+        return request, '', ''
+    head = head[:head.rfind(b'\n') + 1]
+    rows = AGENTS[request.cli].read(request.transcript, head, {}).sessions
+    rows = [row for row in rows if row.name == rows[0].name]
+    if not rows:
+        return request, '', ''
+    first = min(rows, key=lambda row: row.cwd_ts or OPEN)
+    if request.cli != 'codex' or first.began is not None:
+        return request, first.cwd, rows[-1].root
+    thread = os.path.basename(request.transcript)[:-6][-36:]
+    return request._replace(session=first.name, agent=thread), first.cwd, first.name
+
+
+def decide(request, budgets, keys, environ, folder, home, leave_open):
+    """The Answer for a request of arms that have a cap."""
+    now_ms = int(time.time() * 1000)
+    set_zone(budgets.timezone)
+    prices = load_prices(find_prices(None, environ, folder))
+    # A unit of work takes half a second more than the ledger is given; so may answer_held().
+    ledger = Ledger(find_ledger(None, environ, home), home, GATE_SECONDS - 1)
+    expensive = is_expensive(request, budgets)
+    try:
+        is_marked = leave_mark(ledger, request, keys, now_ms)
+        try:
+            reading, standings = bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
+        except Exception:
+            answer = answer_held(ledger, request, budgets, keys, now_ms, expensive)
+            if answer.refused:             # what it has not read can only add to it
+                return answer
+            raise
+        if is_near(ledger, request, standings, expensive) and wait_for_response(ledger, request):
+            reading, standings = bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
+        for standing in standings:
+            notify(ledger, budgets, standing, prices, now_ms)
+        answer = answer_for(ledger, request, budgets, standings, expensive)
+        if expensive and not answer.refused:
+            answer = reserve(ledger, request, budgets, standings, now_ms)
+        if answer.refused or request.event not in ('tool', 'prompt'):
+            return answer
+        warnings = warnings_of(ledger, budgets, prices, reading, keys[0]) if is_marked else []
+        return told_once(ledger, request, budgets, standings, warnings, now_ms)
+    finally:
+        if leave_open:           # a process that ends at once needn't copy SQLite's log into the
+            LEFT_OPEN.append(ledger)                       # file: that waits for the disk
+        else:
+            ledger.close()
+
+
+LEFT_OPEN = []
+
+
+def leave_mark(ledger, request, keys, now_ms):
+    """Note that the gate was asked in a session; False if it was lately, or others are writing."""
+    if request.event != 'tool':
+        return False
+    lately = 'select 1 from gates where session = ? and arm = ? and last > ? and last <= ?'
+    due = [(request.session, key, now_ms, now_ms) for key in keys
+           if not ledger.one(lately, request.session, key, now_ms - GATE_MARK_MS, now_ms)]
+    insert = 'insert into gates (session, arm, first, last) values (?, ?, ?, ?) ' \
+             'on conflict (session, arm) do update set last = excluded.last'
+    try:
+        if due:
+            ledger.write(lambda: ledger.db.executemany(insert, due), 0.1)
+    except sqlite().OperationalError:
+        return False
+    return bool(due)
+
+
+def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
+    """(Reading, standings) by all that is on disk; UserError where what was spent isn't known."""
+    named = (request.cli, request.transcript) if request.transcript else None
+    reading = ledger.refresh(prices, environ, now_ms, named=named)
+    if reading.unreadable and not budgets.spend_json:
+        path, reason = reading.unreadable[0]
+        more = len(reading.unreadable) - 1
+        raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
+                        'owner read access to it%s'
+                        % (reason, ' (and %d more)' % more if more else ''), path)
+    is_needed = named and request.event == 'tool' and not budgets.spend_json
+    if is_needed and not is_own_file(named[1]) and not known_log(ledger, request):
+        if not wait_until(lambda: is_own_file(named[1])):
+            raise UserError('the agent names a transcript that is not there, so what its session '
+                            'has spent is not known: let it keep its sessions (no '
+                            '--no-session-persistence)', named[1])
+        reading = ledger.refresh(prices, environ, now_ms, named=named)
+    assign_arms(ledger, budgets)
+    own = ledger.one('select arm from sessions join pairs on pairs.id = pair '
+                     'where agent = ? and name = ?', request.cli, request.session)
+    for key in own or ():
+        if entry_of(budgets, key) and key not in keys:
+            keys.append(key)
+    for key in keys:
+        check_ambiguous(ledger, budgets, key)
+    return reading, [stand(ledger, budgets, key, now_ms) for key in keys]
+
+
+def is_own_file(path):
+    """Whether it is a plain file of this user's."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return False
+    is_own = os.name == 'nt' or status.st_uid == os.geteuid()
+    return is_own and status.st_mode & 0o170000 == 0o100000
+
+
+def known_log(ledger, request):
+    """The path of a session's log in any known folder, or '': a worktree moves it."""
+    name = ('-' if request.cli == 'codex' else os.sep) + request.session + '.jsonl'
+    row = ledger.one('select path from files where substr(path, ?) = ?', -len(name), name)
+    return row[0] if row and request.session else ''
+
+
+def wait_until(is_so):
+    until = time.monotonic() + PENDING_SECONDS
+    while not is_so():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def is_near(ledger, request, standings, expensive):
+    """Whether one more call of the usual size could carry an arm over a stop not yet reached."""
+    for standing in standings:
+        if standing.entry.action != 'hard_stop':
+            continue
+        usual = at_rate(standing.entry, dearest_call(ledger, request))
+        aside = at_rate(standing.entry, may_cost(ledger, standing, request)) if expensive else 0
+        for one in standing.held.windows:
+            stop, spent = one.halt, one.spent
+            if expensive:
+                stop, spent = one.grace, one.spent + one.reserved + aside
+            if stop is not None and 0 <= stop - spent <= usual:
+                return True
+    return False
+
+
+def wait_for_response(ledger, request):
+    """Whether the response that asks for this tool has come, or comes into the transcript."""
+    asked, path = request.tool_use_id.encode('utf-8', 'ignore'), transcript_of(ledger, request)
+    return bool(asked and path) and wait_until(lambda: asked in tail_of(path)[1])
+
+
+def transcript_of(ledger, request):
+    """The log that the pending response will be in; a sub-agent's lies beside the main one."""
+    path = request.transcript or known_log(ledger, request)
+    if not request.agent or request.cli != 'claude-code':
+        return path
+    name = 'agent-%s.jsonl' % request.agent
+    return next((os.path.join(where, name) for where, _, names in os.walk(path[:-6] + '/subagents')
+                 if name in names), '')
+
+
+def tail_of(path):
+    """(start, text) of the last bytes of a log."""
+    try:
+        with open_plain(path) as stream:
+            start = max(0, stream.seek(0, os.SEEK_END) - TAIL)
+            stream.seek(start)
+            return start, stream.read()
+    except (OSError, ValueError):
+        return 0, b''
+
+
+def answer_held(ledger, request, budgets, keys, now_ms, expensive):
+    """The Answer by what the ledger holds, where it can't be brought up to date; silence where
+    even that is unknown."""
+    try:
+        ledger.limit = time.monotonic()
+        assign_arms(ledger, budgets)
+        standings = [stand(ledger, budgets, key, now_ms) for key in keys]
+        return answer_for(ledger, request, budgets, standings, expensive)
+    except Exception:
+        return SILENCE
+
+
+def answer_for(ledger, request, budgets, standings, expensive):
+    """The Answer by where its arms stand."""
+    for standing in standings:
+        if standing.verdict.tier == 'halt':
+            return halt(ledger, request, budgets, standing)
+    for standing in standings:
+        is_stopped = standing.verdict.verdict == 'HARD_STOP'
+        if is_stopped and (expensive or is_sub_agents(request, budgets)):
+            return refusal(request, budgets, standing, arithmetic(standing), expensive)
+        if not expensive or standing.entry.action != 'hard_stop':
+            continue
+        usd = at_rate(standing.entry, may_cost(ledger, standing, request))
+        for one in standing.held.windows:
+            if one.spent + one.reserved + usd > one.grace:
+                why = arithmetic_of_running(standing, one, usd, request.tool)
+                return refusal(request, budgets, standing, why, True, one)
+    return SILENCE
+
+
+def refusal(request, budgets, standing, why, expensive, one=None):
+    tool, nexts = printable(request.tool, 60), next_tiers(standing, budgets)
+    left = 'Other tools still work: finish what you can, summarise, or hand over to the user.'
+    if not expensive:
+        left = 'No tool of a sub-agent works any more but those that hand over: end with what ' \
+               'you have.'
+    return Answer(
+        True, 'armledger: %s, so %s is refused. Do not retry it or look for a way around it. %s'
+        % (why, tool, left),
+        'armledger refused %s: %s%s. %s' % (
+            tool, why, nexts and '; ' + nexts, how_to_lift(budgets, standing, one)))
+
+
+def halt(ledger, request, budgets, standing):
+    """Everything is refused. It is said in full once; beside it stands a short sentence."""
+    arm, why = printable(standing.name, 60), arithmetic(standing, 'halt')
+    what = 'No prompt and no tool goes through'
+    if request.event == 'tool':
+        is_ended = request.cli not in ('codex', 'copilot') or \
+            end_codex(ledger, request, budgets, standing, why)
+        what = 'Every tool is refused%s. Do not retry' % (' and this turn ends' * is_ended)
+    lift = how_to_lift(budgets, standing)
+    return Answer(True, 'armledger stopped %s: %s. %s. %s' % (arm, why, what, lift),
+                  'armledger stopped %s at its halt.' % arm, True)
+
+
+def reserve(ledger, request, budgets, standings, now_ms):
+    """Set aside what the tool may cost, at one stroke with the check that there is room for it."""
+    values = request.tool_input if type(request.tool_input) is dict else {}
+    goes_on = values.get('run_in_background') or matches(request.tool, LASTING)
+    first = standings[0]
+    row = (request.session, request.tool_use_id or 'at %d' % time.time_ns(),
+           None if goes_on else request.agent, first.key, request.tool, now_ms,
+           may_cost(ledger, first, request))
+
+    def check_and_add():
+        current = []
+        for one in standings:
+            aside = set_aside(ledger, one.key, now_ms, one.dearest_usd)
+            current.append(one._replace(held=judge(one.entry, one.spent, now_ms, aside)))
+        answer = answer_for(ledger, request, budgets, current, True)
+        if not answer.refused and first.entry.action == 'hard_stop':
+            ledger.db.execute('delete from running where ts < ?', (now_ms - RUNNING_MS,))
+            ledger.db.execute('insert or ignore into running '
+                              '(session, id, agent, arm, tool, ts, usd) '
+                              'values (?, ?, ?, ?, ?, ?, ?)', row)
+        return answer
+    return ledger.write(check_and_add)
+
+
+def told_once(ledger, request, budgets, standings, warnings, now_ms):
+    """What the user is told besides, once a session: each tier, what a command would warn of."""
+    told = [describe_window(one, one.verdict.worst, budgets) for one in standings
+            if one.verdict.tier != 'ok'
+            and first_time(ledger, now_ms, request.session, one.key, one.verdict.tier)]
+    if warnings and first_time(ledger, now_ms, request.session, 'warned'):
+        told += [printable(one, 600) for one in warnings]
+    return Answer(False, '', ' '.join('armledger: %s.' % one for one in told))
+
+
+def first_time(ledger, now_ms, *key):
+    """Whether this has not been told yet."""
+    insert = 'insert or ignore into notices (key, ts) values (?, ?)'
+    return ledger.db.execute(insert, (json.dumps(key), now_ms)).rowcount > 0
+
+
+# -- the rule for errors
 
 def answer_error(error, request, budgets, ledger_path):
-    """The rule for errors. Without a payload nobody can say that the tool is cheap."""
+    """Without a payload nobody can say that the tool is cheap."""
     what = error_text(error, ledger_path)
+    tool = printable(request.tool if request else 'this call', 60)
+    unknown = 'cannot tell what this arm has spent'
     costly = request is None or is_expensive(request, budgets)
     if costly and (budgets is None or budgets.on_error == 'deny'):
-        tool = request.tool if request else 'this call'
-        return Answer(True, 'armledger cannot tell what this arm has spent, so %s is refused. Do not retry; go on with '
-                      'other tools, or hand over to the user.' % printable(tool, 60),
-                      'armledger refused %s, because it cannot tell what this arm has spent. %s'
-                      % (printable(tool, 60), what), False, False)
-    return Answer(False, '', 'armledger cannot tell what this arm has spent, and lets this pass. ' + what, False, False)
+        return Answer(
+            True, 'armledger %s, so %s is refused. Do not retry; go on with other tools, or hand '
+            'over to the user.' % (unknown, tool),
+            'armledger refused %s, because it %s. %s' % (tool, unknown, what), False, False)
+    if request and request.event not in ('tool', 'prompt'):
+        return SILENCE
+    passes = 'armledger %s, and lets this pass. %s' % (unknown, what)
+    return Answer(False, '', passes, False, False)
+
+
+def answer_unguarded(request, error):
+    """Where it can't be told whether a tool would lift the cap: no."""
+    tool, unknown = printable(request.tool or 'this tool', 60), 'cannot tell what %s would change'
+    return Answer(
+        True, 'armledger %s, so it is refused. Say it in another way.' % unknown % tool,
+        'armledger refused %s, because it %s: %s' % (tool, unknown % 'it', error_text(error, '')))
 
 
 def error_text(error, ledger_path):
-    sqlite3 = sqlite()
-    if isinstance(error, sqlite3.Error):
+    if isinstance(error, sqlite().Error):
         error = ledger_error(ledger_path, error)
     if isinstance(error, UserError):
         return printable(str(error), 800)
@@ -3712,191 +4718,64 @@ def error_text(error, ledger_path):
                      % (type(error).__name__, error), 800)
 
 
-def finish_with(ledger, leave_open):
-    """A process that ends at once leaves the ledger open: closing it would copy SQLite's log into the file, and wait
-    three times for the disk. Not closed, it is as after a crash, which the log is made for."""
-    if leave_open:
-        LEFT_OPEN.append(ledger)
-    else:
-        ledger.close()
+# -- Codex at a halt: no hook of its ends a turn, and each refusal is a billed call
+
+CODEX_SERVERS = {
+    'app-server', 'mcp-server', 'exec-server', 'mcp', 'cloud', 'proto', 'remote-control'}
 
 
-LEFT_OPEN = []
-
-
-def decide(request, budgets, arm, environ, folder, ledger, leave_open):
-    """The Answer for a request of an arm that has a cap."""
-    home, now_ms = home_of(environ), int(time.time() * 1000)
-    try:
-        prices = load_prices(find_prices(None, environ, folder))
-        ledger = ledger or Ledger(find_ledger(None, environ, home), home, GATE_SECONDS)
-        expensive = is_expensive(request, budgets)
-        try:
-            ledger.place(request.cwd)
-            standing = bring_up(ledger, budgets, arm, prices, environ, now_ms)
-        except Exception:
-            answer = answer_held(ledger, request, budgets, arm, now_ms, expensive)
-            if answer.refused:                             # what it has not read can only add to it
-                return answer
-            raise
-        if too_near(standing, expensive) and wait_for_response(ledger, request):
-            standing = bring_up(ledger, budgets, arm, prices, environ, now_ms)
-        notify(ledger, budgets, standing, prices, now_ms)
-        answer = answer_for(request, budgets, standing, expensive)
-        if expensive and not answer.refused and arm.entry.action == 'hard_stop':
-            answer = reserve(ledger, request, budgets, standing, now_ms)
-        if answer == SILENCE and standing.verdict.tier != 'ok' and first_time(ledger, request, standing, now_ms):
-            answer = Answer(False, '', 'armledger: ' + describe_standing(standing) + '.', False)
-        return answer
-    finally:
-        if ledger:
-            finish_with(ledger, leave_open)
-
-
-def answer_held(ledger, request, budgets, arm, now_ms, expensive):
-    """The Answer by what the ledger holds, where it can't be brought up to date; silence where even that is unknown."""
-    try:
-        found = arms_of_places(budgets, all_places(ledger))
-        return answer_for(request, budgets, stand(ledger, budgets, arm, found, now_ms), expensive)
-    except Exception:
-        return SILENCE
-
-
-def bring_up(ledger, budgets, arm, prices, environ, now_ms):
-    """The arm's standing by all that is on disk; UserError where a log that may hold spend can't be read."""
-    reading = ledger.refresh(prices, environ, now_ms)
-    if reading.unreadable and not budgets.spend_json:
-        path, reason = reading.unreadable[0]
-        more = ' (and %d more)' % (len(reading.unreadable) - 1) if len(reading.unreadable) > 1 else ''
-        raise UserError('this log cannot be read (%s), so what it cost is not known: give its owner read access to it%s'
-                        % (reason, more), path)
-    places = all_places(ledger)
-    check_ambiguous(budgets, places.values(), arm.name)
-    return stand(ledger, budgets, arm, arms_of_places(budgets, places), now_ms)
-
-
-def too_near(standing, expensive):
-    """Whether one more call of the usual size could carry the arm over a stop that it has not reached."""
-    if standing.arm.entry.action != 'hard_stop':
+def end_codex(ledger, request, budgets, standing, why):
+    """Send the Codex that asks one SIGINT, where a tool of a later response than the first refused
+    one is refused; whether that was done."""
+    if request.cli != 'codex' or os.name != 'posix' or budgets.halt_signal == 'never':
         return False
-    dearest = standing.dearest_usd or DEFAULT_CALL_USD
-    rooms = [(one.grace if expensive else one.halt, one.spent + one.reserved * expensive)
-             for one in standing.held.windows]
-    return any(stop is not None and 0 < stop - spent <= dearest for stop, spent in rooms)
-
-
-def wait_for_response(ledger, request):
-    """Poll until the response that asks for this tool is in the transcript; True if it came."""
-    needle, path = request.tool_use_id.encode(), transcript_of(ledger, request)
-    if not needle or not path:
+    one = standing.verdict.worst
+    halted = 'halt', request.session, standing.key, one.start, one.halt
+    response = response_of(transcript_of(ledger, request), request.tool_use_id)
+    if first_time(ledger, response, *halted):
         return False
-    until, position = time.monotonic() + PENDING_SECONDS, 0
-    while True:
-        try:
-            with open_plain(path) as stream:
-                position = position or max(0, stream.seek(0, os.SEEK_END) - (4 << 20))
-                stream.seek(position)
-                if needle in stream.read():
-                    return True
-        except OSError:
-            pass
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.01)
+    first, = ledger.one('select ts from notices where key = ?', json.dumps(halted))
+    process = codex_above() if response > first else None
+    if not process or not first_time(ledger, 0, 'signal', *halted):
+        return False
+    sys.stderr.write('armledger ends this Codex: %s. `codex resume %s` goes on once the cap is '
+                     'raised.\n' % (why, printable(request.session, 60)))
+    sys.stderr.flush()
+    os.kill(process, 2)
+    return True
 
 
-def transcript_of(ledger, request):
-    """The log that the pending response will be written to; a sub-agent's lies beside the main one."""
-    path = request.transcript
-    if request.agent and path.endswith('.jsonl') and request.cli == 'claude-code':
-        folder, name = path[:-6] + '/subagents', 'agent-%s.jsonl' % request.agent
-        return next((os.path.join(where, name) for where, _, names in os.walk(folder) if name in names), '')
-    if not path and re.match(r'[\w-]{8,}$', request.session):
-        row = ledger.one('select path from files where path like ? order by changed_ns desc',
-                         '%' + request.session + '.jsonl')
-        return row[0] if row else ''
-    return path
+def response_of(path, tool_use_id):
+    """Which response asked for a tool: where in its log the usage before it stands."""
+    start, text = tail_of(path)
+    asked = text.find(tool_use_id.encode('utf-8', 'ignore')) if tool_use_id else -1
+    before = text[:asked] if asked >= 0 else text
+    return start + 1 + max(before.rfind(b'"token_usage_record"'), before.rfind(b'"token_count"'))
 
 
-def answer_for(request, budgets, standing, expensive):
-    if standing.verdict.tier == 'halt':
-        why, arm = arithmetic(standing.verdict.worst, standing.arm, 'halt'), printable(standing.arm.name, 60)
-        return Answer(True, 'armledger: %s. Every tool is refused and this turn ends. Do not retry.' % why,
-                      'armledger stopped %s: %s. %s' % (arm, why, how_to_lift(budgets, standing)), True)
-    if expensive and standing.held.verdict == 'HARD_STOP':
-        return refusal(request, budgets, standing)
-    return SILENCE
+def codex_above():
+    """The parent's process id if it surely is this user's `codex exec` or terminal client. A
+    server of Codex hosts many sessions in one process."""
+    parent = os.getppid()
+    try:
+        if os.path.isdir('/proc/self'):
+            proc = '/proc/%d/' % parent
+            uid, program = os.stat(proc).st_uid, os.readlink(proc + 'exe')
+            with open(proc + 'cmdline', 'rb') as stream:
+                words = stream.read().decode().split('\0')[1:-1]
+        else:
+            from subprocess import check_output
+            said = check_output(['ps', '-o', 'uid=,comm=,args=', '-p', str(parent)]).decode()
+            uid, program, _, *words = said.split()
+    except (OSError, ValueError):
+        return None
+    plain = [word for before, word in zip([''] + words, words) if before[:1] != '-' != word[:1]]
+    is_session = not plain or plain[0] in ('exec', 'e', 'resume', 'fork') or ' ' in plain[0]
+    is_codex = int(uid) == os.getuid() and os.path.basename(program) == 'codex'
+    return parent if is_codex and is_session and not CODEX_SERVERS.intersection(words) else None
 
 
-def refusal(request, budgets, standing):
-    tool, why = printable(request.tool, 60), arithmetic(standing.held.worst, standing.arm, 'hard_stop')
-    return Answer(True, 'armledger: %s, so %s is refused. Do not retry it or look for a way around it. Other tools still '
-                  'work: finish what you can, summarise, or hand over to the user.' % (why, tool),
-                  'armledger refused %s: %s. %s' % (tool, why, how_to_lift(budgets, standing)), False)
-
-
-def reserve(ledger, request, budgets, standing, now_ms):
-    """Set aside what the tool may cost, at one stroke with the check that there is room for it."""
-    answers = [SILENCE]
-
-    def check_and_add():
-        kept = [key for key, _, _, _ in running(ledger, standing.arm, standing.places, now_ms)]
-        ledger.db.execute('delete from reservations where arm = ? and key not in (%s)' % ', '.join('?' * len(kept)),
-                          [standing.arm.name] + kept)
-        current = stand(ledger, budgets, standing.arm, arms_of_places(budgets, all_places(ledger)), now_ms)
-        answers[0] = answer_for(request, budgets, current, True)
-        if answers[0].refused:
-            return
-        values = request.tool_input if type(request.tool_input) is dict else {}
-        ledger.db.execute('insert or ignore into reservations values (?, ?, ?, ?, ?, ?, ?, ?, ?)', (
-            request.tool_use_id or '%s@%d' % (request.session, time.time_ns()), request.session, request.agent,
-            request.tool, standing.arm.name, now_ms, estimate(ledger, current, request.tool),
-            int(values.get('run_in_background') not in (None, False)), request.transcript))
-    ledger.write(check_and_add)
-    return answers[0]
-
-
-def first_time(ledger, request, standing, now_ms):
-    """Whether this tier has not been told in this session yet."""
-    key = json.dumps([request.session, standing.arm.name, standing.verdict.tier])
-    return ledger.db.execute('insert or ignore into notices values (?, ?)', (key, now_ms)).rowcount > 0
-
-
-# ---- words ---------------------------------------------------------------------------------
-
-WINDOW_WORDS = {'day': 'today', 'week': 'this week', 'month': 'this month', 'total': 'in total'}
-CAP_KEYS = {window: key for key, window in CAPS.items()}
-
-
-def dollars(pico):
-    """$1234.50; below a dollar with four decimals, where cents would hide the arithmetic."""
-    return '$' + format_usd(pico, 4 if 0 < abs(pico) < PICO else 2)
-
-
-def arithmetic(worst, arm, tier):
-    """Why a stop holds: arm, window, spent, and the cap times its percentage."""
-    percent, stop = (arm.entry.halt_pct, worst.halt) if tier == 'halt' else (arm.entry.grace_pct, worst.grace)
-    aside = ' and %s set aside for tools that are running' % dollars(worst.reserved) if worst.reserved else ''
-    return '%s has spent %s%s %s, and its %s is at %s (cap %s x %s %%; an estimate at list price)' % (
-        printable(arm.name, 60), dollars(worst.spent), aside, WINDOW_WORDS[worst.window],
-        tier.replace('_', ' '), dollars(stop), dollars(worst.cap), format_percent(percent))
-
-
-def how_to_lift(budgets, standing):
-    name = printable(standing.arm.name, 60) if standing.arm.listed else 'default'
-    return 'To lift it, raise %s of %s in %s; that counts from the next call on.' % (
-        CAP_KEYS[standing.held.worst.window], name, printable(budgets.name, 300))
-
-
-def describe_standing(standing):
-    return describe_window(standing.arm, standing.verdict.worst)
-
-
-def home_of(environ):
-    return environ.get('HOME') or os.path.expanduser('~')
-
-
-# ---- tripwire: what an agent may not do to its own cap -------------------------------------
+# ---- tripwire: what an agent may not do to its own cap ------------------------------------------
 #
 # No sandbox: it catches what an agent tries when a cap is in its way. An edit is known by the file
 # that it names. A shell command is refused if a word of it leads to what a cap rests on, unless
@@ -3926,6 +4805,7 @@ GUARDED_VARIABLES = r'''(?x) ARMLEDGER | CLAUDE_CONFIG | CLAUDE_CODE_S | \w*HOME
 LIFTS = r'''(?x) disableAllHooks | \bdate\s(?:-s|--set) | timedatectl\sset
     | \bp?kill(?:all)?\b .{0,200} (?:pretooluse|budget-check)
     | armledger [\s\S]{0,200} \b(?:un)?install | \.make/install\.py'''
+LIFT_WORDS = 'disableAllHooks', 'date', 'kill', 'armledger', 'install.py'
 # An agent that is started, and what may start it without its gate.
 AGENT_STARTS = r'(?:^|[\s;&|(]|bin/)(?:claude|codex|copilot|qwen|gemini)(?=\s|$)'
 UNGATED = r'''(?x) \b(?:ARMLEDGER_\w+|CLAUDE_C\w+|\w*HOME|USERPROFILE|PATH)=(?!\$PATH)
@@ -3980,7 +4860,7 @@ class Protected:
         for path in (budgets.name, budgets.spend_json or budgets.name,
                      folder + '/budgets.yaml', home + '/.claude/budgets.yaml'):
             paths[path] = 'the caps'
-        for agent in AGENTS:
+        for agent in AGENTS.values():
             for root in agent.roots(environ, home):
                 paths[root] = LOGS
                 for name in 'settings.json', 'settings.local.json', 'hooks.json':
@@ -4010,18 +4890,18 @@ class Protected:
         return self.inodes.get(os.stat(path).st_ino, '') if os.path.isfile(path) else ''
 
 
-def guard(request, budgets, arm, environ, folder, home):
+def guard(request, budgets, entry, environ, folder, home):
     """The refusal of a tool that would lift the cap it runs under; None if it wouldn't."""
     tool = request.tool.rpartition('__')[2]
     is_shell = re.search(SHELLS, tool)
     is_guarded = is_shell or re.search(EDITORS, tool)
-    if not is_guarded or request.event != 'PreToolUse' or arm.entry.action != 'hard_stop':
+    if not is_guarded or entry.action != 'hard_stop':
         return None
     try:
         found = tampering(request, is_shell, Protected(budgets, environ, folder, home))
     except BaseException as error:       # what can't be told is refused; so is what a signal ends
         found = 'files', 'it could not be looked through: %s: %s' % (type(error).__name__, error)
-    return answer_tampering(request, arm, is_shell, found) if found else None
+    return answer_tampering(request, entry, is_shell, found) if found else None
 
 
 def tampering(request, is_shell, protected):
@@ -4044,10 +4924,7 @@ def tampering(request, is_shell, protected):
 
 def changes_settings(path, values):
     """Whether an edit changes what the gate needs of an agent's settings; if in doubt, it does."""
-    before = '{}'
-    if os.path.exists(path):
-        with open_plain(path) as stream:
-            before = stream.read().decode('utf-8-sig')
+    before = read_text(path, 1 << 20) if os.path.exists(path) else '{}'
     after = values.get('content')
     if after is None:
         after = before
@@ -4060,7 +4937,7 @@ def changes_settings(path, values):
 
 def guarded_settings(text):
     try:
-        settings = json.loads(text)
+        settings = json.loads(text.lstrip('\ufeff'))
         variables = settings.get('env') or {}
         surroundings = {name: value for name, value in variables.items()
                         if re.match(GUARDED_VARIABLES, name)}
@@ -4097,7 +4974,8 @@ def shell_tampering(text, cwd, protected):
         near = [name for name in names if name in part and re.search(BESIDE, part)]
         return near and ('files', near[0])
 
-    escape = re.search(LIFTS, plain) or \
+    may_lift = any(word in plain for word in LIFT_WORDS)     # else there is nothing to compile for
+    escape = may_lift and re.search(LIFTS, plain) or \
         re.search(AGENT_STARTS, plain) and re.search(UNGATED, plain)
     found = escape and ('whether the gate runs', escape.group())
     looks = len(set(re.split(WORD_ENDS, plain))) * len(folders)
@@ -4136,7 +5014,7 @@ def reads(part, leads):
     return is_reader and not re.search(WRITES, part)
 
 
-def answer_tampering(request, arm, is_shell, found):
+def answer_tampering(request, entry, is_shell, found):
     what, word, tool = found[0], printable(found[1], 300), printable(request.tool, 60)
     reason = 'armledger: this may change %s (%s), which the cap of %s rests on, so %s is ' \
         'refused. Do not retry it or look for a way around it; if it is needed, ask the user to ' \
@@ -4145,23 +5023,24 @@ def answer_tampering(request, arm, is_shell, found):
         'joined by pipes, && or ;), without redirection to them, loop or substitution.'
     told = 'armledger refused %s, which may change %s (%s). If you want that, do it yourself, ' \
         'outside of the agent.'
-    reason %= what, word, printable(arm.name, 60), tool, hint if is_shell else ''
-    return Answer(True, reason, told % (tool, what, word), False)
+    reason %= what, word, printable(entry.arm or 'this repo', 60), tool, hint if is_shell else ''
+    return Answer(True, reason, told % (tool, what, word))
 
 
-# ---- alerts that reach a person ------------------------------------------------------------
+# ---- alerts that reach a person -----------------------------------------------------------------
 
 NOTIFY_SECONDS = 60              # a command that takes longer is ended, and has failed
 NOTIFY_FAILURES = 'notify-failures.jsonl'
 LARGEST_FAILURES = 1 << 20       # bytes
 
-# Runs the command by itself, long after its starter is gone. The command is the user's own text; all
-# that is told goes to its standard input, so nothing from logs or names is ever part of a command line.
+# Runs the command by itself, long after its starter is gone. The command is the user's own text;
+# all that is told goes to its standard input: nothing from logs or names is in a command line.
 NOTIFIER = '''
 import subprocess, sys
 command, path, failure, seconds = sys.argv[1:]
 try:
-    code = subprocess.run(command, shell=True, timeout=float(seconds), stdout=-3, stderr=-3).returncode
+    done = subprocess.run(command, shell=True, timeout=float(seconds), stdout=-3, stderr=-3)
+    code = done.returncode
 except subprocess.TimeoutExpired:
     code = '"no end in %s s"' % seconds
 except BaseException as error:
@@ -4176,29 +5055,17 @@ def notify(ledger, budgets, standing, prices, now_ms):
     """Run the arm's notify command for each window that has come to a tier above ok, once.
 
     It is started and left alone: the caller waits for neither its work nor its end."""
-    command = standing.arm.entry.notify or budgets.notify
-    if not command:
-        return
-    for one in standing.verdict.windows:
-        if one.tier == 'ok':
+    command = standing.entry.notify or budgets.notify
+    for one in standing.verdict.windows if command else ():
+        key = 'notify', standing.key, one.window, one.start, one.tier
+        was_told = ledger.one('select 1 from notices where key = ?', json.dumps(key))
+        if one.tier == 'ok' or was_told or not first_time(ledger, now_ms, *key):
             continue
-        key = json.dumps(['notify', standing.arm.name, one.window, one.start, one.tier])
-        if not ledger.one('select 1 from notices where key = ?', key) and \
-                ledger.db.execute('insert or ignore into notices values (?, ?)', (key, now_ms)).rowcount > 0:
-            start_notifier(command, notice_json(standing, one, budgets, prices),
-                           {'ts': now_ms, 'arm': standing.arm.name, 'tier': one.tier}, ledger)
-
-
-def notice_json(standing, one, budgets, prices):
-    """What the command reads: the words as `text`, the window that rose, and the arm's whole verdict."""
-    return dict({'text': 'armledger: %s.' % describe_window(standing.arm, one), 'arm': standing.arm.name,
-                 'window': one.window, 'tier': one.tier}, **verdict_json([standing], budgets, prices, []))
-
-
-def describe_window(arm, one):
-    return '%s has spent %s of its %s cap %s (%s %%: %s; an estimate at list price)' % (
-        printable(arm.name, 60), dollars(one.spent), dollars(one.cap), WINDOW_WORDS[one.window],
-        format_percent(one.pct) if one.pct is not None else '-', one.tier)
+        about = {'arm': standing.key, 'tier': one.tier}
+        text = 'armledger: %s.' % describe_window(standing, one, budgets)
+        notice = dict(about, text=text, window=one.window,
+                      **verdict_json([standing], budgets, prices, []))
+        start_notifier(command, notice, dict(about, ts=now_ms), ledger)
 
 
 def start_notifier(command, notice, failure, ledger):
@@ -4206,20 +5073,23 @@ def start_notifier(command, notice, failure, ledger):
     path = os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES)
     try:
         runner = subprocess.Popen(
-            [sys.executable or 'python3', '-IS', '-c', NOTIFIER, command, path, json.dumps(failure), str(NOTIFY_SECONDS)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-            cwd=ledger.home if os.path.isdir(ledger.home) else None,           # never a client's repo
-            creationflags=0x8 | 0x200 if os.name == 'nt' else 0)               # detached, in a group of its own
-        runner.stdin.write(format_json(notice).encode('utf-8', 'replace') + b'\n')     # it fits into a pipe
-        runner.stdin.close()
-        runner.returncode = 0                              # it outlives us: there is nothing to wait for
+            [sys.executable or 'python3', '-IS', '-c', NOTIFIER, command, path,
+             json.dumps(failure), str(NOTIFY_SECONDS)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd=ledger.home if os.path.isdir(ledger.home) else None,   # never a client's repo
+            creationflags=0x8 | 0x200 if os.name == 'nt' else 0)       # detached, in its own group
+        runner.stdin.write(format_json(notice).encode('utf-8', 'replace') + b'\n')
+        runner.stdin.close()               # it fits into a pipe
+        runner.returncode = 0              # it outlives us: there is nothing to wait for
     except (OSError, ValueError) as error:
+        failure['code'] = getattr(error, 'strerror', None) or str(error)
         with open(path, 'a') as stream:
-            stream.write(json.dumps(dict(failure, code=getattr(error, 'strerror', None) or str(error))) + '\n')
+            stream.write(json.dumps(failure) + '\n')
 
 
-def notify_failures(ledger, arms=None):
-    """Warnings for notify commands that failed since this was last asked; `arms`: of these names alone."""
+def notify_failures(ledger, keys=None):
+    """Warnings for notify commands that failed since last asked; `keys`: of these arms alone."""
     try:
         with open(os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES), 'rb') as stream:
             lines = stream.read(LARGEST_FAILURES).split(b'\n')
@@ -4227,46 +5097,41 @@ def notify_failures(ledger, arms=None):
         return []
     failed = {}
     for number, line in enumerate(lines):
-        record = parse_line(line)
-        if record is None or type(record.get('ts')) is not int or arms is not None and record.get('arm') not in arms:
-            continue
-        key = json.dumps(['notify failed', number, record['ts'], str(record.get('arm'))])
-        if not ledger.one('select 1 from notices where key = ?', key):
-            ledger.db.execute('insert or ignore into notices values (?, ?)', (key, record['ts']))
-            failed.setdefault(str(record.get('arm')), []).append(record)
+        for record in parse_records(line):
+            arm, ts = str(record.get('arm')), record.get('ts')
+            if type(ts) is int and (keys is None or arm in keys) and \
+                    first_time(ledger, ts, 'notify failed', number, ts, arm):
+                failed.setdefault(arm, []).append(record)
     return [describe_failures(arm, records) for arm, records in failed.items()]
 
 
 def describe_failures(arm, records):
     last = records[-1]
-    return 'the notify command of %s failed %s (exit code %s), last at %s, when the arm came to %s; see what it ' \
-           'says: echo "{}" | COMMAND' % (printable(arm, 60), '%d times' % len(records) if len(records) > 1 else 'once',
-                                    printable(str(last.get('code')), 60), format_time(last['ts']),
-                                    printable(str(last.get('tier')), 20))
+    code, tier = (printable(str(last.get(name)), 60) for name in ('code', 'tier'))
+    times = '%d times' % len(records) if len(records) > 1 else 'once'
+    return 'the notify command of %s failed %s (exit code %s), last at %s, when the arm came to ' \
+           '%s; see what it says: echo "{}" | COMMAND' % (
+               printable(arm, 60), times, code, format_time(last['ts']), tier)
 
 
-# ---- Claude Code's status line -------------------------------------------------------------
+# -- Claude Code's status line
 
 STATUS_SECONDS = 2.0             # a line that comes later is of no use
 STATUS_BAR = 10                  # characters
 
 
-class StatusOptions(Record):
-    """What the command line would say if it were read: that takes longer than the line."""
-
-    __slots__ = ('budgets', 'prices', 'ledger', 'now_ms', 'home')
-
-
 def statusline(options=None):
-    """Print one short line for the payload on stdin; always exit code 0, and empty where no cap applies."""
-    options = options or StatusOptions(None, None, None, int(time.time() * 1000), home_of(os.environ))
+    """Print one short line for the payload on stdin, empty where no cap applies; exit code 0."""
+    home = home_of(os.environ)
+    paths = [getattr(options, name, None) for name in ('budgets', 'prices', 'ledger')]
+    ledger_path = find_ledger(paths[2], os.environ, home)
     try:
         text = b'{}' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
-        standing = standing_of_status(status_folders(text), options)
+        now_ms = getattr(options, 'now_ms', int(time.time() * 1000))
+        standing = standing_of_status(text, paths, ledger_path, home, now_ms)
         line = format_status(standing, 'NO_COLOR' not in os.environ) if standing else ''
     except Exception as error:
-        ledger = options.ledger or find_ledger(None, os.environ, options.home)
-        line = 'armledger: ? ' + printable(error_text(error, ledger), 160)
+        line = 'armledger: ? ' + printable(error_text(error, ledger_path), 160)
     sys.stdout.buffer.write(line.encode('utf-8', 'replace') + b'\n')
     sys.stdout.buffer.flush()
     return 0
@@ -4276,186 +5141,155 @@ def status_folders(text):
     """Where a session is, and where it began: the first that has a cap is shown."""
     try:
         payload = json.loads(text.decode('utf-8'))
-        workspace = payload.get('workspace')
+        workspace = part(payload, 'workspace')
     except (AttributeError, ValueError, RecursionError):
         raise UserError("Claude Code's status-line JSON is expected on stdin") from None
-    workspace = workspace if type(workspace) is dict else {}
-    folders = [workspace.get('current_dir'), payload.get('cwd'), workspace.get('project_dir')]
-    return [folder for folder in folders if text_of(folder, 4096)] or [os.getcwd()]
+    folders = workspace.get('current_dir'), payload.get('cwd'), workspace.get('project_dir')
+    return list(filter(None, map(text_of, folders))) or [os.getcwd()]
 
 
-def standing_of_status(folders, options):
+def standing_of_status(text, paths, ledger_path, home, now_ms):
     """The standing of the arm that a session is in; None where no cap applies."""
-    path = find_budgets(options.budgets, os.environ, HERE, options.home)
-    budgets = load_budgets(path, options.home) if path else None
-    if not budgets or not (budgets.entries or budgets.default):
+    folders = status_folders(text)
+    path = find_budgets(paths[0], os.environ, HERE, home)
+    budgets = load_budgets(path, home) if path else None
+    keys = [arm_of(budgets, resolve_place(folder, home)) for folder in folders] if budgets else ()
+    keys = [key for key in keys if entry_of(budgets, key)]
+    if not keys:
         return None
-    arms = (match_arm(budgets, resolve_place(folder, options.home)) for folder in dict.fromkeys(folders))
-    arm = next(filter(None, arms), None)
-    if arm is None:
-        return None
-    prices = load_prices(find_prices(options.prices, os.environ, HERE))
-    ledger = Ledger(find_ledger(options.ledger, os.environ, options.home), options.home, STATUS_SECONDS)
+    set_zone(budgets.timezone)
+    prices = load_prices(find_prices(paths[1], os.environ, HERE))
+    ledger = Ledger(ledger_path, home, STATUS_SECONDS)
     try:
-        return bring_up(ledger, budgets, arm, prices, os.environ, options.now_ms)
+        return bring_up(ledger, NO_REQUEST, budgets, keys[:1], prices, os.environ, now_ms)[1][0]
     finally:
         ledger.close()
 
 
 def format_status(standing, colour):
     """acme $85.20 of $200.00 this month ####...... 42 % ok"""
-    one = standing.verdict.worst
-    filled = min(STATUS_BAR, one.spent * STATUS_BAR // one.cap) if one.cap else STATUS_BAR
-    name = standing.arm.name if standing.arm.listed else os.path.basename(standing.arm.name) or standing.arm.name
+    one, aside = standing.verdict.worst, standing.held.worst.reserved
+    percent = '-' if one.pct is None else format_percent(one.pct) + ' %'
     line = '%s %s of %s %s %s %s %s' % (
-        printable(name, 30), dollars(one.spent), dollars(one.cap), WINDOW_WORDS[one.window],
-        '#' * filled + '.' * (STATUS_BAR - filled), format_percent(one.pct) + ' %' if one.pct is not None else '-',
+        printable(standing.name, 30), dollars(one.spent), dollars(one.cap),
+        WINDOW_WORDS[one.window], bar(one.spent, one.cap, STATUS_BAR), percent,
         one.tier.replace('_', ' '))
-    if standing.held.worst.reserved:
-        line += ' (%s held)' % dollars(standing.held.worst.reserved)
+    if aside:
+        line += ' (%s held)' % dollars(aside)
     return '\033[%sm%s\033[0m' % (TIER_COLOURS[one.tier], line) if colour else line
 
 
-# ---- doctor: would the cap really hold here? -----------------------------------------------
+# ---- doctor: would the cap really hold here? ----------------------------------------------------
+#
+# Its heart is a live test: each command line that is wired runs as its agent would run it, in an
+# arm that is over its cap, and has to refuse. Around it is one list of (about, finding, cure).
 
 HOOK = 'pretooluse-hook.py'
 PRICES_AGE_DAYS = 60
-LEAST_CLEANUP_DAYS = 7
-LARGE_LEDGER = 2 << 30           # bytes
-EVENTS = ('PreToolUse', 'UserPromptSubmit')
-SOME_TOOLS = ('Agent', 'Task', 'WebSearch', 'WebFetch', 'Bash', 'Edit', 'Write', 'Read',
-              'mcp__playwright__browser_navigate')
-MANAGED_SETTINGS = ('/etc/claude-code/managed-settings.json',
-                    '/Library/Application Support/ClaudeCode/managed-settings.json',
-                    'C:\\ProgramData\\ClaudeCode\\managed-settings.json',
-                    'C:\\Program Files\\ClaudeCode\\managed-settings.json')
+LARGEST_SETTINGS = 1 << 20       # bytes
+MANAGED_FOLDERS = ('/etc/claude-code', '/Library/Application Support/ClaudeCode',
+                   'C:\\ProgramData\\ClaudeCode', 'C:\\Program Files\\ClaudeCode')
+MANAGED_SETTINGS = [os.path.join(folder, name) for folder in MANAGED_FOLDERS
+                    for name in ('managed-settings.json', 'managed-settings.d/*.json')]
+PROJECT_SETTINGS = ('.claude/settings*.json', '.qwen/settings.json', '.gemini/settings.json',
+                    '.github/copilot/settings.json')
+PERMISSION_MODES = ('default', 'acceptEdits', 'plan', 'bypassPermissions', 'dontAsk', 'auto',
+                    'delegate')
+OFF_VARIABLES = ('CLAUDE_CODE_SIMPLE', 'CLAUDE_CODE_SKIP_PROMPT_HISTORY')
+BENT_VARIABLES = OFF_VARIABLES + (
+    'ARMLEDGER_', 'CLAUDE_CONFIG_DIR', 'CODEX_HOME', 'COPILOT_HOME', 'QWEN_', 'GEMINI_CLI_HOME',
+    'HOME', 'XDG_STATE_HOME', 'PATH', 'PYTHON', 'LD_', 'DYLD_', 'TZ', 'ENV', 'BASH_', 'SHELL',
+    'ZDOTDIR')
 LIVE_ARM = 'armledger-live-test'
-LIVE_BUDGETS = 'budgets:\n  - arm: %s\n    path: %s\n    monthly_usd_cap: 0.01\n    halt_pct: never\n'
-LOAD = '''
-import importlib.machinery, sqlite3, sys
-importlib.machinery.SourceFileLoader("check", sys.argv[1]).get_code("check")
-print("%d.%d.%d" % sys.version_info[:3])
-sys.exit(sys.version_info < (3, 9))
-'''
+LIVE_BUDGETS = ('budgets:\n  - arm: %s\n    path: %s\n'
+                '    monthly_usd_cap: 0.01\n    halt_pct: never\n')
 
-
-class Finding(Record):
-    """One line of the table: `cure` is what to do about it, empty where all is well."""
-
-    __slots__ = ('about', 'said', 'cure')
-
-
-class Handler(Record):
-    """One command that an agent's settings hook up: `settings` is the handler as it stands there."""
-
-    __slots__ = ('cli', 'path', 'event', 'matcher', 'settings')
-
-    @property
-    def command(self):
-        return self.settings['command']
+# One command line that runs the gate; `settings` is its handler as it stands in the agent's file.
+Handler = namedtuple('Handler', 'agent event matcher settings command')
 
 
 def doctor(options):
-    """Print whether the cap would hold here, with the cure beside each finding; exit code 0, or 1 with findings."""
-    findings = examine(options, os.environ, os.getcwd())
-    print(format_findings(findings, sys.stdout.isatty() and 'NO_COLOR' not in os.environ))
-    return 1 if any(one.cure for one in findings) else 0
-
-
-def examine(options, environ, cwd):
-    """Every Finding. A check that fails is one of them, and stops no other."""
-    findings, home = [], options.home
-
-    def attempt(about, check, *values):
+    """Print whether the cap would hold here, with cures; exit code 0, or 1 with findings."""
+    handlers, findings = [], 0
+    for check in (check_hooks(options.home, handlers), check_figures(options),
+                  check_live(handlers)):
         try:
-            found = list(check(*values))
-        except Exception as error:
-            said = str(error) if isinstance(error, UserError) else '%s: %s' % (type(error).__name__, error)
-            found = [Finding(about, said, 'mend that, then run this again')]
-        findings.extend(found)
-
-    budgets = prices = reading = ledger = None
-    attempt('python', check_python, sys.version_info, sys.executable)
-    handlers, configs = [], claude_configs(environ, home)
-    attempt('hooks', check_claude, configs, cwd, home, handlers)
-    attempt('codex', check_codex, os.path.dirname(codex_roots(environ, home)[0]), handlers)
-    for command in dict.fromkeys(one.command for one in handlers):
-        attempt('scripts', check_scripts, command, environ)
-    try:
-        budgets = load_budgets(find_budgets(options.budgets, environ, HERE, home) or no_budgets(), home)
-        prices = load_prices(find_prices(options.prices, environ, HERE))
-    except UserError:
-        pass                                               # told by the checks below
-    attempt('budgets', check_budgets, options, environ)
-    attempt('prices', check_prices, options, environ)
-    path = find_ledger(options.ledger, environ, home)
-    attempt('ledger', check_ledger, path)
-    try:
-        if prices:
-            ledger = Ledger(path, home, 3600.0)
-            reading = ledger.refresh(prices, environ, options.now_ms, progress_on(sys.stderr))
-    except Exception as error:
-        if not any(one.cure and one.about in ('prices', 'ledger') for one in findings):
-            findings.append(Finding('logs', 'cannot be metered: ' + error_text(error, path),
-                                    'mend that, then run this again'))
-    if reading:
-        attempt('logs', check_logs, ledger, reading, environ, home)
-        attempt('prices', check_models, ledger, prices)
-        attempt('notify', check_notify, ledger)
-        if budgets:
-            attempt('arms', check_arms, budgets, all_places(ledger))
-    for handler in [one for one in handlers if one.event == 'PreToolUse']:
-        attempt('live test', live_test, handler, environ)
-    if not any(one.event == 'PreToolUse' for one in handlers):
-        findings.append(Finding('live test', 'nothing is wired, so nothing would be refused', 'run `make install`'))
-    order = {about: n for n, about in reversed(list(enumerate(one.about for one in findings)))}
-    return sorted(findings, key=lambda one: order[one.about])
+            for about, said, cure in check:
+                print_finding(about, said, cure)
+                findings += bool(cure)
+        except Exception as error:         # a check that fails stops no other
+            path = find_ledger(options.ledger, os.environ, options.home)
+            print_finding('error', error_text(error, path), 'mend that, then run this again')
+            findings += 1
+    print(counted(findings, 'finding') + '.' if findings else 'The cap holds here.')
+    return int(findings > 0)
 
 
-def format_findings(findings, colour):
-    lines = []
-    for one in findings:
-        sign = '!!' if one.cure else 'ok'
-        if colour:
-            sign = '\033[%sm%s\033[0m' % ('31;1' if one.cure else '32', sign)
-        lines.append('%s  %-10s %s' % (sign, one.about, printable(one.said, 600)))
-        if one.cure:
-            lines.append('    %-10s -> %s' % ('', printable(one.cure, 600)))
-    count = sum(1 for one in findings if one.cure)
-    lines.append('The cap holds here.' if not count else '1 finding.' if count == 1 else '%d findings.' % count)
-    return '\n'.join(lines)
+def print_finding(about, said, cure):
+    """A line of the list; what has no cure is well."""
+    print('%s  %-10s %s' % ('!!' if cure else 'ok', about, printable(said, 600)))
+    if cure:
+        print('%14s -> %s' % ('', printable(cure, 600)))
 
 
-def check_python(version, program):
-    name = '%d.%d.%d at %s' % (tuple(version[:3]) + (program,))
-    yield Finding('python', name, '' if version >= (3, 9) else 'install Python 3.9 or later')
+# ---- doctor: the agents' settings ---------------------------------------------------------------
+
+def hook_entries(client, command):
+    """{event: entry} that wire an agent to the gate, as its settings hold them."""
+    handler = {name: value or command for name, value in client.handler.items()}
+    if 'bash' in handler:                  # Copilot's form has no groups
+        return dict.fromkeys(client.events, handler)
+    group = {'hooks': [handler]}
+    return {event: {'matcher': '*', **group} if 'Tool' in event else group
+            for event in client.events}
 
 
-# ---- doctor: the agents' settings ----------------------------------------------------------
+def check_hooks(home, handlers):
+    """What settings do to the gate; the handlers that run it are added to `handlers`."""
+    for path, agent, whose in settings_files(home):
+        try:
+            settings = read_settings(path)
+        except UserError as error:
+            yield 'hooks', str(error), 'mend the file'
+            continue
+        for said, cure in settings_faults(settings, whose):
+            yield 'hooks', '%s %s' % (path, said), cure
+        hooks = settings.get('hooks')
+        for event in hooks if type(hooks) is dict else ():
+            handlers += handlers_in(hooks[event], agent, event)
+    for agent in CLIENTS:
+        folder = folder_of(agent, home)
+        if agent == 'claude-code' or os.path.isdir(folder):
+            yield from check_wiring(agent, [one for one in handlers if one.agent == agent])
+        if agent == 'codex':
+            yield from check_codex(os.path.join(folder, 'config.toml'))
 
-OWN_SETTINGS = ('settings.json', 'settings.local.json')
+
+def folder_of(agent, home):
+    """The folder of an agent's settings."""
+    folder = os.path.dirname(CLIENTS[agent].settings(os.environ, home))
+    return os.path.dirname(folder) if os.path.basename(folder) == 'hooks' else folder
 
 
-def claude_configs(environ, home):
-    """Claude Code's settings folder, the first of those that may be: it reads one."""
-    folders = [os.path.dirname(root) for root in claude_roots(environ, home)]
-    return next((folder for folder in folders if os.path.isdir(folder)), folders[0])
-
-
-def settings_files(config, cwd, home):
-    """[(path, whose)] of every settings file that Claude Code would read in a folder."""
-    files = [(path, 'managed') for path in MANAGED_SETTINGS]
-    files += [(os.path.join(config, name), 'user') for name in OWN_SETTINGS]
-    root = resolve_place(cwd, home).root
-    for folder in dict.fromkeys((root, cwd)):
-        if os.path.join(folder, '.claude') != config:
-            files += [(os.path.join(folder, '.claude', name), 'project') for name in OWN_SETTINGS]
-    return [(path, whose) for path, whose in files if os.path.exists(path)]
+def settings_files(home):
+    """[(path, agent, whose)] of the settings that are here: the user's, the project's, managed."""
+    from glob import glob
+    found, here = {}, os.getcwd()
+    for agent, client in CLIENTS.items():
+        found[client.settings(os.environ, home)] = agent, 'user'
+        found.setdefault(os.path.join(folder_of(agent, home), 'settings.json'), (agent, 'user'))
+    patterns = [(os.path.join(folder, pattern), 'project') for pattern in PROJECT_SETTINGS
+                for folder in (resolve_place(here, home).root or here, here)]
+    for pattern, whose in patterns + [(pattern, 'managed') for pattern in MANAGED_SETTINGS]:
+        for path in sorted(glob(pattern)):
+            found.setdefault(path, ('claude-code', whose))
+    return [(path, *agent) for path, agent in found.items() if os.path.exists(path)]
 
 
 def read_settings(path):
     try:
-        settings = json.loads(read_text(path, LARGEST_BUDGETS).lstrip('\ufeff') or '{}')
+        text = read_text(path, LARGEST_SETTINGS).strip('\ufeff\r\n\t ')
+        settings = json.loads(text or '{}')
     except (ValueError, RecursionError) as error:
         raise UserError('is not JSON, so its agent ignores all of it: %s' % error, path) from None
     if type(settings) is not dict:
@@ -4463,408 +5297,229 @@ def read_settings(path):
     return settings
 
 
-def check_claude(config, cwd, home, handlers):
-    """Findings about every settings file; the handlers that run the gate are added to `handlers`."""
-    files, days = settings_files(config, cwd, home), 30
-    for path, whose in files:
-        try:
-            settings = read_settings(path)
-        except UserError as error:
-            yield Finding('hooks', str(error), 'mend the file')
-            continue
-        yield from check_settings(path, whose, settings)
-        handlers += handlers_of('claude-code', path, settings)
-        days = settings.get('cleanupPeriodDays', days)
-    yield from check_wiring('Claude Code', handlers, os.path.join(config, 'settings.json'))
-    yield check_cleanup(days)
+def settings_faults(settings, whose):
+    """(what, cure) of all that is known to turn the gate off, or to bend it. No such list is
+    complete; sessions that use tools without the gate are seen in the ledger, whatever the cause."""
+    env, permissions, switches = (settings[name] if type(settings.get(name)) is dict else {}
+                                  for name in ('env', 'permissions', 'hooksConfig'))
+    if settings.get('disableAllHooks') or switches.get('disabled') or \
+            switches.get('enabled') is False:
+        yield 'turns hooks off', 'take disableAllHooks, or hooksConfig, out of it'
+    for name in 'allowManagedHooksOnly', 'strictPluginOnlyCustomization':
+        if whose == 'managed' and settings.get(name):
+            yield ('sets %s: your hooks do not run' % name,
+                   'ask who manages it to add the gate there')
+    guarded = BENT_VARIABLES if whose == 'project' else OFF_VARIABLES
+    bent = ', '.join(name for name in sorted(env) if name.startswith(guarded))
+    if bent:
+        yield ('sets %s for hooks as well: the gate is off, or may look at other files' % bent,
+               'take that out of its "env"')
+    days = settings.get('cleanupPeriodDays', 30)
+    if type(days) is not int or days < 1 or type(settings.get('model', '')) is not str or \
+            permissions.get('defaultMode', 'default') not in PERMISSION_MODES:
+        yield ('has a "model", "defaultMode" or "cleanupPeriodDays" that is not valid, and so its '
+               'agent may ignore all of it, hooks too', 'correct that value')
+    elif days < 7:
+        yield ('deletes transcripts after %d days: what was not metered by then is lost' % days,
+               'set cleanupPeriodDays to 30 or more')
 
 
-def check_settings(path, whose, settings):
-    if settings.get('disableAllHooks'):
-        yield Finding('hooks', '%s turns all hooks off: disableAllHooks' % path, 'take disableAllHooks out of it')
-    if settings.get('allowManagedHooksOnly') and whose == 'managed':
-        yield Finding('hooks', '%s allows managed hooks only' % path, 'ask who manages it to add the gate there')
-    variables = settings.get('env') if type(settings.get('env')) is dict else {}
-    bent = [name for name in variables if re.match(GUARDED_VARIABLES, name)]
-    if bent and whose == 'project':
-        yield Finding('hooks', '%s sets %s for hooks as well: the gate may look at other files'
-                      % (path, ', '.join(sorted(bent))),
-                      'take that out of its "env"')
+def handlers_in(value, agent, event, matcher='*'):
+    """Every Handler that runs the gate below a settings value of any shape."""
+    if type(value) is list:
+        for one in value:
+            yield from handlers_in(one, agent, event, matcher)
+    elif type(value) is dict:
+        matcher = value.get('matcher', matcher)
+        command = value.get('command') or value.get('bash')
+        if type(command) is str and HOOK in command:
+            yield Handler(agent, event, matcher, value, command)
+        yield from handlers_in(value.get('hooks'), agent, event, matcher)
 
 
-def handlers_of(cli, path, settings):
-    """The Handlers that run the gate; settings of any shape."""
-    hooks = settings.get('hooks')
-    for event in EVENTS:
-        groups = hooks.get(event) if type(hooks) is dict else None
-        for group in groups if type(groups) is list else ():
-            inner = group.get('hooks') if type(group) is dict else None
-            for one in inner if type(inner) is list else ():
-                if type(one) is dict and type(one.get('command')) is str and HOOK in one['command']:
-                    yield Handler(cli, path, event, group.get('matcher'), one)
-
-
-def check_wiring(name, handlers, path):
-    """Findings about how an agent runs the gate."""
-    cure = 'run `make install`'
-    for event in EVENTS:
-        ours = [one for one in handlers if one.event == event]
-        if not ours:
-            yield Finding('hooks', '%s does not run the gate at %s (%s)' % (name, event, path), cure)
-            continue
-        problems = min((handler_problems(one) for one in ours), key=len)
-        if problems:
-            yield Finding('hooks', '%s, %s: %s' % (name, event, '; '.join(problems)), cure)
+def check_wiring(agent, ours):
+    """How an agent runs the gate, at each of its events."""
+    title, client, well = AGENTS[agent].title, CLIENTS[agent], []
+    for event in client.events:
+        wired = [weaknesses(one, client) for one in ours if one.event == event]
+        least = min(wired, key=len, default=['the gate is not run'])
+        if least:
+            said = '%s, %s: %s' % (title, event, '; '.join(least))
+            yield 'hooks', said, 'run `make install`'
         else:
-            every = ', for every tool' * (event == 'PreToolUse')
-            yield Finding('hooks', '%s runs the gate at %s%s' % (name, event, every), '')
+            well.append(event)
+    if well:
+        trust = '; it does once you trust it: type /hooks in Codex' * (agent == 'codex')
+        yield 'hooks', '%s runs the gate at %s%s' % (title, ', '.join(well), trust), ''
 
 
-def handler_problems(handler):
-    settings, problems = handler.settings, []
-    if handler.event == 'PreToolUse':
-        missed = [tool for tool in SOME_TOOLS if not matcher_takes(handler.matcher, tool)]
-        if missed:
-            problems.append('the matcher %s leaves out %s' % (handler.matcher, ', '.join(missed)))
-    timeout = settings.get('timeout', 60)
-    if type(timeout) not in (int, float) or timeout < GATE_SECONDS + 1:
-        problems.append('its timeout of %s s is shorter than the gate may take' % timeout)
-    if handler.cli == 'claude-code' and settings.get('onFailure') != 'block':
-        problems.append('without "onFailure": "block" a crash or a time-out lets the tool run')
-    if settings.get('async'):
-        problems.append('async: it is not waited for')
-    if settings.get('type') != 'command':
-        problems.append('its type is not "command"')
-    return problems
-
-
-def matcher_takes(matcher, tool):
-    """Whether an agent's matcher takes a tool: exact names, or else an unanchored regular expression."""
-    if matcher in (None, '', '*'):
-        return True
-    if type(matcher) is not str:
-        return False
-    if re.match(r'[\w\-,| ]+$', matcher, re.ASCII):
-        return tool in re.split(r'[,| ]+', matcher)
-    try:
-        return re.search(matcher, tool) is not None
-    except re.error:
-        return False
-
-
-def check_cleanup(days):
-    if type(days) is not int or days < LEAST_CLEANUP_DAYS:
-        return Finding('logs', 'transcripts are kept for %s days (cleanupPeriodDays): what is deleted before it is metered '
-                       'is lost' % printable(str(days), 20), 'set cleanupPeriodDays to 30 or more')
-    return Finding('logs', 'transcripts are kept for %d days; what was metered stays' % days, '')
-
-
-def check_codex(folder, handlers):
-    if not os.path.isdir(folder):
-        return
-    path = os.path.join(folder, 'hooks.json')
-    ours = list(handlers_of('codex', path, read_settings(path))) if os.path.exists(path) else []
-    handlers += ours
-    yield from check_wiring('Codex', ours, path)
-    config = os.path.join(folder, 'config.toml')
-    text = read_text(config, LARGEST_BUDGETS) if os.path.exists(config) else ''
+def check_codex(path):
+    text = read_text(path, LARGEST_SETTINGS) if os.path.exists(path) else ''
     if re.search(r'(?m)^\s*(?:features\.)?(?:codex_)?hooks\s*=\s*false', text):
-        yield Finding('hooks', '%s turns hooks off' % config, 'take `hooks = false` out of it')
-    elif ours:
-        yield Finding('hooks', 'Codex runs a hook only once you have trusted it; that cannot be seen from here (type '
-                      '/hooks in codex)', '')
+        yield 'hooks', path + ' turns hooks off', 'take `hooks = false` out of it'
 
 
-# ---- doctor: scripts, budgets, prices ------------------------------------------------------
-
-def check_scripts(command, environ):
-    """The wired scripts are there, and load under the wired interpreter."""
-    import shlex
-    import subprocess
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        words = command.split()
-    hook = next((word for word in reversed(words) if os.path.basename(word) == HOOK), HOOK)
-    folder = os.path.dirname(os.path.realpath(expand_home(hook, home_of(environ)).replace('$HOME', home_of(environ))))
-    missing = [name for name in (HOOK, 'budget-check.py') if not os.path.isfile(os.path.join(folder, name))]
-    if missing:
-        yield Finding('scripts', '%s: no %s, so nothing is ever refused' % (folder, ' and no '.join(missing)),
-                      'run `make install`')
-        return
-    if os.path.realpath(folder) != HERE:
-        yield Finding('scripts', 'the wired scripts are in %s; this one is in %s' % (folder, HERE), '')
-    python = next((word for word in words
-                   if re.match(r'(?:python|pypy)[\d.]*(?:\.exe)?$', os.path.basename(word))), None)
-    if not python:
-        yield Finding('scripts', '%s is there; the command line names no Python' % folder, '')
-        return
-    try:
-        done = subprocess.run([python, '-IS', '-c', LOAD, os.path.join(folder, 'budget-check.py')], timeout=60,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        said = (done.stdout or done.stderr).decode('utf-8', 'replace').strip().split('\n')[-1]
-        well = done.returncode == 0
-    except (OSError, subprocess.SubprocessError) as error:
-        said, well = str(error), False
-    if not well:
-        yield Finding('scripts', '%s cannot load %s: %s' % (python, os.path.join(folder, 'budget-check.py'), said),
-                      'install again with a Python of 3.9 or later: make install PYTHON=/usr/bin/python3')
-    else:
-        yield Finding('scripts', '%s loads under %s (%s)' % (folder, python, said), '')
-    if '-IS' not in words and '-SI' not in words:
-        yield Finding('scripts', "without -IS a client's repo could change what Python loads, and the gate is slower",
-                      'run `make install`')
+def weaknesses(handler, client):
+    """Where a handler differs from the one that is installed, unless it only has more time."""
+    found = []
+    if '-IS' not in handler.command:
+        found.append("without -IS a client's repo could change what Python loads")
+    if handler.matcher not in ('*', '.*', '', None):
+        found.append('the matcher %s leaves out some tools' % json.dumps(handler.matcher))
+    for name in [*client.handler, 'if', 'async']:
+        value, want = handler.settings.get(name), client.handler.get(name)
+        if type(want) is int:              # a time-out: without one it has longer
+            is_well = value is None or type(value) in (int, float) and value >= want
+        else:
+            is_well = value == want or name in ('command', 'bash')
+        if not is_well:
+            found.append('%s is %s, not %s' % (name, json.dumps(value), json.dumps(want)))
+    return found
 
 
-def no_budgets():
-    raise UserError('there is no budgets.yaml beside this script or in ~/.claude; `make install` puts one there')
+# ---- doctor: budgets, prices, ledger, logs ------------------------------------------------------
 
-
-def check_budgets(options, environ):
-    try:
-        path = find_budgets(options.budgets, environ, HERE, options.home) or no_budgets()
-        budgets = load_budgets(path, options.home)
-    except UserError as error:
-        yield Finding('budgets', str(error), 'mend that: until then expensive tools are refused, or nothing is')
-        return
-    if not budgets.entries and not budgets.default:
-        yield Finding('budgets', '%s sets no cap: nothing is armed' % path,
-                      'take away the # before the lines that you want')
-        return
-    entries = budgets.entries + (budgets.default,) * bool(budgets.default)
-    yield Finding('budgets', '%s: %d arm%s%s; %d can be stopped' % (
-        path, len(budgets.entries), 's' * (len(budgets.entries) != 1), ' and a default' * bool(budgets.default),
-        sum(entry.action == 'hard_stop' for entry in entries)), '')
+def check_figures(options):
+    """What is metered and capped, and all that a person's own command would warn of."""
+    budgets, prices, ledger, reading = load_all(options)
+    capped = [printable(arm, 60) for arm in budgets.by_name]
+    if budgets.default:
+        capped.append('every repo that is not listed')
+    yield 'budgets', '%s caps %s' % (budgets.name, ', '.join(capped)), ''
     if budgets.on_error == 'allow':
-        yield Finding('budgets', 'on_error: allow lets expensive tools run whenever spend cannot be known',
-                      'write on_error: deny')
+        yield ('budgets', 'on_error: allow lets expensive tools run while spend cannot be known',
+               'write on_error: deny')
+    path = find_prices(options.prices, os.environ, HERE)
+    check_prices(prices.text, path)
+    days = (options.now_ms - (parse_time(prices.as_of + 'T00:00:00Z') or 0)) // 86400000
+    old = "compare them with the vendors' pages, or take a newer armledger"
+    yield ('prices', '%s: as of %s, %d days ago' % (path, prices.as_of, days),
+           old if days > PRICES_AGE_DAYS else '')
+    health, kib = ledger.one('pragma quick_check(1)')[0], os.path.getsize(ledger.path) >> 10
+    yield ('ledger', '%s: %s, %d KiB' % (ledger.path, health, kib), '' if health == 'ok' else
+           'budget-check.py --rebuild makes it anew from the logs')
+    for one in (os.path.dirname(ledger.path), ledger.path) if os.name != 'nt' else ():
+        if os.stat(one).st_mode & 0o077:
+            yield 'ledger', one + ' can be looked into by others', 'chmod go= ' + one
+    for agent, number in ledger.rows('select agent, count(*) from files group by agent'):
+        yield 'logs', '%s: %s' % (AGENTS[agent].title, counted(number, 'log file')), ''
+    check_ambiguous(ledger, budgets)
+    for warning in warnings_of(ledger, budgets, prices, reading):
+        said, _, cure = warning.rpartition('; ' if '; ' in warning else ': ')
+        yield 'logs', said or warning, cure if said else ''
+    ledger.close()
 
 
-def check_prices(options, environ):
-    path = find_prices(options.prices, environ, HERE)
-    try:
-        prices = load_prices(path)
-    except UserError as error:
-        yield Finding('prices', str(error), 'mend that, or run `make install` for a whole one')
-        return
-    as_of = parse_time(prices.as_of + 'T00:00:00Z')
-    days = (options.now_ms - as_of) // (86400 * 1000) if as_of is not None else 0
-    said = '%s: as of %s, %d days ago' % (path, prices.as_of, days)
-    cure = "compare them with the vendors' pages and correct them, or take a newer armledger"
-    yield Finding('prices', said, cure if days > PRICES_AGE_DAYS else '')
+def unmetered(environ, home, folders=()):
+    """Folders of Claude Code's or Codex's logs, profiles' or the desktop's, that nobody reads;
+    `folders` are those that the ledger knows, which it goes on reading."""
+    from glob import glob
+    roots = [root for agent in AGENTS.values() for root in agent.roots(environ, home)]
+    known = {os.path.realpath(path) for path in [*roots, *folders]}
+    patterns = ['.claude*/projects', '.codex*/sessions']
+    for base in '.config/Claude', 'Library/Application Support/Claude':
+        patterns += [base + '/*' * depth + '/.claude/projects' for depth in range(1, 6)]
+    return [os.path.dirname(path) for pattern in patterns
+            for path in sorted(glob(os.path.join(home, pattern)))
+            if os.path.realpath(path) not in known]
 
 
-def check_models(ledger, prices):
-    unpriced = sorted({canonical_model(name) for name, in ledger.db.execute('select name from models').fetchall()
-                       if not prices.known(name)})
-    if unpriced:
-        names = ', '.join(printable(name, 60) for name in unpriced[:8])
-        yield Finding('prices', 'no price is known for %s: a fallback is assumed' % names,
-                      'add it to prices.json, as its first lines show')
+# ---- doctor: the live test ----------------------------------------------------------------------
+
+def check_live(handlers):
+    """An arm over its cap, a sub-agent that asks for another: each command line must refuse."""
+    tested = {(one.agent, one.command): one for one in handlers
+              if one.event == CLIENTS[one.agent].events[0]}
+    if not tested:
+        yield 'live test', 'nothing is wired, so nothing would be refused', 'run `make install`'
+    for handler in tested.values():
+        began = time.monotonic()
+        code, out, err = run_live(handler)
+        said = 'was refused, in %d ms' % ((time.monotonic() - began) * 1000)
+        cure = ''
+        # The refusal has to be of this arm, for its spend, and in the form that this agent obeys.
+        form = CLIENTS[handler.agent].answer(NO_REQUEST, Answer(True, '-', ''))[1]
+        wanted = [LIVE_ARM, 'has spent'] + ['"%s":' % key for key in json.loads(form)]
+        if not all(one in out for one in wanted):
+            words = ' '.join((out + ' ' + err).split())[-450:] or 'silence'
+            said = 'was NOT refused by the budget (exit code %s; %s)' % (code, words)
+            cure = 'mend what is found above; if nothing is, run `make install` again'
+        title = AGENTS[handler.agent].title
+        yield 'live test', '%s: a sub-agent of an arm over its cap %s' % (title, said), cure
 
 
-# ---- doctor: the ledger and the logs -------------------------------------------------------
+def run_live(handler):
+    """(exit code, stdout, stderr) of a command line, with budgets, logs and a ledger of its own.
 
-def check_ledger(path):
-    """The ledger as it lies there, before anything else opens it."""
-    sqlite3 = sqlite()
-    if not os.path.lexists(path):
-        above = os.path.dirname(path)
-        while not os.path.exists(above) and above != os.path.dirname(above):
-            above = os.path.dirname(above)
-        if os.access(above, os.W_OK):
-            yield Finding('ledger', '%s: not there yet; it is made when it is first needed' % path, '')
-        else:
-            yield Finding('ledger', '%s cannot be made' % path, 'give its owner write access to %s' % above)
-        return
-    folder = os.path.dirname(path)
-    for one in (folder, path):
-        status = os.stat(one)
-        if os.name != 'nt' and status.st_mode & 0o077:
-            yield Finding('ledger', '%s can be looked into by others (%o)' % (one, status.st_mode & 0o777),
-                          'chmod go= %s' % one)
-        if not os.access(one, os.R_OK | os.W_OK):
-            yield Finding('ledger', '%s cannot be written' % one, 'give its owner write access to it')
-    try:
-        db = sqlite3.connect(path, timeout=5)
-        try:
-            version, mode, health = (db.execute('pragma ' + name).fetchone()[0]
-                                     for name in ('user_version', 'journal_mode', 'quick_check(1)'))
-        finally:
-            db.close()
-    except sqlite3.Error as error:
-        yield Finding('ledger', str(ledger_error(path, error)), 'budget-check.py --rebuild, if that stays so')
-        return
-    size = sum(os.path.getsize(path + ending) for ending in ('', '-wal') if os.path.exists(path + ending))
-    said = '%s: %s, version %d, %s, %d KiB' % (path, health, version, mode.upper(), size >> 10)
-    if health != 'ok':
-        yield Finding('ledger', said, 'budget-check.py --rebuild makes it anew from the logs')
-    elif version > VERSION:
-        yield Finding('ledger', said + ': written by a newer armledger', 'install that one here too')
-    elif size > LARGE_LEDGER:
-        yield Finding('ledger', said, 'sqlite3 %s vacuum' % path)
-    else:
-        yield Finding('ledger', said, '')
-
-
-def check_logs(ledger, reading, environ, home):
-    counts = dict(ledger.db.execute('select cli, count(*) from readings group by cli').fetchall())
-    for agent in AGENTS:
-        there = [root for root in agent.roots(environ, home) if os.path.isdir(root)]
-        if there:
-            yield Finding('logs', '%s: %d log files in %s' % (
-                agent.name, counts.get(agent.name, 0), ', '.join(there)), '')
-    if not sum(counts.values()):
-        roots = [root for agent in AGENTS for root in agent.roots(environ, home)]
-        yield Finding('logs', 'no log was found in ' + ', '.join(roots),
-                      "start an agent once, or set CLAUDE_CONFIG_DIR or CODEX_HOME as the agents have it")
-    if reading.compressed:
-        yield Finding('logs', '%d compressed logs (.jsonl.zst) cannot be read and are not counted' % reading.compressed,
-                      'unpack them with `zstd -d`')
-    for path, reason in reading.unreadable[:3]:
-        yield Finding('logs', '%s cannot be read (%s), so the gate refuses expensive tools' % (path, reason),
-                      'give its owner read access to it')
-    if len(reading.unreadable) > 3:
-        yield Finding('logs', '%d more logs cannot be read' % (len(reading.unreadable) - 3), 'the same')
-    if reading.malformed:
-        yield Finding('logs', '%d lines could not be read and are not counted' % reading.malformed, '')
-
-
-def check_notify(ledger):
-    """The commands' own failures stay in the report; here is only whether there are any."""
-    path = os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES)
-    if os.path.exists(path):
-        yield Finding('notify', 'notify commands have failed: see %s' % path,
-                      'see that the command works, then delete that file')
-
-
-def check_arms(budgets, places):
-    """Arms whose folder isn't there, or that nothing in the logs belongs to."""
-    try:
-        check_ambiguous(budgets, places.values())
-    except UserError as error:
-        yield Finding('arms', str(error), 'write its path')
-        return
-    seen = {arm.name for arm in (match_arm(budgets, place) for place in places.values()) if arm and arm.listed}
-    for entry in budgets.entries:
-        gone = [written for written, pattern in zip(entry.paths, entry.patterns)
-                if not pattern.fits and not os.path.isdir(pattern.text or '/')]
-        name = printable(entry.arm, 60)
-        if gone:
-            yield Finding('arms', '%s: no folder %s' % (name, ', '.join(gone)), 'correct its path in %s' % budgets.name)
-        elif entry.arm not in seen and places:
-            what = 'matches nothing in the logs' if entry.paths else 'no repo in the logs has this name'
-            yield Finding('arms', '%s: %s' % (name, what),
-                          'see whether its path is right; if no agent has worked there yet, it is')
-        else:
-            yield Finding('arms', name + ': its folder is there' + ', and in the logs' * (entry.arm in seen), '')
-
-
-# ---- doctor: the live test -----------------------------------------------------------------
-
-def live_test(handler, environ):
-    """An arm that is over its cap, a sub-agent that asks for another: the installed command line must refuse.
-
-    It has budgets, logs and a ledger of its own; nothing of the user's is read or written, but
-    the scripts and prices."""
-    import shutil
-    import tempfile
-    folder = os.path.realpath(tempfile.mkdtemp(prefix='armledger-'))
-    try:
-        code, out, err, seconds = run_live(handler, folder, environ)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    name = 'Claude Code' if handler.cli == 'claude-code' else 'Codex'
-    try:
-        answer = json.loads(out)['hookSpecificOutput']
-        reason = answer['permissionDecisionReason'] if answer['permissionDecision'] == 'deny' else ''
-    except (KeyError, TypeError, ValueError):
-        reason = err if code == 2 else ''
-    if LIVE_ARM in reason and 'has spent' in reason:
-        yield Finding('live test', '%s: a sub-agent of an arm over its cap was refused, in %d ms' % (
-            name, seconds * 1000), '')
-    else:
-        said = ' '.join((out + ' ' + err).split())[-300:] or 'silence'
-        yield Finding('live test', '%s: a sub-agent of an arm over its cap was NOT refused by the budget (exit code %s; '
-                      '%s)' % (name, code, said),
-                      'mend what is found above; if nothing is, run `make install` again')
-
-
-def run_live(handler, folder, environ):
-    """(exit code, stdout, stderr, seconds) of the command line, run as the agent would."""
+    Nothing of the user's is read or written, but the scripts and prices."""
     import subprocess
-    arm, config = os.path.join(folder, LIVE_ARM), os.path.join(folder, 'claude')
-    transcript = os.path.join(config, 'projects', 'live', 'live.jsonl')
-    for where in (arm, os.path.dirname(transcript), os.path.join(folder, 'codex')):
-        os.makedirs(where)
-    now = time.strftime('%Y-%m-%dT%H:%M:%S.000Z', time.gmtime())
-    write_text(os.path.join(folder, 'budgets.yaml'), LIVE_BUDGETS % (LIVE_ARM, json.dumps(arm)))
-    write_text(transcript, json.dumps({
-        'type': 'assistant', 'timestamp': now, 'sessionId': 'live', 'cwd': arm, 'requestId': 'live', 'uuid': 'live',
-        'message': {'id': 'live', 'model': 'claude-sonnet-4-5', 'usage': {'output_tokens': 10 ** 6}}}) + '\n')
-    payload = {'session_id': 'live', 'transcript_path': transcript, 'cwd': arm, 'hook_event_name': 'PreToolUse',
-               'permission_mode': 'default', 'tool_name': 'Agent', 'tool_use_id': 'live',
-               'tool_input': {'prompt': 'live test'}}
-    payload.update({'agent_id': 'live', 'agent_type': 'general-purpose'} if handler.cli == 'claude-code' else
-                   {'turn_id': 'live', 'model': 'live', 'tool_name': 'spawn_agent'})
-    kept = {name: value for name, value in environ.items() if not name.startswith('ARMLEDGER_')}
-    kept.update({'ARMLEDGER_BUDGETS': os.path.join(folder, 'budgets.yaml'), 'CLAUDE_CONFIG_DIR': config,
-                 'ARMLEDGER_HOME': os.path.join(folder, 'state'), 'CODEX_HOME': os.path.join(folder, 'codex')})
-    if environ.get('ARMLEDGER_PRICES'):
-        kept['ARMLEDGER_PRICES'] = environ['ARMLEDGER_PRICES']
-    timeout = handler.settings.get('timeout')
-    began = time.monotonic()
-    try:
-        done = subprocess.run(handler.command if os.name == 'nt' else ['sh', '-c', handler.command],
-                              shell=os.name == 'nt', input=json.dumps(payload).encode(), env=kept, cwd=arm,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              timeout=timeout if type(timeout) in (int, float) and timeout > 0 else 60)
-    except subprocess.TimeoutExpired:
-        return 'none', '', 'no answer within the time-out', time.monotonic() - began
-    return (done.returncode, done.stdout.decode('utf-8', 'replace'), done.stderr.decode('utf-8', 'replace'),
-            time.monotonic() - began)
+    import tempfile
+    with tempfile.TemporaryDirectory(prefix='armledger-') as folder:
+        folder = os.path.realpath(folder) + os.sep
+        arm, budgets = folder + LIVE_ARM, folder + 'budgets.yaml'
+        logs = os.path.join(folder, 'claude', 'projects', 'live')
+        call = {'type': 'assistant', 'sessionId': 'live', 'cwd': arm,
+                'timestamp': time.strftime('%Y-%m-%dT%H:%M:%S.000Z', time.gmtime()),
+                'message': {'id': 'live', 'model': 'claude-sonnet-4-5',
+                            'usage': {'output_tokens': 10 ** 6}}}
+        os.makedirs(arm)
+        os.makedirs(logs)
+        for path, text in ((budgets, LIVE_BUDGETS % (LIVE_ARM, json.dumps(arm))),
+                           (os.path.join(logs, 'live.jsonl'), json.dumps(call) + '\n')):
+            with open(path, 'w', encoding='utf-8') as stream:
+                stream.write(text)
+        environ = {name: value for name, value in os.environ.items()
+                   if not name.startswith('ARMLEDGER_') or name == 'ARMLEDGER_PRICES'}
+        for client in CLIENTS.values():
+            environ[client.variable] = folder + 'none'
+        environ.update(ARMLEDGER_BUDGETS=budgets, ARMLEDGER_HOME=folder + 'state',
+                       CLAUDE_CONFIG_DIR=folder + 'claude')
+        tool = CLIENTS[handler.agent].expensive[0].strip('*')
+        payload = {'session_id': 'live', 'cwd': arm, 'hook_event_name': handler.event,
+                   'tool_name': tool, 'tool_input': {}, 'tool_use_id': 'live'}
+        if handler.agent == 'codex':
+            payload['turn_id'] = 'live'
+        on_windows = os.name == 'nt'
+        line = handler.command if on_windows else ['sh', '-c', handler.command]
+        try:
+            done = subprocess.run(line, shell=on_windows, input=json.dumps(payload), env=environ,
+                                  cwd=arm, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  encoding='utf-8', errors='replace', timeout=10)
+        except subprocess.TimeoutExpired:
+            return 'none', '', 'no answer within its time'
+        return done.returncode, done.stdout, done.stderr
 
 
-def write_text(path, text):
-    with open(path, 'w', encoding='utf-8') as stream:
-        stream.write(text)
+# ---- command line -------------------------------------------------------------------------------
 
-
-# ---- the command line ----------------------------------------------------------------------
-
-BAR = 12                         # characters
-TIER_COLOURS = {'ok': '32', 'alert': '33', 'warn': '33', 'hard_stop': '31', 'halt': '31;1'}
-USAGE = __doc__
+HERE = os.path.dirname(os.path.realpath(__file__))
 
 
 def main(argv=None):
     """Exit code: 0, 2 when an arm is at its hard stop, 1 when it could not be told."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
         for stream in sys.stdout, sys.stderr:
             if hasattr(stream, 'reconfigure'):
-                stream.reconfigure(errors='backslashreplace')      # names must not fail in a plain locale
-        argv = sys.argv[1:] if argv is None else argv
-        if argv == ['--statusline']:                       # shown after every answer: no time for more
+                # Names must not fail in a plain locale.
+                stream.reconfigure(errors='backslashreplace')
+        if argv == ['--statusline']:       # shown after every answer: no time for more
             return statusline()
         options = parse_options(argv)
         code = options.command(options)
-        if sys.stdout:
+        if sys.stdout:                     # it may be closed
             sys.stdout.flush()
         return code
-    except UserError as error:
-        print('budget-check: %s' % printable(str(error), 2000), file=sys.stderr)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
-        print('budget-check: interrupted', file=sys.stderr)
-    except OSError as error:
-        print('budget-check: %s' % printable(str(error), 1000), file=sys.stderr)
-    except Exception as error:
-        sqlite3 = sqlite()
-        if not isinstance(error, sqlite3.Error):
-            raise
-        path = find_ledger(None, os.environ, home_of(os.environ))
-        print('budget-check: %s' % printable(str(ledger_error(path, error)), 2000), file=sys.stderr)
+        problem = 'interrupted'
+    except (UserError, OSError) as error:
+        problem = str(error)
+    except sqlite().Error as error:
+        problem = error_text(error, find_ledger(options.ledger, os.environ, options.home))
+    print('budget-check: ' + printable(problem, 2000), file=sys.stderr)
     return 1
 
 
@@ -4873,46 +5528,58 @@ def parse_options(argv):
 
     class Parser(ArgumentParser):
         def error(self, message):
-            # Exit 2 means a hard stop: a mistyped flag must not.
-            raise UserError('%s; see budget-check.py --help' % message)
+            # Exit 2 means a hard stop: a mistyped option must not.
+            raise UserError(message + '; see budget-check.py --help')
 
-    parser = Parser(prog='budget-check.py', formatter_class=RawDescriptionHelpFormatter, description=USAGE)
-    parser.add_argument('arm', nargs='?', metavar='ARM', help='a path in an arm, or its name; none: every armed arm')
-    parser.add_argument('--json', action='store_true', help='print the verdict as JSON')
-    parser.add_argument('--budgets', metavar='FILE', help='instead of budgets.yaml')
-    parser.add_argument('--prices', metavar='FILE', help='instead of prices.json')
-    parser.add_argument('--ledger', metavar='FILE', help='instead of the usual ledger')
-    parser.add_argument('--now', metavar='TIME', help='look at the windows that hold this ISO 8601 time, as in 2026-10-31T23:59:59Z')
+    parser = Parser(prog='budget-check.py', formatter_class=RawDescriptionHelpFormatter,
+                    description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add('arm', nargs='?', metavar='ARM',
+        help='a path in an arm, or its name; none: every armed arm')
+    add('--json', action='store_true', help='print the verdict as JSON')
+    for name, usual in (('budgets', 'budgets.yaml'), ('prices', 'prices.json'),
+                        ('ledger', 'the usual ledger')):
+        add('--' + name, metavar='FILE', help='instead of ' + usual)
+    add('--now', metavar='TIME',
+        help='look at the windows that hold this ISO 8601 time, as in 2026-10-31T23:59:59Z')
+    add('--version', action='version', version='armledger ' + RELEASE)
     commands = parser.add_mutually_exclusive_group()
-    for flag, command, text in (
-            ('--rebuild', rebuild, 're-read all logs; calls whose logs are gone are kept'),
-            ('--doctor', doctor, 'say whether the cap would really hold here; exit 1 with findings'),
-            ('--statusline', statusline, "one line for Claude Code's status line; its JSON on stdin")):
-        commands.add_argument(flag, dest='command', action='store_const', const=command, help=text)
+    for command, text in (
+            (rebuild, 're-read all logs; calls whose logs are gone are kept'),
+            (doctor, 'say whether the cap would really hold here; exit 1 with findings'),
+            (statusline, "one line for Claude Code's status line; its JSON on stdin")):
+        commands.add_argument('--' + command.__name__, dest='command', action='store_const',
+                              const=command, help=text)
     parser.set_defaults(command=check)
     options = parser.parse_args(argv)
     options.looking_back = options.now is not None
-    options.now_ms = int(time.time() * 1000) if options.now is None else parse_time(options.now)
+    options.now_ms = parse_time(options.now) if options.looking_back else int(time.time() * 1000)
     if options.now_ms is None:
-        raise UserError('--now %s is not a time; write it as in 2026-10-31T23:59:59Z' % options.now)
+        parser.error('--now %s is not a time; write it as in 2026-10-31T23:59:59Z' % options.now)
     options.home = home_of(os.environ)
     return options
 
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-
-
 def load_all(options):
-    """(budgets, prices, ledger, reading): all that a verdict needs, up to date."""
+    """(budgets, prices, ledger, reading): all that a verdict needs, up to date. UserError where
+    nothing is armed: then there is no need of a ledger."""
     path = find_budgets(options.budgets, os.environ, HERE, options.home)
-    budgets = load_budgets(path, options.home) if path else None
-    if not budgets or not budgets.armed():
-        raise UserError('no cap is set, so there is nothing to check: write one as its comments show', path) if path \
-            else UserError('there is no budgets.yaml beside this script or in ~/.claude; `make install` puts one there')
-    prices = load_prices(find_prices(options.prices, os.environ, HERE))
-    ledger = Ledger(find_ledger(options.ledger, os.environ, options.home), options.home, 3600.0)
+    if not path:
+        raise UserError('there is no budgets.yaml beside this script or in ~/.claude; '
+                        '`make install` puts one there')
+    budgets = load_budgets(path, options.home)
+    if not budgets.armed():
+        raise UserError('no cap is set, so there is nothing to check: write one as its comments '
+                        'show', path)
+    set_zone(budgets.timezone)
+    prices_path = find_prices(options.prices, os.environ, HERE)
+    prices = load_prices(prices_path)
+    path = find_ledger(options.ledger, os.environ, options.home)
+    ledger = Ledger(path, options.home, 3600.0)
+    if ledger.meta('prices') != prices.text:
+        check_prices(prices.text, prices_path)
     reading = ledger.refresh(prices, os.environ, options.now_ms, progress_on(sys.stderr))
-    check_ambiguous(budgets, all_places(ledger).values())
+    assign_arms(ledger, budgets)
     return budgets, prices, ledger, reading
 
 
@@ -4923,127 +5590,82 @@ def progress_on(stream):
     began = time.monotonic()
 
     def show(files, all_files, done, total):
-        elapsed = time.monotonic() - began
-        left = elapsed * (total - done) / done if done else 0
-        stream.write('\rreading logs: %d of %d files, %d of %d MB, %d s left \033[K'
-                     % (files, all_files, done >> 20, total >> 20, left) + '\r\033[K' * (files == all_files))
+        left = (time.monotonic() - began) * (total - done) / max(1, done)
+        stream.write('\rreading logs: %d of %d files, %d of %d MB, %d s left \033[K%s' % (
+            files, all_files, done >> 20, total >> 20, left, '\r\033[K' * (files == all_files)))
         stream.flush()
     return show
 
 
 def check(options):
+    """Where the caps stand, for people or as JSON."""
     budgets, prices, ledger, reading = load_all(options)
-    places = all_places(ledger)
-    found = arms_of_places(budgets, places)
-    arms = armed_arms(budgets, found) if options.arm is None else \
-        [find_arm(options.arm, budgets, places, found, options.home)]
-    standings = [stand(ledger, budgets, arm, found, options.now_ms, options.looking_back) for arm in arms]
-    standings.sort(key=lambda one: (-TIERS.index(one.verdict.tier), one.arm.name))
+    key = None
+    if options.arm is not None:
+        if os.path.isfile(expand_home(options.arm, options.home)):
+            raise UserError('%s is a file: name its folder' % printable(options.arm))
+        key = find_arm(options.arm, ledger, budgets, options.home)
+        if not entry_of(budgets, key):
+            raise UserError('%s is in no arm that has a cap; list it in %s, or set a default: there'
+                            % (printable(options.arm), printable(budgets.name)))
+    check_ambiguous(ledger, budgets, key)
+    standings = [stand(ledger, budgets, one, options.now_ms, options.looking_back)
+                 for one in (armed_keys(ledger, budgets) if key is None else [key])]
+    standings.sort(key=lambda one: (-TIERS.index(one.verdict.tier), one.name))
     if not options.looking_back:
         for standing in standings:
             notify(ledger, budgets, standing, prices, options.now_ms)
-    warnings = warnings_of(reading, ledger, prices, options.arm is not None) + \
-        notify_failures(ledger, [one.arm.name for one in standings])
+    warnings = warnings_of(ledger, budgets, prices, reading, key)
+    warnings += notify_failures(ledger, [one.key for one in standings])
     if options.json:
         print(format_json(verdict_json(standings, budgets, prices, warnings)))
     else:
-        print(format_standings(standings, budgets, prices, sys.stdout.isatty() and 'NO_COLOR' not in os.environ))
+        colour = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
+        print(format_standings(standings, budgets, prices, colour))
         for warning in warnings:
             print('budget-check: ' + printable(warning, 1000), file=sys.stderr)
     ledger.close()
     if any(one.verdict.verdict == 'HARD_STOP' for one in standings):
         return 2
-    return 1 if reading.unreadable and not budgets.spend_json else 0
-
-
-def find_arm(text, budgets, places, found, home):
-    """The arm of a path, or of that name; UserError with the nearest name."""
-    if not text.strip():
-        raise UserError('ARM is empty: name an arm, or a path in one')
-    named = [entry for entry in budgets.entries if entry.arm == text]
-    if named:
-        return next(arm for arm in armed_arms(budgets, found) if arm.listed and arm.name == text)
-    path = os.path.abspath(expand_home(text, home))
-    if os.path.isfile(path):
-        raise UserError('%s is a file: name its folder' % printable(text))
-    # As it was when a call was made in it: a worktree may have gone since.
-    place = next((one for one in places.values() if path in (one.cwd, one.path)), None) or resolve_place(path, home)
-    known = any(one.path == place.path or one.path.startswith(place.path.rstrip('/') + '/') for one in places.values())
-    arm = match_arm(budgets, place) if os.path.isdir(path) or known or '/' in text else None
-    if arm and (arm.listed or os.path.isdir(path) or known):
-        return arm
-    if os.path.isdir(path) or known:
-        raise UserError('%s is in no arm that has a cap; list it in %s, or set a default: there'
-                        % (printable(text), printable(budgets.name)))
-    near = nearest(text, [entry.arm for entry in budgets.entries])
-    raise UserError('there is no arm and no folder %s; %s' % (
-        printable(text), 'did you mean %s?' % near if near else 'arms are listed in ' + budgets.name))
-
-
-def armed_arms(budgets, found):
-    """Every listed arm, then the unlisted ones that default: arms."""
-    listed = [found[True, entry.arm][0] if (True, entry.arm) in found else Arm(entry.arm, entry, True, None)
-              for entry in budgets.entries]
-    return listed + [arm for arm, _ in found.values() if not arm.listed]
-
-
-def warnings_of(reading, ledger, prices, named):
-    """What the user should know; where an arm was named, no word of a folder that may be another's."""
-    warnings = []
-    if not reading.files:
-        warnings.append('no session logs were found: is CLAUDE_CONFIG_DIR or CODEX_HOME what the agents have?')
-    if reading.malformed:
-        warnings.append('%s could not be read and not counted' % counted(reading.malformed, 'log line'))
-    if reading.unreadable:
-        first = '' if named else ', first %s (%s)' % reading.unreadable[0]
-        warnings.append('%s cannot be read%s, so what they cost is not counted: give their owner read access'
-                        % (counted(len(reading.unreadable), 'log'), first))
-    if reading.compressed:
-        warnings.append('%s (.jsonl.zst) cannot be read here and what they cost is not counted: unpack with `zstd -d`'
-                        % counted(reading.compressed, 'compressed log'))
-    unpriced = sorted({canonical_model(name) for name, in ledger.db.execute('select name from models').fetchall()
-                       if not prices.known(name)})
-    if unpriced:
-        warnings.append('no price is known for %s: a fallback is assumed; add it to %s'
-                        % (', '.join(map(printable, unpriced[:5])), 'prices.json'))
-    return warnings
-
-
-def counted(number, noun):
-    return '%d %s%s' % (number, noun, '' if number == 1 else 's')
+    return int(bool(reading.unreadable) and not budgets.spend_json)
 
 
 def verdict_json(standings, budgets, prices, warnings):
     """The verdict for programs; see format_json for its figures."""
-    stopped = [one for one in standings if one.verdict.verdict == 'HARD_STOP']
-    reasons = [arithmetic(one.verdict.worst, one.arm, one.verdict.tier) for one in stopped]
     worst = max((one.verdict.tier for one in standings), key=TIERS.index, default='ok')
+    reasons = [arithmetic(one) for one in standings if one.verdict.verdict == 'HARD_STOP']
     return {'status': VERDICTS[worst], 'estimate': True, 'prices_as_of': prices.as_of,
-            'arms': [arm_json(standing, budgets) for standing in standings],
+            'arms': [arm_json(one) for one in standings],
             'halt_reason': '; '.join(reasons) or None, 'warnings': warnings}
 
 
-def arm_json(standing, budgets):
-    verdict, worst, entry = standing.verdict, standing.verdict.worst, standing.arm.entry
-    reserved_usd = standing.held.worst.reserved
-    return {
-        'arm': standing.arm.name, 'path': entry.patterns[0].spelled if entry.patterns else standing.arm.root,
-        'tier': verdict.tier, 'verdict': verdict.verdict, 'action_on_breach': entry.action,
-        'spent_usd': usd_number(worst.spent), 'cap_usd': usd_number(worst.cap), 'grace_usd': usd_number(worst.grace),
-        'untranscribed_usd': usd_number(standing.untranscribed_usd), 'assumed_usd': usd_number(standing.assumed_usd),
-        'windows': [{
-            'window': one.window, 'start': format_time(one.start, budgets.timezone),
-            'spent_usd': usd_number(one.spent), 'cap_usd': usd_number(one.cap), 'grace_usd': usd_number(one.grace),
-            'pct': None if one.pct is None else number(format_percent(one.pct, 2)), 'tier': one.tier,
-        } for one in verdict.windows], **({'reserved_usd': usd_number(reserved_usd)} if reserved_usd else {})}
+def arm_json(standing):
+    verdict, entry = standing.verdict, standing.entry
+    path = standing.key if is_path(standing.key) else None
+    found = {'arm': standing.name, 'path': entry.patterns[0].path if entry.patterns else path,
+             'tier': verdict.tier, 'verdict': verdict.verdict, 'action_on_breach': entry.action,
+             **usd_figures(verdict.worst, 'spent', 'cap', 'grace'),
+             'untranscribed_usd': usd_number(standing.untranscribed_usd),
+             'assumed_usd': usd_number(standing.assumed_usd),
+             'windows': [{'window': one.window, 'start': format_time(one.start),
+                          **usd_figures(one, 'spent', 'cap', 'grace'),
+                          'pct': None if one.pct is None else number(format_percent(one.pct, 2)),
+                          'tier': one.tier} for one in verdict.windows]}
+    if standing.held.worst.reserved:
+        found.update(usd_figures(standing.held.worst, 'reserved'))
+    return found
+
+
+def usd_figures(window, *names):
+    return {name + '_usd': usd_number(getattr(window, name)) for name in names}
 
 
 def usd_number(pico):
-    return number(usd6(pico))
+    return number(format_usd(pico, 6))
 
 
 def number(text):
-    """A decimal text that format_json writes as a JSON number, digit for digit: no float comes near it."""
+    """A decimal text that format_json writes as a JSON number: no float comes near it."""
     return '\0' + text
 
 
@@ -5052,60 +5674,55 @@ def format_json(value):
 
 
 def format_standings(standings, budgets, prices, colour):
-    """A small table for people: one line for each window that has a cap."""
+    """A table for people, a line for each window that has a cap, and what there is to say."""
     if not standings:
         return 'No arm has spent anything yet, and none is listed in %s.' % printable(budgets.name)
-    rows = [('ARM', 'TIER', 'SPENT', 'CAP', '', 'LEFT', 'CAP REACHED')]
+    rows, said = [('ARM', 'TIER', 'SPENT', 'CAP', '', 'LEFT', 'CAP REACHED')], []
     for standing in standings:
+        name, reserved = printable(standing.name, 60), standing.held.worst.reserved
         for one in standing.verdict.windows:
             mark = '~' if standing.assumed_usd and one is standing.verdict.worst else ''
-            rows.append((printable(standing.arm.name, 30), one.tier, mark + format_usd(one.spent, 2, True),
-                         '%s/%s' % (format_usd(one.cap, 2, True), one.window), bar(one.spent, one.cap),
-                         format_usd(one.left, 2, True), reached(one, budgets)))
-    widths = [max(columns(row[n]) for row in rows) for n in range(7)]
-    lines = []
-    for n, row in enumerate(rows):
-        gaps = [' ' * (width - columns(cell)) for cell, width in zip(row, widths)]
-        cells = [gap + cell if at in (2, 3, 5) else cell + gap for at, (cell, gap) in enumerate(zip(row, gaps))]
-        if colour and n:
-            cells[1] = '\033[%sm%s\033[0m' % (TIER_COLOURS[row[1]], cells[1])
-        lines.append('  '.join(cells).rstrip())
-    for standing in standings:
-        if standing.held.worst.reserved:
-            lines.append('%s: %s is set aside for tools that are running.' % (
-                printable(standing.arm.name, 60), dollars(standing.held.worst.reserved)))
+            reached = 'yes' if one.left == 0 else date_of(one.cap_at) if one.cap_at else '-'
+            rows.append((printable(name, 30), one.tier, mark + format_usd(one.spent, 2, True),
+                         format_usd(one.cap, 2, True) + '/' + one.window, bar(one.spent, one.cap),
+                         format_usd(one.left, 2, True), reached))
+        if reserved:
+            said.append('%s: %s is set aside for tools that are running.'
+                        % (name, dollars(reserved)))
         if standing.verdict.verdict == 'HARD_STOP':
-            lines.append('%s. %s' % (arithmetic(standing.verdict.worst, standing.arm, standing.verdict.tier),
-                                     how_to_lift(budgets, standing)))
+            said.append('%s. %s' % (arithmetic(standing), how_to_lift(budgets, standing)))
+        if len(standings) == 1 or standing.verdict.tier not in ('ok', 'alert'):
+            nexts = next_tiers(standing, budgets)
+            said += ['%s: %s.' % (name, nexts)] if nexts else []
     if any(standing.assumed_usd for standing in standings):
-        lines.append('~ some of it at an assumed price: its model has none in prices.json.')
-    return '\n'.join(lines + ['Estimates at list price; prices as of %s.' % prices.as_of])
+        said.append('~ some of it at an assumed price: its model has none in prices.json.')
+    said.append('Estimates at list price; prices as of %s.' % prices.as_of)
+    return '\n'.join(format_table(rows, (2, 3, 5), 1 if colour else None) + said)
 
 
-def columns(text):
-    """How many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    from unicodedata import combining, east_asian_width
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in 'WF' else 1 for c in text)
-
-
-def bar(spent, cap):
-    filled = min(BAR, spent * BAR // cap) if cap else BAR
-    return '#' * filled + '.' * (BAR - filled)
-
-
-def reached(one, budgets):
-    if one.left == 0:
-        return 'yes'
-    return format_time(one.cap_at, budgets.timezone)[:10] if one.cap_at else '-'
+def format_table(rows, right, tier_column=None):
+    """Lines of a table whose first row is its head; `right` columns end alike."""
+    widths = [max(map(columns, cells)) for cells in zip(*rows)]
+    lines = []
+    for row in rows:
+        cells = []
+        for at, cell in enumerate(row):
+            gap = ' ' * (widths[at] - columns(cell))
+            if at == tier_column and cell in TIER_COLOURS:
+                cell = '\033[%sm%s\033[0m' % (TIER_COLOURS[cell], cell)
+            cells.append(gap + cell if at in right else cell + gap)
+        lines.append('  '.join(cells).rstrip())
+    return lines
 
 
 def rebuild(options):
     """Read all logs anew. What they no longer hold is kept from the ledger as it was."""
-    prices = load_prices(find_prices(options.prices, os.environ, HERE))
+    path = find_prices(options.prices, os.environ, HERE)
+    prices = load_prices(path)
+    check_prices(prices.text, path)
     path = find_ledger(options.ledger, os.environ, options.home)
-    kept, reading = rebuild_ledger(path, options.home, prices, os.environ, options.now_ms, progress_on(sys.stderr))
+    kept, reading = rebuild_ledger(path, options.home, prices, os.environ, options.now_ms,
+                                   progress_on(sys.stderr))
     print('%s: rebuilt from %d log files; %d calls are kept whose logs are gone'
           % (printable(path, 1000), reading.files, kept))
     return 0

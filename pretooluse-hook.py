@@ -4,11 +4,12 @@
 Wire it in front of every tool and prompt (`make install` does):
 
     python3 -IS ~/.claude/hooks/pretooluse-hook.py      the agent's payload on stdin
+    ... pretooluse-hook.py --agent copilot              of an agent that its payload doesn't tell
 
-budget-check.py, which lies beside it, decides. Silence and exit 0 let the agent go on; a refusal is
-an answer on stdout, or exit 2 with the reason on stderr. It never exits 1 and never shows a traceback:
-where budget-check.py itself can't be used, tools that cost little pass with a message and expensive
-ones are refused, if a cap is set at all.
+budget-check.py, which lies beside it, decides. Silence and exit 0 let the agent go on; a refusal
+is an answer on stdout, or exit 2 with the reason on stderr. It never exits 1 and never shows a
+traceback: where budget-check.py itself can't be used, tools that cost little pass with a message
+and expensive ones are refused, if a cap is set at all.
 """
 import os
 import sys
@@ -17,9 +18,14 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 
 # The same as in budget-check.py, for the day when that can't be loaded.
 EXPENSIVE_TOOLS = (
-    'Agent', 'Task', 'Workflow', 'SendMessage', '*spawn_agent', 'WebSearch', 'WebFetch',
-    'mcp__*playwright*', 'mcp__*puppeteer*', 'mcp__*chrome*', 'mcp__*browser*', 'mcp__computer-use*',
-    'CronCreate', 'ScheduleWakeup', 'RemoteTrigger')
+    'Agent', 'Task', 'Workflow', 'SendMessage', '*spawn_agent', '*followup_task', '*send_input',
+    '*resume_agent', 'WebSearch', 'WebFetch', 'mcp_*playwright*', 'mcp_*puppeteer*',
+    'mcp_*chrome*', 'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate', 'ScheduleWakeup',
+    'RemoteTrigger')
+OTHERS_TOOLS = (
+    'task', 'write_agent', 'agent', 'invoke_agent', 'web_search', 'google_web_search', 'web_fetch',
+    'webfetch')
+EVENTS = 'PreToolUse', 'BeforeTool', 'UserPromptSubmit', 'BeforeAgent'
 
 
 class OldPython(Exception):
@@ -29,22 +35,23 @@ class OldPython(Exception):
 def main():
     if sys.argv[1:] == ['--statusline']:
         show_status()
+    agent = sys.argv[2] if sys.argv[1:2] == ['--agent'] and len(sys.argv) > 2 else None
     text = b''
     try:
         decide_on_signals()
         text = read_payload()
         if sys.version_info < (3, 9):
-            raise OldPython('armledger needs Python 3.9 or later, and python3 is %d.%d here; put a newer one '
-                               'first on PATH' % sys.version_info[:2])
+            raise OldPython('armledger needs Python 3.9 or later, and python3 is %d.%d here; put '
+                            'a newer one first on PATH' % sys.version_info[:2])
         gate = load(os.path.join(HERE, 'budget-check.py'))
-        code, out, err = gate.gate(text, os.environ, HERE, True)
+        code, out, err = gate.gate(text, os.environ, HERE, True, agent)
     except BaseException as error:
-        code, out, err = decide_alone(text, error)
+        code, out, err = decide_alone(text, agent, error)
     finish(code, out, err)
 
 
 def show_status():
-    """The status line; from here it takes a third of the time, because budget-check.py is not compiled anew."""
+    """The status line, in a third of the time: from here budget-check.py is not compiled anew."""
     try:
         load(os.path.join(HERE, 'budget-check.py')).statusline()
         out = ''
@@ -54,9 +61,9 @@ def show_status():
 
 
 def decide_on_signals():
-    """A hook that is told to end decides by its rule for errors: killed, it would let the tool run."""
+    """Told to end, a hook decides by its rule for errors: killed, it would let the tool run."""
     try:
-        import _signal as signal                           # without the enums of `signal`: a millisecond less
+        import _signal as signal           # without the enums of `signal`: a millisecond less
     except ImportError:
         import signal
 
@@ -77,7 +84,8 @@ def read_payload():
 def load(path):
     """budget-check.py as a module; its bytecode is cached beside it."""
     try:
-        from _frozen_importlib_external import SourceFileLoader    # what importlib.machinery gives, without its imports
+        # What importlib.machinery gives, without its imports.
+        from _frozen_importlib_external import SourceFileLoader
     except ImportError:
         from importlib.machinery import SourceFileLoader
     module = type(sys)('budget_check')
@@ -87,7 +95,7 @@ def load(path):
     return module
 
 
-def decide_alone(text, error):
+def decide_alone(text, agent, error):
     """The rule for errors, as (exit code, stdout, stderr), with nothing but this file."""
     import fnmatch
     import json
@@ -95,34 +103,44 @@ def decide_alone(text, error):
         return 0, '', ''
     try:
         payload = json.loads(text.decode('utf-8'))
-        event, tool = payload.get('hook_event_name'), payload.get('tool_name')
+        tool = payload.get('tool_name', payload.get('toolName'))
+        event = payload.get('hook_event_name', payload.get('hookName'))
+        if event is None and agent == 'copilot':           # its own form names few events
+            event = 'PreToolUse' if 'toolArgs' in payload else 'UserPromptSubmit'
     except (AttributeError, ValueError, RuntimeError):
         event, tool = 'PreToolUse', None
     name = '' if isinstance(error, OldPython) else type(error).__name__ + ': '
     why = 'armledger cannot tell what this arm has spent: %s%s' % (name, error)
     why = ''.join(c if c.isprintable() else '?' for c in why)[:600]
-    if event == 'PreToolUse' and (
-            not isinstance(tool, str) or any(fnmatch.fnmatchcase(tool, one) for one in EXPENSIVE_TOOLS)):
-        return 2, '', why + '. Expensive tools are refused until that is mended; the user can reinstall armledger.'
-    if event not in ('PreToolUse', 'UserPromptSubmit'):
+    expensive = EXPENSIVE_TOOLS + (OTHERS_TOOLS if agent else ())
+    if event in EVENTS[:2] and (
+            not isinstance(tool, str) or any(fnmatch.fnmatchcase(tool, one) for one in expensive)):
+        why += '. Expensive tools are refused until that is mended; the user can reinstall ' \
+               'armledger.'
+        if agent != 'copilot':
+            return 2, '', why
+        out = {'permissionDecision': 'deny', 'permissionDecisionReason': why}
+    elif event in EVENTS and agent != 'copilot':
+        out = {'systemMessage': why + '. This one passes, expensive tools are refused.'}
+    else:
         return 0, '', ''
-    return 0, json.dumps({'systemMessage': why + '. This one passes, expensive tools are refused.'}), ''
+    return 0, json.dumps(out), ''
 
 
 def caps_may_be_set():
-    """Whether a budgets file sets a cap, told without a reader: any line that isn't a comment names one."""
-    home = os.path.expanduser('~')
-    for path in (os.environ.get('ARMLEDGER_BUDGETS'), os.path.join(HERE, 'budgets.yaml'),
-                 os.path.join(home, '.claude', 'budgets.yaml')):
-        if not path or not os.path.lexists(path):
-            continue
+    """Whether the budgets file that counts sets a cap: any line that isn't a comment names one."""
+    named = os.environ.get('ARMLEDGER_BUDGETS')
+    usual = os.path.join(os.path.expanduser('~'), '.claude', 'budgets.yaml')
+    for path in [named] if named else [os.path.join(HERE, 'budgets.yaml'), usual]:
         try:
             with open(path, 'rb') as stream:
                 text = stream.read(1 << 20)
-            return any(b'_usd_cap' in line.split(b'#')[0] for line in text.split(b'\n'))
+            if not text or any(b'_usd_cap' in line.split(b'#')[0] for line in text.split(b'\n')):
+                return True
         except (IOError, OSError):
-            return True                                    # it can't be read: it may
-    return bool(os.environ.get('ARMLEDGER_BUDGETS'))
+            if named or os.path.lexists(path):
+                return True                                # it can't be read: it may
+    return False
 
 
 def finish(code, out, err):
@@ -132,9 +150,8 @@ def finish(code, out, err):
             sys.stdout.write(out + '\n')
         sys.stdout.flush()
     except (AttributeError, IOError, OSError, ValueError):
-        # A refusal that stdout can't carry still refuses.
-        code, err = (2, err or 'armledger refused this and could not say why') if '"deny"' in out or \
-            '"block"' in out else (code, err)
+        if '"deny"' in out or '"block"' in out:            # a refusal is one without stdout, too
+            code, err = 2, err or 'armledger refused this and could not say why'
     try:
         if err:
             sys.stderr.write(err + '\n')

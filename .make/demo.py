@@ -19,14 +19,14 @@ from files import UserError, run_main
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUDGETS = """\
 budgets:
-  - arm: acme
+  - arm: acme                   # all stops at $50.00
     path: ~/clients/acme
     monthly_usd_cap: 50.00
-    action_on_breach: hard_stop
-  - arm: beta
+    grace_pct: 100
+    halt_pct: 100
+  - arm: beta                   # sub-agents stop at 110 % of it, all at 150 %
     path: ~/clients/beta
     monthly_usd_cap: 40.00
-    action_on_breach: warn
 """
 # One call at list price: Opus 5.5 $1.00 (input 0.02, cache write 0.32, cache read 0.02, output 0.64), Sonnet 5.5 half.
 USAGE = {
@@ -36,7 +36,7 @@ USAGE = {
     'server_tool_use': {'web_search_requests': 0, 'web_fetch_requests': 0},
     'service_tier': 'standard', 'inference_geo': 'not_available', 'iterations': [], 'speed': 'standard',
 }
-# arm: (session, model, calls). acme: $57.00 of $50, over its 110 %; beta: $41.00 of $40, over 100 %.
+# arm: (session, model, calls). acme: $57.00 of $50.00, beta: $41.00 of $40.00.
 WORK = {
     'acme': ('5e000000-0000-4000-8000-00000000ac3e', 'claude-opus-5-5', 57),
     'beta': ('5e000000-0000-4000-8000-00000000be7a', 'claude-sonnet-5-5', 82),
@@ -51,9 +51,7 @@ def clean_environment(home):
     return {
         'PATH': os.environ.get('PATH', os.defpath), 'LANG': os.environ.get('LANG', 'C.UTF-8'), 'TZ': 'UTC',
         'HOME': home, 'TMPDIR': home, 'PYTHONIOENCODING': 'utf-8',
-        'CLAUDE_CONFIG_DIR': os.path.join(home, '.claude'), 'CODEX_HOME': os.path.join(home, '.codex'),
-        'HOOKS_DIR': os.path.join(home, '.claude', 'hooks'), 'XDG_STATE_HOME': os.path.join(home, '.local', 'state'),
-        'XDG_CONFIG_HOME': os.path.join(home, '.config'),
+        'XDG_STATE_HOME': os.path.join(home, '.local', 'state'), 'XDG_CONFIG_HOME': os.path.join(home, '.config'),
     }
 
 
@@ -106,7 +104,7 @@ class Demo:
     def __init__(self, home):
         self.home = home
         self.environ = clean_environment(home)
-        self.hooks = self.environ['HOOKS_DIR']
+        self.hooks = os.path.join(home, '.claude', 'hooks')
         self.wrong = 0
 
     def say(self, text):
@@ -151,15 +149,16 @@ class Demo:
         return answer
 
     def wired_command(self):
-        with open(os.path.join(self.environ['CLAUDE_CONFIG_DIR'], 'settings.json'), encoding='utf-8') as f:
+        with open(os.path.join(self.home, '.claude', 'settings.json'), encoding='utf-8') as f:
             return json.load(f)['hooks']['PreToolUse'][0]['hooks'][0]['command']
 
     def show_answer(self, answer):
         decision = answer.get('hookSpecificOutput', {})
         if decision.get('permissionDecision') == 'deny':
             print(self.tidy('REFUSED. The model is told: ' + decision['permissionDecisionReason']))
-        if answer.get('systemMessage'):
-            print(self.tidy('You are told: ' + answer['systemMessage']))
+        for key, words in ('systemMessage', 'You are told: '), ('stopReason', 'The turn ends: '):
+            if answer.get(key):
+                print(self.tidy(words + answer[key]))
         if not answer:
             print('(silence: the tool runs)')
 
@@ -182,17 +181,17 @@ def show(home):
     demo.expect('acme 57.00 and beta 41.00', code == 0 and '57.00' in out and '41.00' in out)
     demo.say('Where the caps stand (exit 2: a hard stop)')
     code, out = demo.script('budget-check.py')
-    demo.expect('acme at hard_stop, beta at warn, exit 2', code == 2 and 'hard_stop' in out and 'warn' in out)
-    demo.say('beta is over its cap but only warned: the tool runs, and you hear of it')
-    answer = demo.ask_gate('beta', 'Bash', {'command': 'make test'})
+    demo.expect('acme at halt, beta at warn, exit 2', code == 2 and ' halt ' in out and ' warn ' in out)
+    demo.say('beta is over its cap, but not yet at its hard stop: the tool runs, and you hear of it')
+    tests = {'command': 'make test'}
+    answer = demo.ask_gate('beta', 'Bash', tests)
     demo.expect('a message to the user, no refusal', bool(answer.get('systemMessage')) and not refused(answer))
-    demo.say("acme's agent wants a sub-agent: refused, through the very command line that is wired")
-    sub_agent = {'description': 'audit the code', 'prompt': 'Read every file.', 'subagent_type': 'general-purpose'}
-    demo.expect('a refusal', refused(demo.ask_gate('acme', 'Agent', sub_agent)))
+    demo.say("acme's agent wants to go on: refused, through the very command line that is wired")
+    demo.expect('a refusal', refused(demo.ask_gate('acme', 'Bash', tests)))
     demo.say('There is no --force. You lift a stop in budgets.yaml')
-    write(os.path.join(demo.hooks, 'budgets.yaml'), BUDGETS.replace('50.00', '100.00'))
+    write(os.path.join(demo.hooks, 'budgets.yaml'), BUDGETS.replace('_cap: 50.00', '_cap: 100.00'))
     print('-    monthly_usd_cap: 50.00\n+    monthly_usd_cap: 100.00')
-    demo.expect('silence', demo.ask_gate('acme', 'Agent', sub_agent) == {})
+    demo.expect('silence', demo.ask_gate('acme', 'Bash', tests) == {})
     return demo.wrong
 
 

@@ -1,17 +1,18 @@
-"""Put armledger into an agent's hooks folder and its settings, or take back exactly that.
+"""Put armledger into an agent's hooks folder and the agents' settings, or take back exactly that.
 
     python3 .make/install.py install   [--python PROGRAM] [--no-report]
     python3 .make/install.py uninstall
 
     HOOKS_DIR          where the scripts go (default: the `hooks` folder of Claude Code's settings)
-    CLAUDE_CONFIG_DIR  Claude Code's settings (default: ~/.claude)
-    CODEX_HOME         Codex's settings (default: ~/.codex); wired too when the folder is there
+    CLAUDE_CONFIG_DIR, CODEX_HOME, COPILOT_HOME, QWEN_HOME, GEMINI_CLI_HOME
+                       the agents' settings, if not the usual; all but Claude Code only where their folder is
 
 Nothing is changed before everything has been read and understood. Exit 0, or 1 with the reason.
 """
 
 import argparse
 import codecs
+import glob
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from importlib.machinery import SourceFileLoader
 
 import jsontext
 import wiring
@@ -33,41 +35,41 @@ RECORD = '.armledger-install.json'
 BACKUP_SUFFIX = '.bak-armledger'
 CHECK_PYTHON = 'import sys, sqlite3; sys.exit(sys.version_info < (3, 9))'
 
-# name: the agent's; path: its settings file; groups(command) -> {event: entry}.
-Agent = namedtuple('Agent', 'name path groups')
-# after: the new bytes (None: remove the file).
+# path: the agent's settings file; is_own: it is ours alone. after: the new bytes (None: remove the file).
+Agent = namedtuple('Agent', 'name title path client is_own')
 Rewiring = namedtuple('Rewiring', 'agent before after')
 
 
 # --- where things are
 
+def agents(environ):
+    """Claude Code, and the others that are here: how each is wired, budget-check.py knows."""
+    check, home, found = gate(), os.path.expanduser('~'), []
+    for name, client in check.CLIENTS.items():
+        path = os.path.abspath(client.settings(environ, home))
+        folder = os.path.dirname(path)
+        is_own = os.path.basename(folder) == 'hooks'
+        if name == 'claude-code' or os.path.isdir(os.path.dirname(folder) if is_own else folder):
+            found.append(Agent(name, check.AGENTS[name].title, path, client, is_own))
+    return found
+
+
+def gate():
+    """This checkout's budget-check.py as a module."""
+    if 'budget_check' not in sys.modules:
+        path = os.path.join(SOURCE, 'budget-check.py')
+        if not os.path.exists(path):
+            raise UserError(f"{path}: is missing; this checkout isn't whole")
+        sys.dont_write_bytecode = True
+        module = sys.modules['budget_check'] = type(sys)('budget_check')
+        module.__file__ = path
+        exec(SourceFileLoader('budget_check', path).get_code('budget_check'), module.__dict__)
+    return sys.modules['budget_check']
+
+
 def hooks_folder(environ):
     given = environ.get('HOOKS_DIR')
-    return _absolute(given) if given else os.path.join(claude_folder(environ), 'hooks')
-
-
-def claude_folder(environ):
-    """Claude Code's settings folder; of a comma list (more log folders) the first."""
-    given = environ.get('CLAUDE_CONFIG_DIR', '')
-    if given and not os.path.isdir(_absolute(given)):
-        given = next((part.strip() for part in given.split(',') if part.strip()), '')
-    return _absolute(given or '~/.claude')
-
-
-def codex_folder(environ):
-    return _absolute(environ.get('CODEX_HOME') or '~/.codex')
-
-
-def ledger_folder(environ):
-    if environ.get('ARMLEDGER_HOME'):
-        return _absolute(environ['ARMLEDGER_HOME'])
-    return os.path.join(_absolute(environ.get('XDG_STATE_HOME') or '~/.local/state'), 'armledger')
-
-
-def agents(environ):
-    claude = Agent('Claude Code', os.path.join(claude_folder(environ), 'settings.json'), wiring.claude_groups)
-    codex = Agent('Codex', os.path.join(codex_folder(environ), 'hooks.json'), wiring.codex_groups)
-    return [claude] + [codex] * os.path.isdir(codex_folder(environ))
+    return _absolute(given) if given else os.path.join(os.path.dirname(agents(environ)[0].path), 'hooks')
 
 
 def _absolute(path):
@@ -76,17 +78,21 @@ def _absolute(path):
 
 # --- the record of what was installed
 #
-# {"files": {name: digest}, "folders": [created], "wired": {settings file: {"existed", "before", "after"}}}
-# before, after: digests of the settings around our edit; with `after` still standing, the backup is what was there.
+# files: {name: digest} of what we wrote; folders: those we made; wired: {settings file: {existed, before, after}},
+# digests around our edit; backups: {file: digest of the copy that lies beside it}. What was there before and is the
+# same as ours is in no list: it stays.
 
 def load_record(folder):
     path = os.path.join(folder, RECORD)
     content = read_bytes(path)
     try:
         record = json.loads(content) if content is not None else {}
-        return {'files': dict(record.get('files', {})), 'folders': list(record.get('folders', [])),
-                'wired': dict(record.get('wired', {}))}
-    except (ValueError, AttributeError, TypeError):
+        found = {name: dict(record.get(name, {})) for name in ('files', 'wired', 'backups')}
+        for path_, known in found['wired'].items():
+            if known['before']:
+                found['backups'].setdefault(path_, known['before'])
+        return dict(found, folders=list(record.get('folders', [])))
+    except (ValueError, AttributeError, TypeError, KeyError):
         raise UserError(f"{path}: can't be understood; remove it, then run this again")
 
 
@@ -101,12 +107,33 @@ def digest(content):
     return hashlib.sha256(content).hexdigest()
 
 
+def back_up(path, record):
+    """Keep what is there beside it; what it says to the user."""
+    content = read_bytes(path)
+    copy_with_mode(path, path + BACKUP_SUFFIX, content)
+    record['backups'][path] = digest(content)
+    return os.path.basename(path) + BACKUP_SUFFIX
+
+
+def backup_of(path, record):
+    """The bytes that were there before us, or None."""
+    content = read_bytes(path + BACKUP_SUFFIX) if path in record['backups'] else None
+    return content if content is not None and digest(content) == record['backups'][path] else None
+
+
+def copy_with_mode(source, target, content):
+    mode = os.stat(source).st_mode & 0o7777
+    write_whole(target, content, mode)
+    os.chmod(target, mode)
+
+
 # --- settings files
 
 def ask_settings(path, content, question):
     """question(text) of a settings file's bytes; errors name the file, the line and the column."""
     try:
-        return question(content.decode('utf-8-sig'))
+        text = content.decode('utf-8-sig')
+        return question(text if text.strip() else '{}\n')     # as the agents read an empty file
     except JsonError as error:
         raise UserError(f'{path}:{error}\n  It was left alone. Mend it, then run this again.')
     except UnicodeDecodeError:
@@ -119,10 +146,15 @@ def edit_settings(path, content, edit):
     return bom + ask_settings(path, content, edit).encode()
 
 
-def plan_wiring(agent, command):
+def plan_wiring(agent, python, hook):
     before = read_bytes(agent.path)
-    groups = agent.groups(command)
-    after = edit_settings(agent.path, b'{}\n' if before is None else before, lambda text: wiring.wire(text, groups))
+    command = wiring.command_line(python, hook, agent.name)
+    entries = gate().hook_entries(agent.client, command)
+    if agent.is_own:
+        hooks = {event: [entry] for event, entry in entries.items()}
+        after = (json.dumps({'version': 1, 'hooks': hooks}, indent=2) + '\n').encode()
+    else:
+        after = edit_settings(agent.path, before or b'{}\n', lambda text: wiring.wire(text, entries))
     return Rewiring(agent, before, after)
 
 
@@ -134,28 +166,21 @@ def rewire(plan, record):
         return
     check_unmoved(plan)
     known = record['wired'].get(path)
-    if plan.before is None:
-        origin, note = {'existed': False, 'before': None}, ''
-    elif known and known['after'] == digest(plan.before):
-        origin, note = known, ''  # still our own text: the backup that is there is the user's
-    else:
-        _copy_with_mode(path, path + BACKUP_SUFFIX)
-        note = f' (backup: {os.path.basename(path)}{BACKUP_SUFFIX})'
-        origin = {'existed': known['existed'] if known else True, 'before': digest(plan.before)}
+    origin, note = {'existed': plan.before is not None, 'before': None}, ''
+    if known and plan.before is not None and known['after'] == digest(plan.before):
+        origin = known                     # still our own text: the backup that is there is the user's
+    elif plan.before is not None:
+        note = f' (backup: {back_up(path, record)})'
+        origin['existed'] = known['existed'] if known else True
+        origin['before'] = digest(plan.before)
     write_whole(path, plan.after)
     record['wired'][path] = dict(origin, after=digest(plan.after))
-    print(f'  wired     {path}: PreToolUse, UserPromptSubmit{note}')
+    print(f"  wired     {path}: {', '.join(plan.agent.client.events)}{note}")
 
 
 def check_unmoved(plan):
     if read_bytes(plan.agent.path) != plan.before:
         raise UserError(f'{plan.agent.path}: another program changed it just now; run this again')
-
-
-def _copy_with_mode(source, target):
-    mode = os.stat(source).st_mode & 0o7777
-    write_whole(target, read_bytes(source), mode)
-    os.chmod(target, mode)
 
 
 # --- install
@@ -166,9 +191,7 @@ def install(environ, python, with_report):
     record = load_record(folder)
     check_python(python)
     check_no_strangers(folder, record, shipped)
-    command = wiring.command_line(python, os.path.join(folder, wiring.HOOK))
-    plans, problems = plan_agents(environ, command)
-
+    plans, problems = plan_agents(environ, python, os.path.join(folder, wiring.HOOK))
     folders = [folder] + [os.path.dirname(os.path.realpath(plan.agent.path)) for plan in plans]
     for path in folders:
         check_writable(path)
@@ -178,7 +201,11 @@ def install(environ, python, with_report):
         make_folder(path, record)
     save_record(folder, record)
     try:
-        install_files(folder, dict(shipped, **moved_caps(folder, plans)), record)
+        shipped.update(moved_caps(folder, plans))
+        for name in SCRIPTS:
+            print('  ' + install_script(folder, name, shipped[name], record))
+        print('  ' + install_prices(folder, shipped['prices.json'], record['files']))
+        print('  ' + install_budgets(folder, shipped['budgets.yaml'], record['files']))
         for plan in plans:
             rewire(plan, record)
     finally:
@@ -191,15 +218,15 @@ def install(environ, python, with_report):
     return 1 if problems else 0
 
 
-def plan_agents(environ, command):
+def plan_agents(environ, python, hook):
     """Claude Code's settings must be sound; another agent's unsound ones don't keep Claude Code from its gate."""
     claude, *others = agents(environ)
-    plans, problems = [plan_wiring(claude, command)], []
+    plans, problems = [plan_wiring(claude, python, hook)], []
     for agent in others:
         try:
-            plans.append(plan_wiring(agent, command))
+            plans.append(plan_wiring(agent, python, hook))
         except UserError as error:
-            problems.append(f'{agent.name}: {error}')
+            problems.append(f'{agent.title}: {error}')
     return plans, problems
 
 
@@ -253,34 +280,33 @@ def make_folder(path, record):
 def moved_caps(folder, plans):
     """The budgets.yaml of the folder that was wired until now: the caps move along."""
     for plan in plans:
-        for hook in ask_settings(plan.agent.path, plan.before, wiring.wired_paths) if plan.before else []:
+        for hook in hooks_in(plan.agent, plan.before) if plan.before else ():
             caps = read_bytes(os.path.join(os.path.dirname(hook), 'budgets.yaml'))
             if caps is not None and os.path.realpath(os.path.dirname(hook)) != os.path.realpath(folder):
                 return {'budgets.yaml': caps}
     return {}
 
 
-def install_files(folder, shipped, record):
-    for name in SCRIPTS:
-        print('  ' + install_script(folder, name, shipped[name], record['files']))
-    print('  ' + install_prices(folder, shipped['prices.json'], record['files']))
-    print('  ' + install_budgets(folder, shipped['budgets.yaml'], record['files']))
+def hooks_in(agent, content, ours=wiring.is_ours):
+    """The pretooluse-hook.py files that an agent's settings run."""
+    return [] if agent.is_own else \
+        ask_settings(agent.path, content, lambda text: wiring.wired_paths(text, ours))
 
 
-def install_script(folder, name, new, installed):
-    path = os.path.join(folder, name)
+def install_script(folder, name, new, record):
+    path, installed = os.path.join(folder, name), record['files']
     there = read_bytes(path)
     if _is_the_source(path, name):
         return f"kept      {name} (it is this checkout's own)"
-    edited = there not in (None, new) and installed.get(name) != digest(there)
-    if edited:
-        _copy_with_mode(path, path + BACKUP_SUFFIX)
-    unchanged = put(path, there, new, 0o777)
-    installed[name] = digest(new)
-    if unchanged:
+    if there == new:
         return f'unchanged {name}'
+    note = ''
+    if there is not None and installed.get(name) != digest(there):
+        note = f' (yours was changed by hand: saved as {back_up(path, record)})'
+    put(path, there, new, 0o777)
+    installed[name] = digest(new)
     remove_bytecode(folder, [name])
-    return f'wrote     {name}' + f' (yours was changed by hand: saved as {name}{BACKUP_SUFFIX})' * edited
+    return f'wrote     {name}{note}'
 
 
 def install_prices(folder, new, installed):
@@ -288,12 +314,14 @@ def install_prices(folder, new, installed):
     there = read_bytes(path)
     if _is_the_source(path, name):
         return f"kept      {name} (it is this checkout's own)"
-    if there not in (None, new) and installed.get(name) != digest(there):
+    if there == new:
+        return f'unchanged {name}'
+    if there is not None and installed.get(name) != digest(there):
         return (f'kept      {name}: you edited it. The newest list is {os.path.join(SOURCE, name)}; '
                 'to take it, delete yours and install again')
-    unchanged = put(path, there, new)
+    put(path, there, new)
     installed[name] = digest(new)
-    return f'unchanged {name}' if unchanged else f'wrote     {name}'
+    return f'wrote     {name}'
 
 
 def install_budgets(folder, new, installed):
@@ -308,16 +336,14 @@ def install_budgets(folder, new, installed):
 
 
 def budgets_file(folder):
-    """Where the caps are. A new file beside the scripts would switch the user's general one off."""
+    """Where the caps are: a general file that is there already stays the one to edit."""
     beside, general = os.path.join(folder, 'budgets.yaml'), _absolute('~/.claude/budgets.yaml')
     return general if os.path.lexists(general) and not os.path.lexists(beside) else beside
 
 
 def put(path, there, new, new_mode=0o666):
-    """True when the file was like that already."""
     if there != new:
         write_whole(path, new, new_mode)
-    return there == new
 
 
 def _is_the_source(path, name):
@@ -334,11 +360,11 @@ def print_next_steps(folder, plans, python):
     for plan in plans:
         if plan.after == plan.before:
             pass
-        elif plan.agent.name == 'Codex':
-            print('  - Codex runs a new hook only once you trust it: start codex, type /hooks, '
-                  'trust both entries of pretooluse-hook.py')
+        elif plan.agent.name == 'codex':
+            print('  - Codex runs a new hook only once you trust it: start codex, type /hooks in Codex to trust it '
+                  '(both entries of pretooluse-hook.py)')
         else:
-            print(f'  - Restart the {plan.agent.name} sessions that are open: they read their hooks when they start')
+            print(f'  - Restart the {plan.agent.title} sessions that are open: they read their hooks when they start')
         if ask_settings(plan.agent.path, plan.after, hooks_are_off):
             print(f'  - {plan.agent.path} has "disableAllHooks": true: no hook runs until you remove that')
     for shim in find_shims(python):
@@ -374,48 +400,59 @@ def show_spend(folder):
 
 def uninstall(environ):
     folder = hooks_folder(environ)
-    record = load_record(folder)
-    ours = wiring.lies_in(folder)
-    plans = [plan for path in settings_files(environ, record) for plan in plan_unwiring(path, record, ours)]
+    record, known = load_record(folder), agents(environ)
+    ours = wiring.written_for(folder)
+    plans = [plan for agent in wired_agents(known, record) for plan in plan_unwiring(agent, record, ours)]
     if not os.path.exists(os.path.join(folder, RECORD)) and not plans:
-        return say_nothing_there(environ, folder)
+        return say_nothing_there(known, folder)
 
     print(f'armledger, out of {folder}')
     for plan in plans:
         undo_wiring(plan, record)
+    user = wired_by_hand(known, folder)
+    if user:
+        record['wired'] = {}
+        save_record(folder, record)
+        print(f'  kept      the scripts: {user} runs them and was not wired by `make install`')
+        return 0
     for name in SCRIPTS + SETTINGS:
-        remove_if_unchanged(folder, name, record['files'])
+        take_back(os.path.join(folder, name), name, record)
+    for path in record['backups']:
+        if backup_of(path, record) is not None:
+            _remove(path + BACKUP_SUFFIX)
+            print(f'  removed   {path}{BACKUP_SUFFIX} (our backup)')
     remove_bytecode(folder, SCRIPTS)
     _remove(os.path.join(folder, RECORD))
     for path in sorted(record['folders'], key=len, reverse=True):
         _remove_empty_folder(path)
-    print(f"  kept      the ledger, what was metered so far: {ledger_folder(environ)} (delete it if you won't need it)")
+    ledger = os.path.dirname(gate().find_ledger(None, environ, os.path.expanduser('~')))
+    print(f"  kept      the ledger, what was metered so far: {ledger} (delete it if you won't need it)")
     return 0
 
 
-def settings_files(environ, record):
-    return sorted({agent.path for agent in agents(environ)} | set(record['wired']))
+def wired_agents(known, record):
+    """The agents that are here, and those whose settings were wired when other folders were named."""
+    paths = {agent.path for agent in known}
+    return known + [Agent('', '', path, None, os.path.basename(path) == 'armledger.json')
+                    for path in record['wired'] if path not in paths]
 
 
-def plan_unwiring(path, record, ours):
+def plan_unwiring(agent, record, ours):
     """[] where nothing of ours stands, else [Rewiring] to what was there before, or to the text without our entries."""
-    before = read_bytes(path)
+    before, known = read_bytes(agent.path), record['wired'].get(agent.path, {})
+    backup = backup_of(agent.path, record)
     if before is None:
         return []
-    after = edit_settings(path, before, lambda text: wiring.unwire(text, ours))
-    if after == before:
+    if agent.is_own:
+        return [Rewiring(agent, before, backup)] if known else []
+    after = edit_settings(agent.path, before, lambda text: wiring.unwire(text, ours))
+    if not hooks_in(agent, before, ours):
         return []
-    known = record['wired'].get(path, {})
-    if not known.get('existed', True) and after.strip() in (b'{}', b''):
+    if known.get('after') == digest(before) and backup is not None:
+        after = backup
+    elif not known.get('existed', True) and after.strip() in (b'{}', b''):
         after = None
-    elif known.get('after') == digest(before):
-        after = _untouched_backup(path, known) or after
-    return [Rewiring(Agent('', path, None), before, after)]
-
-
-def _untouched_backup(path, known):
-    backup = read_bytes(path + BACKUP_SUFFIX)
-    return backup if backup is not None and digest(backup) == known.get('before') else None
+    return [Rewiring(agent, before, after)]
 
 
 def undo_wiring(plan, record):
@@ -425,26 +462,40 @@ def undo_wiring(plan, record):
         _remove(os.path.realpath(path))
         print(f'  removed   {path} (nothing else was in it)')
         return
-    backup = _untouched_backup(path, record['wired'].get(path, {}))
     write_whole(path, plan.after)
-    if backup is not None and backup == plan.after:
-        _remove(path + BACKUP_SUFFIX)
+    if plan.after == backup_of(path, record):
         print(f'  restored  {path}, byte for byte')
     else:
-        print(f'  unwired   {path}: our entries are out, what was changed since is kept (the backup, too)')
+        print(f'  unwired   {path}: our entries are out, what was changed since is kept')
 
 
-def remove_if_unchanged(folder, name, installed):
-    path = os.path.join(folder, name)
-    there = read_bytes(path)
+def wired_by_hand(known, folder):
+    """Settings that run this folder's hook, once our own entries are out."""
+    paths = [agent.path for agent in known]
+    for path in paths + glob.glob(os.path.join(glob.escape(os.path.expanduser('~')), '.claude*', 'settings*.json')):
+        text = (read_bytes(path) or b'{}').decode('utf-8', 'replace')
+        try:
+            if wiring.wired_paths(text, wiring.lies_in(folder)):
+                return path
+        except JsonError:
+            if os.path.join(folder, wiring.HOOK) in text:
+                return path
+    return None
+
+
+def take_back(path, name, record):
+    there, before = read_bytes(path), backup_of(path, record)
     if there is None:
         return
-    if installed.get(name) == digest(there):
+    if record['files'].get(name) != digest(there):
+        why = 'changed since it was installed' if name in record['files'] else 'not put there by the installer'
+        print(f'  kept      {name} ({why})')
+    elif before is not None:
+        copy_with_mode(path + BACKUP_SUFFIX, path, before)
+        print(f'  restored  {name}, as it was before')
+    else:
         _remove(path)
         print(f'  removed   {name}')
-    else:
-        why = 'changed since it was installed' if name in installed else 'not put there by the installer'
-        print(f'  kept      {name} ({why})')
 
 
 def remove_bytecode(folder, names):
@@ -456,11 +507,11 @@ def remove_bytecode(folder, names):
     _remove_empty_folder(cache)
 
 
-def say_nothing_there(environ, folder):
+def say_nothing_there(known, folder):
     print(f'Nothing of armledger is installed in {folder}.')
-    for agent in agents(environ):
+    for agent in known:
         content = read_bytes(agent.path)
-        for hook in ask_settings(agent.path, content, wiring.wired_paths) if content else []:
+        for hook in hooks_in(agent, content) if content else []:
             print(f'{agent.path} runs {hook}: make uninstall HOOKS_DIR={shlex.quote(os.path.dirname(hook))}')
     return 0
 

@@ -1,6 +1,6 @@
-"""The hook's entries in an agent's settings: texts in, texts out.
+"""The gate's entries in an agent's settings: texts in, texts out.
 
-Claude Code's settings.json and Codex's hooks.json have one shape:
+Most agents' settings have one shape; which events, and what an entry holds, budget-check.py knows:
 
     {"hooks": {"PreToolUse": [{"matcher": "*", "hooks": [{"type": "command", "command": "..."}]}]}}
 """
@@ -12,28 +12,30 @@ import jsontext
 from jsontext import JsonError
 
 HOOK = 'pretooluse-hook.py'
-TIMEOUT_S = 10
 
 
-def command_line(python, hook):
-    # `python3 missing.py` exits 2, which an agent takes as "refuse this tool": a deleted script must not stop all work.
-    hook = shlex.quote(hook)
-    return f'[ ! -f {hook} ] || exec {shlex.quote(python)} -IS {hook}'
+def command_line(python, hook, agent='claude-code'):
+    """What an agent runs. `python3 missing.py` exits 2, which says "refuse this tool": a script that was
+    deleted must not stop all work. Where there is no Python, all is refused only if a cap is set."""
+    there = exists_test(hook)
+    call = f'{shlex.quote(python)} -IS {shlex.quote(hook)}'
+    if agent == 'codex':
+        return f'{there}exec {call}'       # Codex trusts a line as it is: any change asks every user again
+    if agent != 'claude-code':
+        call += f' --agent {agent}'
+    why = (f'armledger: this agent finds no {python}, so what this arm has spent cannot be known and all is '
+           'refused. Start the agent where it is on PATH, or name one: make install PYTHON=/usr/bin/python3')
+    beside = shlex.quote(os.path.join(os.path.dirname(hook), 'budgets.yaml'))
+    return (f'{there}{{ command -v {shlex.quote(python)} >/dev/null && exec {call}; '
+            f'set -- "$ARMLEDGER_BUDGETS"; [ "$1" ] || set -- {beside} ~/.claude/budgets.yaml; '
+            'for f; do [ -z "$ARMLEDGER_BUDGETS" ] && [ ! -e "$f" ] || '
+            '{ grep -qs "^[^#]*_usd_cap" "$f"; [ $? = 1 ]; } || '
+            f'{{ echo {shlex.quote(why)} >&2; exit 2; }}; done; }}')
 
 
-def claude_groups(command):
-    """{event: group}. A crash or a time-out of the gate refuses the tool instead of letting it run."""
-    handler = {'type': 'command', 'command': command, 'timeout': TIMEOUT_S, 'onFailure': 'block'}
-    return _groups(handler)
-
-
-def codex_groups(command):
-    # Codex trusts an entry by its digest and has no onFailure: any change here asks every user for trust again.
-    return _groups({'type': 'command', 'command': command, 'timeout': TIMEOUT_S})
-
-
-def _groups(handler):
-    return {'PreToolUse': {'matcher': '*', 'hooks': [handler]}, 'UserPromptSubmit': {'hooks': [handler]}}
+def exists_test(hook):
+    """How every line that an installer wrote begins."""
+    return f'[ ! -f {shlex.quote(hook)} ] || '
 
 
 def hook_path(command):
@@ -66,6 +68,11 @@ def lies_in(folder):
     return test
 
 
+def written_for(folder):
+    """A test of command lines: was it written by the installer, for this folder? Others were wired by hand."""
+    return lambda command: command.startswith(exists_test(os.path.join(folder, HOOK)))
+
+
 def wire(text, groups):
     """The settings text with exactly these entries of ours; unchanged when they stand there already."""
     for event, group in groups.items():
@@ -73,7 +80,7 @@ def wire(text, groups):
     return text
 
 
-def unwire(text, ours=is_ours):
+def unwire(text, ours):
     """The settings text without our entries, and without what that leaves empty."""
     while True:
         found = _find(text, ours)
@@ -82,8 +89,8 @@ def unwire(text, ours=is_ours):
         text = _remove_handler(text, *found[0])
 
 
-def wired_paths(text):
-    return sorted({hook_path(handler.value['command']) for *_, handler in _find(text, is_ours)})
+def wired_paths(text, ours=is_ours):
+    return sorted({hook_path(handler.value['command']) for *_, handler in _find(text, ours)})
 
 
 def _wire_event(text, event, group):

@@ -1,16 +1,14 @@
 #!/usr/bin/env python3
-"""Measure the gate, the first read and the report on a generated month of logs.
+"""Measure the gate, the first read and the report on generated logs.
 
-    python tests/bench.py                     # 1 GB in 5,000 files, and the other layouts: a few minutes
-    python tests/bench.py --quick             # a twentieth of it: less than a minute
-    python tests/bench.py --rows 1,2,5        # some rows only
-    python tests/bench.py --sweep             # how a first read grows with bytes, files and calls
-    python tests/bench.py --corpus ~/corpus   # keep the corpus there, and use it again the next time
+    python tests/bench.py                      # 1 GB in 5,000 files, and the other layouts: about ten minutes
+    python tests/bench.py --quick              # a twentieth of it: a minute
+    python tests/bench.py --rows silent,first  # some rows only
+    python tests/bench.py --large              # also 2,000,000 calls in 50,000 files of 300 clients
 
-A corpus of Claude Code transcripts is written from a seed, so that what it cost is known by arithmetic before
-anything reads it. Each row of the table is a ratio: the median time of one of our scripts over the median time of
-its floor (the least that any such script needs), the two taking turns in the same run. Every figure that the
-scripts report is compared with the truth.
+Transcripts of Claude Code are written from a seed, so that what they cost is known by arithmetic before anything reads
+them. A row is a ratio: the median time of one of our scripts over the median time of its floor (the least that any such
+script needs), the two taking turns in the same run. Every figure that the scripts report is compared with the truth.
 
 Exit code: 0, 1 when a figure is wrong (or a goal is missed, with --strict), 2 for bad usage.
 """
@@ -22,6 +20,7 @@ import platform
 import random
 import shutil
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -32,66 +31,63 @@ from decimal import Decimal
 
 PICO = 10**12                    # money is whole pico-dollars: a price per million tokens is exact per token
 DAY_MS = 86_400_000
-SCRIPTS = ('budget-check.py', 'pretooluse-hook.py', 'cost-report.py', 'prices.json')
-PAYLOAD_BYTES_MAX = 60_000       # the longest text that one tool result of the corpus holds
+SCRIPTS = 'budget-check.py', 'pretooluse-hook.py', 'cost-report.py', 'prices.json'
 
-# USD per million tokens: input, output, 5 min write, 1 h write, read; as the vendor lists them, in force since 2026-10-07.
-# They are written down again here so that the truth owes nothing to prices.json.
+# USD per million tokens: input, output, 5 min write, 1 h write, read; as the vendor lists them. They are written down
+# again here so that the truth owes nothing to prices.json.
 LIST_PRICES = {
     'claude-opus-5-5': ('4', '20', '5', '8', '0.2'),
     'claude-opus-5': ('5', '25', '6.25', '10', '0.5'),
-    'claude-sonnet-5-5': ('2', '10', '2.5', '4', '0.1'),
+    'claude-sonnet-5-5': ('2', '10', '2.5', '4', '0.1'),          # since 2026-10-07
     'claude-fable-5-1': ('10', '50', '12.5', '20', '0.25'),
     'claude-haiku-5-5': ('0.1', '0.5', '0.125', '0.2', '0.01'),   # to 100,000 tokens of input, which no call here reaches
 }
-SEARCH_PRICE = '0.01'            # USD each
+SEARCH_PICO = PICO // 100        # each
+UNIT_PRICES = {model: [int(Decimal(usd) * 10**6) for usd in prices] for model, prices in LIST_PRICES.items()}
 MAIN_MODELS = ('claude-opus-5-5',) * 6 + ('claude-sonnet-5-5',) * 2 + ('claude-opus-5', 'claude-fable-5-1')
-AGENT_MODELS = ('claude-sonnet-5-5', 'claude-sonnet-5-5', 'claude-haiku-5-5', 'claude-opus-5-5')
+AGENT_MODELS = 'claude-sonnet-5-5', 'claude-sonnet-5-5', 'claude-haiku-5-5', 'claude-opus-5-5'
+UNDATED_MODELS = 'claude-opus-5-5', 'claude-opus-5', 'claude-fable-5-1'     # one price all year
 HELPER_MODEL = 'claude-haiku-5-5'    # writes the titles, which stand in no transcript
-
-UNIT_PRICES = {model: tuple(int(Decimal(usd) * 10**6) for usd in prices) + (int(Decimal(SEARCH_PRICE) * PICO),)
-               for model, prices in LIST_PRICES.items()}
 
 
 # ---------------------------------------------------------------- the truth
 
+FIGURES = ('calls', 'input_tokens', 'output_tokens', 'cache_write_tokens', 'cache_read_tokens', 'web_searches', 'usd',
+           'untranscribed_usd')
+
+
 class Truth:
-    """What a corpus cost: calls, tokens and pico-USD, by arm, day, model and whether a transcript has it."""
+    """What logs cost: calls and tokens by arm, day, model and whether a transcript has them."""
 
-    def __init__(self, rows=()):
-        self._sums = {tuple(row[:4]): list(row[4:]) for row in rows}
+    def __init__(self):
+        self.sums, self.times = {}, 1          # token prices are `times` the list's
 
-    def add(self, arm, ts_ms, model, tokens, calls=1, transcribed=True):
-        key = (arm, ts_ms - ts_ms % DAY_MS, model, bool(transcribed))
-        sums = self._sums.setdefault(key, [0] * 8)
-        sums[0] += calls
+    def add(self, arm, ts_ms, model, tokens, transcribed=True):
+        sums = self.sums.setdefault((arm, format_time(ts_ms)[:10], model, transcribed), [0] * 7)
+        sums[0] += transcribed
         for place, count in enumerate(tokens, 1):
             sums[place] += count
-        sums[7] += price_pico(model, tokens)
 
-    def total(self, arm=None, since_ms=0, model=None, transcribed=None):
-        """Sums: (calls, input, output, 5 min writes, 1 h writes, reads, searches, pico-USD)."""
-        picked = [sums for (of_arm, day, of_model, kind), sums in self._sums.items()
-                  if arm in (None, of_arm) and model in (None, of_model) and transcribed in (None, kind) and day >= since_ms]
-        return tuple(map(sum, zip(*picked))) if picked else (0,) * 8
+    def table(self, keys, since=''):
+        """{values of `keys` (arm, day, model): what a report's row must say}, from a day on."""
+        rows = {}
+        for (arm, day, model, transcribed), sums in self.sums.items():
+            if day < since:
+                continue
+            key = tuple({'arm': arm, 'day': day, 'model': model}[name] for name in keys)
+            calls, fresh, output, short, long, read, searches = sums
+            usd = Decimal(price_pico(model, sums[1:], self.times)) / PICO
+            figures = calls, fresh, output, short + long, read, searches, usd, Decimal(0) if transcribed else usd
+            before = rows.get(key, dict.fromkeys(FIGURES, 0))
+            rows[key] = {name: before[name] + figure for name, figure in zip(FIGURES, figures)}
+        return rows
 
-    def rows(self):
-        return [list(key) + sums for key, sums in sorted(self._sums.items())]
-
-    def arms(self):
-        return sorted({key[0] for key in self._sums})
-
-    def models(self):
-        return sorted({key[2] for key in self._sums})
-
-
-def price_pico(model, tokens):
-    return sum(count * unit for count, unit in zip(tokens, UNIT_PRICES[model]))
+    def usd(self, arm, since=''):
+        return self.table(['arm'], since).get((arm,), {'usd': Decimal(0)})['usd']
 
 
-def month_start_ms(now_ms):
-    year, month = time.gmtime(now_ms // 1000)[:2]
-    return calendar.timegm((year, month, 1, 0, 0, 0)) * 1000
+def price_pico(model, tokens, times=1):
+    return sum(count * unit * times for count, unit in zip(tokens, UNIT_PRICES[model])) + tokens[5] * SEARCH_PICO
 
 
 def format_time(ts_ms):
@@ -104,233 +100,221 @@ def parse_time(text):
 
 # ---------------------------------------------------------------- the lines of a transcript
 
-TAIL = b'"userType":"external","entrypoint":"cli","cwd":%b,"sessionId":"%b","version":"2.1.330","gitBranch":"main"}\n'
-USER = (b'{"parentUuid":"%b","isSidechain":%b,"promptId":"%b","type":"user","message":{"role":"user","content":"%b"},'
-        b'"uuid":"%b","timestamp":"%b","permissionMode":"default","promptSource":"typed",%b')
-RESULT = (b'{"parentUuid":"%b","isSidechain":%b,"promptId":"%b","type":"user","message":{"role":"user","content":[{"tool_use_id":"toolu_%b",'
-          b'"type":"tool_result","content":"%b","is_error":false}]},"uuid":"%b","timestamp":"%b","toolUseResult":%b,'
-          b'"permissionDecision":{"decision":"accept","source":"config","reasonType":"mode"},%b')
-ATTACHMENT = (b'{"parentUuid":"%b","isSidechain":%b,"attachment":{"type":"edited_text_file","content":"%b"},"type":"attachment","uuid":"%b",'
-              b'"timestamp":"%b","rendered":"","renderedRole":"system",%b')
-BLOB = b'{"type":"api-request-blob","sessionId":"%b","hash":"%064x","message":{"role":"user","content":"%b"}}\n'
-SHAPE = b'{"type":"api-request-shape","sessionId":"%b","shapeHash":"%064x","timestamp":"%b","version":"2.1.330","shape":{"system":"%b"}}\n'
-REQUEST = (b'{"type":"api-request","sessionId":"%b","id":"%b","timestamp":"%b","version":"2.1.330","querySource":"sdk","params":{"model":"%b",'
-           b'"betas":["claude-code-20250219","interleaved-thinking-2025-05-14","context-management-2025-06-27","per-turn-control-2026-07-01"],'
-           b'"max_tokens":128000,"thinking":{"type":"adaptive","display":"omitted"},"output_config":{"effort":"medium"}},"keep":2,'
-           b'"tail":["%064x","%064x"],"cacheControl":[{"path":["system",0],"value":{"type":"ephemeral"}}],"requestDigest":"%064x"}\n')
-ASSISTANT = (b'{"parentUuid":"%b","isSidechain":%b,"message":{"id":"msg_%b","type":"message","role":"assistant","model":"%b","content":[%b],'
-             b'"stop_reason":"%b","stop_sequence":null,"usage":{"input_tokens":%d,"cache_creation_input_tokens":%d,"cache_read_input_tokens":%d,'
-             b'"output_tokens":%d,"output_tokens_details":{"thinking_tokens":0},"server_tool_use":{"web_search_requests":%d,"web_fetch_requests":0},'
-             b'"service_tier":"standard","cache_creation":{"ephemeral_1h_input_tokens":%d,"ephemeral_5m_input_tokens":%d},'
-             b'"inference_geo":"not_available","iterations":[],"speed":"standard","fallback_credit":null},"stop_details":null},"apiBlockIndex":%d,'
-             b'"requestId":"req_%b","requestRef":"%b","requestedModel":"%b","promptCacheRequested":"5m","type":"assistant","uuid":"%b",'
-             b'"timestamp":"%b","effort":"medium","perTurnEffort":"medium","madeBy":"model",%b')
-SYNTHETIC = (b'{"parentUuid":"%b","isSidechain":%b,"type":"assistant","uuid":"%b","timestamp":"%b","isApiErrorMessage":true,"message":{"id":"%b",'
-             b'"type":"message","role":"assistant","model":"<synthetic>","content":[{"type":"text","text":"API Error: 529 overloaded"}],'
-             b'"usage":{"input_tokens":0,"output_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0}},%b')
-SNAPSHOT = (b'{"type":"file-history-snapshot","messageId":"%b","snapshot":{"messageId":"%b","trackedFileBackups":{"src/main.py":{"backupFileName":'
-            b'"c0ffee@v2","version":2}},"timestamp":"%b"},"isSnapshotUpdate":false}\n')
-LAST_PROMPT = b'{"type":"last-prompt","lastPrompt":"%b","leafUuid":"%b","sessionId":"%b"}\n'
-QUEUE = b'{"type":"queue-operation","operation":"enqueue","timestamp":"%b","sessionId":"%b","content":"%b"}\n'
-AGENT_RESULT = (b'{"status":"completed","agentId":"%b","agentType":"general-purpose","totalTokens":90000,"usage":{"input_tokens":11,'
-                b'"cache_creation_input_tokens":2000,"cache_read_input_tokens":30000,"output_tokens":702}}')
-BLOCKS = (b'{"type":"thinking","thinking":"","signature":"%b"}',
-          b'{"type":"text","text":"%b"}',
-          b'{"type":"tool_use","id":"toolu_%b","name":"Bash","input":{"command":"%b","usage":{"input_tokens":7},"model":"none"}}')
+TAIL = b'"userType":"external","cwd":%b,"sessionId":"%b","version":"2.1.330","gitBranch":"main"}\n'
+USER = (b'{"parentUuid":"%b","isSidechain":%b,"type":"user","message":{"role":"user","content":"%b"},"uuid":"%b",'
+        b'"timestamp":"%b","permissionMode":"default",%b')
+# A tool's result, three times over as the client writes it; it can hold what looks like a usage.
+RESULT = (b'{"parentUuid":"%b","isSidechain":%b,"type":"user","message":{"role":"user","content":[{"tool_use_id":"toolu_%b",'
+          b'"type":"tool_result","content":"%b"}]},"uuid":"%b","timestamp":"%b","toolUseResult":{"stdout":"%b","usage":{"input_tokens":11}},%b')
+BLOB = b'{"type":"api-request-blob","sessionId":"%b","message":{"role":"user","content":"%b"}}\n'
+REQUEST = b'{"type":"api-request","sessionId":"%b","timestamp":"%b","params":{"model":"%b","max_tokens":128000},"tail":["%0512x"]}\n'
+ASSISTANT = (b'{"parentUuid":"%b","isSidechain":%b,"message":{"id":"msg_%b","type":"message","role":"assistant","model":"%b",'
+             b'"content":[%b],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":%d,'
+             b'"cache_creation_input_tokens":%d,"cache_read_input_tokens":%d,"output_tokens":%d,'
+             b'"server_tool_use":{"web_search_requests":%d,"web_fetch_requests":0},"service_tier":"standard","cache_creation":'
+             b'{"ephemeral_1h_input_tokens":%d,"ephemeral_5m_input_tokens":%d},"inference_geo":"not_available","iterations":[],'
+             b'"speed":"standard"}},"apiBlockIndex":%d,"requestId":"req_%b","requestedModel":"%b","type":"assistant","uuid":"%b",'
+             b'"timestamp":"%b",%b')
+SAID = b'{"type":"text","text":"%b"}'
+TOOL = b'{"type":"tool_use","id":"toolu_%b","name":"Bash","input":{"command":"%b","usage":{"input_tokens":7},"model":"none"}}'
+WORDS = 'def return self import for in if else value result path lines → naïve model cwd null None true 0x7f 42'.split()
+TRAP = '\\"type\\":\\"assistant\\",\\"usage\\":{\\"output_tokens\\":9}'     # a transcript that a tool has printed
+LONGEST_TEXT = 60_000
 
 
-class Text:
-    """Text as tool results hold it, ready to stand in a JSON string, cut from a pool at multiples of 64 bytes."""
-    WORDS = 'def return self import for in if else value result path lines tokens model cwd null None true 0x7f 42'.split()
-    UNUSUAL = '→ naïve … ✓ é'.split()       # a line in a hundred has one: the text around it is slower to decode
-    TRAP = '\\"type\\":\\"assistant\\",\\"usage\\":{\\"output_tokens\\":9}'     # a transcript that a tool has printed
+class Source:
+    """Where logs draw their randomness, their serial numbers and their texts from."""
 
-    def __init__(self, rng, lines=4096):
-        self._random = rng.random
-        self._count = lines
-        self._pool = b''.join(self._line(rng, number) for number in range(lines))
-        self._signature = ''.join(rng.choices('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/', k=8192)).encode()
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        self.random, self.salt, self.count = self.rng.random, self.rng.getrandbits(48), 0
+        self._pool = b''.join(self._line(number) for number in range(4096))
 
-    def _line(self, rng, number):
-        words = self.TRAP if number % 512 == 0 else '\\"%s\\": ' % rng.choice(self.UNUSUAL if number % 100 == 1 else self.WORDS)
-        while len(words.encode()) < 50:
-            words += rng.choice(self.WORDS) + ' '
-        whole = words.encode()[:62].decode('utf-8', 'ignore').encode()
-        return whole.ljust(62) + b'\\n'
+    def _line(self, number):
+        """64 bytes of text as tool results hold it, ready to stand in a JSON string."""
+        words = TRAP if number % 512 == 0 else ' '.join(self.rng.choices(WORDS, k=20))
+        return words.encode()[:62].decode('utf-8', 'ignore').encode().ljust(62) + b'\\n'
 
-    def cut(self, size):
-        pieces = min(max(int(size) >> 6, 1), self._count >> 1)
-        start = int(self._random() * (self._count - pieces)) << 6
+    def text(self, size):
+        pieces = min(max(int(size) >> 6, 1), 2048)
+        start = int(self.random() * (4096 - pieces)) << 6
         return self._pool[start:start + (pieces << 6)]
 
-    def signature(self, size):
-        start = int(self._random() * (8192 - size))
-        return self._signature[start:start + int(size)]
+    def serial(self):
+        self.count += 1
+        return self.count
 
+    def uuid(self):
+        return b'%08x-4b1d-4c7e-8a9b-%012x' % (self.serial(), self.salt)
 
-Call = namedtuple('Call', 'number model tokens lines')      # one billed call; tokens as a price has them: see LIST_PRICES, and searches
+    def draw_call(self, models):
+        model = models[int(self.random() * len(models))]
+        reach = 70_000 if model == HELPER_MODEL else 160_000
+        searches = 1 + int(self.random() * 3) if self.random() < 0.01 else 0
+        return model, (2 + int(self.random() * 60), 30 + int(self.random()**3 * 6000), int(self.random() * 900),
+                       int(self.random()**2 * 9000), 9000 + int(self.random() * reach), searches)
 
 
 class Transcript:
-    """The lines of one file, and the clock that stamps them."""
+    """The lines of one file, the clock that stamps them, and what its session has used."""
 
     def __init__(self, source, session, cwd, start_ms, step_ms, agent=''):
-        self.lines, self.size, self.calls = [], 0, []
-        self.source, self.agent, self._session = source, agent, session.encode()
-        self._sidechain = b'true,"agentId":"%b"' % agent.encode() if agent else b'false'
-        self._tail = TAIL % (json.dumps(cwd).encode(), self._session)
-        self._leaf = self._uuid()
-        self.ts_ms, self._step_ms = start_ms, step_ms
+        self.source, self.session, self.agent, self.lines, self.size, self.calls = source, session, agent, [], 0, 0
+        self.start_ms = self.ts_ms = start_ms
+        self._step_ms, self._leaf = step_ms, source.uuid()
+        self._side = b'true,"agentId":"%b"' % agent.encode() if agent else b'false'
+        self._tail = TAIL % (json.dumps(cwd).encode(), session.encode())
 
     def write(self, line):
         self.lines.append(line)
         self.size += len(line)
 
-    def _uuid(self):
-        return b'%08x-4b1d-4c7e-8a9b-%012x' % (self.source.serial(), self.source.salt)
-
     def _stamp(self, ahead_ms=0):
         return format_time(self.ts_ms + ahead_ms).encode()
 
-    def header(self, room):
-        self.write(QUEUE % (self._stamp(), self._session, b'go on'))
-        if room > 20_000:
-            shape = self.source.text.cut(min(room / 8, 30_000))
-            self.write(SHAPE % (self._session, self.source.serial(), self._stamp(), shape))
+    def _follow(self):
+        """Ids of the line before and of the next one."""
+        above, self._leaf = self._leaf, self.source.uuid()
+        return above, self._leaf
 
     def prompt(self):
-        uuid = self._uuid()
-        self.write(SNAPSHOT % (uuid, uuid, self._stamp()))
-        self.write(USER % (self._leaf, self._sidechain, uuid, self.source.text.cut(300), uuid, self._stamp(), self._tail))
-        self._leaf = uuid
+        above, uuid = self._follow()
+        self.write(USER % (above, self._side, self.source.text(300), uuid, self._stamp(), self._tail))
 
-    def fill(self, room):
-        """Write what stands between two calls: a tool's result three times over, attachments; about `room` bytes."""
-        text = self.source.text.cut(min(room / 3.2, PAYLOAD_BYTES_MAX))
-        uuid = self._uuid()
-        result = b'{"stdout":"%b","stderr":"","interrupted":false}' % text
-        self.write(RESULT % (self._leaf, self._sidechain, uuid, uuid, text, uuid, self._stamp(), result, self._tail))
-        self._leaf = uuid
-        self.write(BLOB % (self._session, self.source.serial(), text))
-        if room > 4000:
-            self.attach(room / 12)
+    def result(self, room):
+        (above, uuid), text = self._follow(), self.source.text(min(room / 3.2, LONGEST_TEXT))
+        self.write(RESULT % (above, self._side, uuid, text, uuid, self._stamp(), text, self._tail))
+        self.write(BLOB % (self.session.encode(), text))
 
-    def attach(self, room):
-        uuid = self._uuid()
-        self.write(ATTACHMENT % (self._leaf, self._sidechain, self.source.text.cut(room), uuid, self._stamp(), self._tail))
-        self._leaf = uuid
-
-    def attach_rest(self, size):
-        """Bring the file to this size, if it is much smaller."""
-        if size - self.size > 1000:
-            self.attach(size - self.size - 500)
-
-    def agent_result(self, agent):
-        uuid = self._uuid()
-        self.write(RESULT % (self._leaf, self._sidechain, uuid, uuid, b'hand-back', uuid, self._stamp(), AGENT_RESULT % agent.encode(), self._tail))
-
-    def request(self, model):
-        serial = self.source.serial()
-        uuid = self._uuid()
-        self.write(REQUEST % (self._session, uuid, self._stamp(), model.encode(), serial, serial + 1, serial + 2))
-
-    def synthetic(self):
-        uuid = self._uuid()
-        self.write(SYNTHETIC % (self._leaf, self._sidechain, uuid, self._stamp(), uuid, self._tail))
-
-    def call(self, call):
-        """The lines of one call: a line per content block, the usage equal, or a placeholder on all but the last."""
+    def call(self, model, tokens, room, tool=b''):
+        """One call with what leads up to it; the file grows by `room` bytes a call, most of them in few long results."""
+        lines = 1 if room < 4000 else 2 if self.source.random() < 0.5 else 3
+        due = room * (self.calls + 1) - self.size - lines * 2400 - 1000
+        if self.calls % 6 == 0 and room > 2000:
+            self.prompt()
+        if due > 0:
+            self.result(due * min(self.source.rng.expovariate(1.0), 6.0))
+        if room > 2000:
+            self.write(REQUEST % (self.session.encode(), self._stamp(), model.encode(), self.source.serial()))
         self.ts_ms += self._step_ms
-        fresh, output, short, long, read, searches = call.tokens
-        name, model = self.source.name(call.number), call.model.encode()
-        placeholder = call.number % 10 == 0        # as older versions wrote them
-        for index in range(call.lines):
-            last = index == call.lines - 1
-            uuid = self._uuid()
-            self.write(ASSISTANT % (
-                self._leaf, self._sidechain, name, model, self._block(index, call.lines, uuid), b'tool_use', fresh, short + long, read,
-                min(output, 1 + index) if placeholder and not last else output, searches, long, short, index, name, uuid, model,
-                uuid, self._stamp(index), self._tail))
-            self._leaf = uuid
-        self.calls.append(call)
+        self._answer(b'01%012x%08x' % (self.source.salt, self.source.serial()), model.encode(), tokens, lines, tool)
+        self.calls += 1
 
-    def _block(self, index, lines, uuid):
-        if lines == 1:
-            return BLOCKS[1] % b'done'
-        kind = index if lines == 3 else index + 1
-        size = self.source.random() * (2000, 1500, 3000)[kind]
-        if kind == 0:
-            return BLOCKS[0] % self.source.text.signature(size)
-        text = self.source.text.cut(size)
-        return BLOCKS[2] % (uuid, text) if kind == 2 else BLOCKS[1] % text
+    def _answer(self, name, model, tokens, lines, tool):
+        """A line for each content block, the usage equal, or a placeholder on all but the last as older versions had it."""
+        fresh, output, short, long, read, searches = tokens
+        for index in range(lines):
+            is_last = index == lines - 1
+            said = output if is_last or self.calls % 10 else 1 + index
+            above, uuid = self._follow()
+            text = self.source.text(self.source.random() * 3000 * (lines > 1))
+            block = TOOL % (tool or uuid, text) if is_last and (tool or lines > 1) else SAID % text
+            self.write(ASSISTANT % (above, self._side, name, model, block, fresh, short + long, read, said, searches, long,
+                                    short, index, name, model, uuid, self._stamp(index), self._tail))
 
-    def footer(self):
-        self.write(LAST_PROMPT % (b'go on', self._leaf, self._session))
-
-    def cost_state(self, began_ms, totals):
-        self.write(json.dumps(cost_state(self._session.decode(), began_ms, totals), separators=(',', ':')).encode() + b'\n')
+    def cost_state(self, totals, began_ms):
+        usage = {model: {
+            'inputTokens': tokens[0], 'outputTokens': tokens[1], 'cacheReadInputTokens': tokens[4],
+            'cacheCreationInputTokens': tokens[2] + tokens[3], 'cacheCreationEphemeral5mInputTokens': tokens[2],
+            'cacheCreationEphemeral1hInputTokens': tokens[3], 'webSearchRequests': tokens[5],
+            'costUSD': price_pico(model, tokens) / PICO} for model, tokens in sorted(totals.items())}
+        self.write(json.dumps({
+            'type': 'cost-state', 'sessionId': self.session, 'totalCostUSD': sum(one['costUSD'] for one in usage.values()),
+            'startTime': began_ms, 'modelUsage': usage, 'hasUnknownModelCost': False}, separators=(',', ':')).encode() + b'\n')
 
 
-def cost_state(session, began_ms, totals):
-    usage = {model: {
-        'inputTokens': tokens[0], 'outputTokens': tokens[1], 'thinkingTokens': 0, 'cacheReadInputTokens': tokens[4],
-        'cacheCreationInputTokens': tokens[2] + tokens[3], 'cacheCreationEphemeral5mInputTokens': tokens[2],
-        'cacheCreationEphemeral1hInputTokens': tokens[3], 'webSearchRequests': tokens[5],
-        'costUSD': price_pico(model, tokens) / PICO} for model, tokens in sorted(totals.items())}
-    return {'type': 'cost-state', 'sessionId': session, 'totalCostUSD': sum(entry['costUSD'] for entry in usage.values()),
-            'totalAPIDuration': 140, 'totalToolDuration': 209, 'totalDuration': 594, 'startTime': began_ms, 'modelUsage': usage,
-            'hasUnknownModelCost': False}
+# ---------------------------------------------------------------- the corpora
 
-
-class Source:
-    """Where a corpus draws its randomness, its serial numbers and its texts from."""
-
-    def __init__(self, seed):
-        self.rng = random.Random(seed)
-        self.random = self.rng.random
-        self.salt = self.rng.getrandbits(48)
-        self.text = Text(self.rng)
-        self._serial = 0
-
-    def serial(self):
-        self._serial += 1
-        return self._serial
-
-    def name(self, number):
-        return b'01%012x%08x' % (self.salt, number)
-
-    def pick(self, options):
-        return options[int(self.random() * len(options))]
-
-    def draw_call(self, number, models, lines):
-        model = self.pick(models)
-        reach = 70_000 if model == HELPER_MODEL else 160_000
-        tokens = (2 + int(self.random() * 60), 30 + int(self.random()**3 * 6000), int(self.random() * 900), int(self.random()**2 * 9000),
-                  9000 + int(self.random() * reach), 1 + int(self.random() * 3) if self.random() < 0.01 else 0)
-        return Call(number, model, tokens, lines)
-
-
-# ---------------------------------------------------------------- the corpus
-
-Shape = namedtuple('Shape', 'bytes files folders calls arms seed')
-Plan = namedtuple('Plan', 'mains agents projects with_agents')
-Session = namedtuple('Session', 'index name arm cwd folder start_ms length_ms')
-Live = namedtuple('Live', 'path size mtime_ms session agent cwd arm')
+Live = namedtuple('Live', 'path session agent cwd arm')
+Shape = namedtuple('Shape', 'bytes files folders calls arms days')
 LIVE_SESSIONS = 2               # the first ones: still running, so without a cost-state
 
 
-def plan_files(shape):
-    """Main files, sub-agents' files, project folders, and sessions with sub-agents (two more folders each)."""
-    agents = shape.files // 5
-    mains = shape.files - agents
-    projects = min(3 * shape.arms, mains)
-    if not shape.folders:
-        return Plan(mains, agents, projects, min(mains, max(1, agents * 2 // 5)))
-    with_agents = max(1, min(agents, mains, (shape.folders - projects) // 2))
-    projects = shape.folders - 2 * with_agents
-    if not 1 <= projects <= mains:
-        raise ValueError('%d files cannot lie in %d folders: from 3 to %d can' % (shape.files, shape.folders, mains + 2 * agents))
-    return Plan(mains, agents, projects, with_agents)
+class Corpus:
+    """A folder with Claude Code's logs in `claude`, the clients' repos that they name, and the truth about them."""
+
+    def __init__(self, root, now_ms, seed=1):
+        self.root, self.now_ms, self.source, self.truth = os.path.realpath(root), now_ms, Source(seed), Truth()
+        self.live, self.size, self.files, self.calls, self.models, self.room = [], 0, 0, 0, MAIN_MODELS, 1200
+        self._folders = {}
+        os.makedirs(self.path('home'))
+        os.makedirs(self.path('elsewhere', '.git'))
+
+    def path(self, *parts):
+        return os.path.join(self.root, *parts)
+
+    @property
+    def folders(self):
+        return len(self._folders)
+
+    def cwd(self, arm, inner=''):
+        folder = os.path.normpath(self.path('clients', arm, inner))
+        os.makedirs(folder, exist_ok=True)
+        os.makedirs(self.path('clients', arm, '.git'), exist_ok=True)
+        return folder
+
+    def begin(self, arm, cwd, start_ms, step_ms, session='', agent=''):
+        number = self.source.serial()
+        script = Transcript(self.source, session or '%08x-0000-4000-8000-%012x' % (number, self.source.salt), cwd, start_ms, step_ms, agent)
+        script.arm, script.cwd, script.totals = arm, cwd, {}
+        return script
+
+    def write_calls(self, script, count, models=None, tool=b''):
+        """Calls of a session, into the truth and into what its cost-state will say."""
+        for _ in range(count):
+            model, tokens = self.source.draw_call(models or self.models)
+            script.call(model, tokens, self.room, tool)
+            self.calls += 1
+            self.truth.add(script.arm, script.ts_ms, model, tokens)
+            add_tokens(script.totals, model, tokens)
+
+    def write_title(self, script):
+        """A helper's call: in the session's cost-state, and in no transcript."""
+        tokens = 300 + int(self.source.random() * 2000), 20 + int(self.source.random() * 200), 0, 0, 0, 0
+        self.truth.add(script.arm, script.ts_ms, HELPER_MODEL, tokens, transcribed=False)
+        add_tokens(script.totals, HELPER_MODEL, tokens)
+
+    def save(self, script, is_live=False, **facts):
+        """Write a file as it would lie there, and the small file beside a sub-agent's."""
+        munged = ''.join(letter if letter.isalnum() and letter.isascii() else '-' for letter in script.cwd)
+        folder, name = self.path('claude', 'projects', munged), script.session
+        if script.agent:
+            folder, name = os.path.join(folder, name, 'subagents'), 'agent-' + script.agent
+            self._folders[os.path.dirname(folder)] = script.start_ms
+        self._folders[folder] = max(script.start_ms, self._folders.get(folder, 0))
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.join(folder, name + '.jsonl')
+        with open(path, 'wb') as file:
+            file.write(b''.join(script.lines))
+        os.utime(path, (script.ts_ms / 1000,) * 2)
+        if script.agent:
+            with open(path[:-6] + '.meta.json', 'w') as file:
+                json.dump(dict({'agentType': 'general-purpose', 'spawnDepth': 1}, **facts), file)
+        self.size, self.files = self.size + script.size, self.files + 1
+        if is_live and len(self.live) < 3:
+            self.live.append(Live(path, script.session, script.agent, script.cwd, script.arm))
+        return path
+
+    def finish(self):
+        for folder, ts_ms in sorted(self._folders.items(), reverse=True):
+            os.utime(folder, (ts_ms / 1000,) * 2)
+        return self
+
+    def transcripts(self):
+        return sorted(os.path.join(folder, name) for folder, _, names in os.walk(self.path('claude'))
+                      for name in names if name.endswith('.jsonl'))
+
+    def append_calls(self, count):
+        """Fresh calls in the live files, as a running session and its sub-agents write them."""
+        for place, live in enumerate(self.live):
+            script = self.begin(live.arm, live.cwd, int(time.time() * 1000), 0, live.session, live.agent)
+            self.write_calls(script, count // len(self.live) + (place < count % len(self.live)))
+            with open(live.path, 'ab') as file:
+                file.write(b''.join(script.lines))
+
+
+def add_tokens(totals, model, tokens):
+    totals[model] = tuple(map(sum, zip(totals.get(model, (0,) * 6), tokens)))
 
 
 def share_out(total, weights):
@@ -343,252 +327,119 @@ def share_out(total, weights):
     return shares
 
 
-def lines_per_call(room, source):
-    return 1 if room < 4000 else 2 if source.random() < 0.5 else 3
+def write_sessions(corpus, shape):
+    """Days of an agency's sessions, most short, some very long, a fifth of the files sub-agents', some resumed or forked."""
+    agents = shape.files // 5
+    mains = shape.files - agents
+    with_agents = max(1, (shape.folders - 3 * shape.arms) // 2 if shape.folders else agents * 2 // 5)
+    corpus.room = shape.bytes / shape.calls
+    corpus.models = MAIN_MODELS if shape.days < 45 else UNDATED_MODELS
+    weights = [0.05 + corpus.source.rng.expovariate(1.0)**2 for _ in range(shape.files)]
+    shares = share_out(shape.calls, [1.0] * LIVE_SESSIONS + weights[LIVE_SESSIONS:])
+    asking = {int(number * mains / with_agents): number for number in range(with_agents)}
+    before = None
+    for index in range(mains):
+        arm = 'client-%02d' % (index % shape.arms)
+        cwd = corpus.cwd(arm, ('', 'src', 'docs')[index // shape.arms % 3])
+        numbers = range(asking[index], agents, with_agents) if index in asking else ()
+        start_ms, length_ms = session_window(corpus, index, shares[index], shape.days)
+        if index % 50 == 49 and not numbers and before.ts_ms + 3_600_000 < corpus.now_ms:
+            script = begin_fork(corpus, before, min(1000, 3_000_000 // (shares[index] + 1)))
+        else:
+            script = corpus.begin(arm, cwd, start_ms, length_ms // (shares[index] + 1))
+        for number in numbers:
+            share = shares[mains + number]
+            helper = corpus.begin(arm, cwd, start_ms, length_ms // (share + 1), script.session, 'a%016x' % (number + 1))
+            corpus.write_calls(helper, share, AGENT_MODELS if corpus.models is MAIN_MODELS else None)
+            for model, tokens in helper.totals.items():
+                add_tokens(script.totals, model, tokens)
+            corpus.save(helper, index < LIVE_SESSIONS, finished=True)
+        corpus.write_calls(script, shares[index] // 2)
+        if index % 10 == 3 and not numbers:                  # ended, and resumed
+            script.cost_state(script.totals, script.start_ms)
+        corpus.write_calls(script, shares[index] - shares[index] // 2)
+        if index >= LIVE_SESSIONS and index % 5 != 4:
+            if index % 5 < 2:
+                corpus.write_title(script)
+            script.cost_state(script.totals, script.start_ms)
+        corpus.save(script, index < LIVE_SESSIONS)
+        before = script
 
 
-def write_call(script, call, room):
-    """One call with what leads up to it; the file grows by `room` bytes a call, most of them in few long results."""
-    due = room * (len(script.calls) + 1) - script.size - call.lines * 2400 - 1000
-    if len(script.calls) % 6 == 0 and room > 2000:
+def session_window(corpus, index, calls, days):
+    """When a session begins and how long it runs: within one day, and before now. Live sessions run until now."""
+    today = corpus.now_ms - corpus.now_ms % DAY_MS
+    if corpus.now_ms - today < 3_600_000:
+        today -= DAY_MS
+    is_live = index < LIVE_SESSIONS
+    day = today if is_live else today - DAY_MS * int(corpus.source.random() * days)
+    end = min(day + DAY_MS, corpus.now_ms) - 60_000
+    length = min(calls * 20_000, (end - day) * 9 // 10)
+    return (end - length if is_live else day + int(corpus.source.random() * (end - day - length))), length
+
+
+def begin_fork(corpus, parent, step_ms):
+    """A fork's file begins with a line of its own, later than the copies of the parent's lines that follow."""
+    script = corpus.begin(parent.arm, parent.cwd, parent.ts_ms + 60_000, step_ms)
+    script.prompt()
+    for line in parent.lines[:200]:
+        if line.startswith(b'{"parentUuid"'):
+            script.write(line.replace(parent.session.encode(), script.session.encode()))
+    return script
+
+
+def write_family(corpus, forks):
+    """A session of 60 calls that goes on, and its forks: each has copies of all 60, calls of its own, and a total that goes on."""
+    began_ms = corpus.now_ms - 6 * 3_600_000
+    parent = corpus.begin('client-00', corpus.cwd('client-00'), began_ms, 1000)
+    corpus.write_calls(parent, 60)
+    parent.cost_state(parent.totals, began_ms)
+    corpus.save(parent, is_live=True)
+    for _ in range(forks):
+        script = begin_fork(corpus, parent, 1000)
+        script.totals = dict(parent.totals)
+        corpus.write_calls(script, 5)
+        corpus.write_title(script)
+        script.cost_state(script.totals, began_ms)
+        corpus.save(script)
+
+
+def write_long_session(corpus, calls, totals):
+    """A session that was resumed again and again: its total stands after every so many calls."""
+    script = corpus.begin('client-00', corpus.cwd('client-00'), corpus.now_ms - 6 * 3_600_000, 1000)
+    for _ in range(totals):
         script.prompt()
-    if due > 0:
-        script.fill(due * min(script.source.rng.expovariate(1.0), 6.0))
-    if room > 2000:
-        script.request(call.model)
-    script.call(call)
+        corpus.write_calls(script, calls // totals)
+        corpus.write_title(script)
+        script.cost_state(script.totals, script.start_ms)
+    corpus.save(script, is_live=True)
 
 
-def make_room(root, bytes_needed):
-    os.makedirs(root, exist_ok=True)
-    free = shutil.disk_usage(root).free
-    if free < bytes_needed * 1.3:
-        raise ValueError('%s has %d MB free and the corpus needs %d: give --corpus DIR elsewhere, or fewer --bytes' % (
-            root, free >> 20, bytes_needed >> 20))
+def write_folders(corpus, folders):
+    """A session of three calls in each of many folders."""
+    for number in range(folders):
+        arm = 'client-%02d' % (number % 25)
+        script = corpus.begin(arm, corpus.cwd(arm, 'packages/p%d' % number), corpus.now_ms - 3_600_000 * (1 + number % 99), 1000)
+        corpus.write_calls(script, 3)
+        corpus.save(script, is_live=not number)
 
 
-class Generator:
-    """Writes a corpus from a seed, and keeps the truth while it does."""
-
-    def __init__(self, root, shape, now_ms):
-        self.root, self.shape, self.now_ms = os.path.realpath(root), shape, now_ms
-        self.plan = plan_files(shape)
-        self.source, self.truth, self.live = Source(shape.seed), Truth(), []
-        self._room = shape.bytes / shape.calls
-        self._number = self._bytes = 0
-        self._folder_times = {}
-        self._previous = None
-
-    def write(self):
-        self._make_places()
-        self._shares = share_out(self.shape.calls, self._weights())
-        gap = self.plan.mains / self.plan.with_agents
-        rank = {int(number * gap): number for number in range(self.plan.with_agents)}
-        for index in range(self.plan.mains):
-            agents = range(rank[index], self.plan.agents, self.plan.with_agents) if index in rank else ()
-            self._write_session(self._plan_session(index), agents)
-        for folder, ts_ms in self._folder_times.items():
-            set_mtime(folder, ts_ms)
-        return Corpus(self.root, self.shape, self.now_ms, self.truth, self.live, self._bytes, len(self._folder_times))
-
-    def _weights(self):
-        """Most sessions are short, a few very long. The live ones are of middling size."""
-        weights = [0.05 + self.source.rng.expovariate(1.0)**2 for _ in range(self.shape.files)]
-        return [1.0] * LIVE_SESSIONS + weights[LIVE_SESSIONS:]
-
-    def _make_places(self):
-        arms, self._places = min(self.shape.arms, self.plan.projects), []
-        for number in range(self.plan.projects):
-            inner = ('', 'src', 'docs')[number // arms] if number < 3 * arms else 'packages/p%d' % number
-            arm = 'client-%02d' % (number % arms)
-            self._places.append((arm, os.path.normpath(os.path.join(self.root, 'clients', arm, inner))))
-        for _, cwd in self._places:
-            os.makedirs(cwd, exist_ok=True)
-        for repo in sorted({os.path.join('clients', arm) for arm, _ in self._places}) + ['elsewhere']:
-            os.makedirs(os.path.join(self.root, repo, '.git'))
-        os.makedirs(os.path.join(self.root, 'home'))
-
-    def _plan_session(self, index):
-        arm, cwd = self._places[index % len(self._places)]
-        folder = os.path.join(self.root, 'claude', 'projects', munge(cwd))
-        start_ms, length_ms = self._window(index, self._shares[index])
-        return Session(index, '%08x-0000-4000-8000-%012x' % (index, self.source.salt), arm, cwd, folder, start_ms, length_ms)
-
-    def _window(self, index, calls):
-        """When a session runs: within one day of the last 30, and before now. Live sessions run until now."""
-        today = self.now_ms - self.now_ms % DAY_MS
-        if self.now_ms - today < 3_600_000:
-            today -= DAY_MS
-        live = index < LIVE_SESSIONS
-        day = today if live else today - DAY_MS * int(self.source.random() * 30)
-        end = min(day + DAY_MS, self.now_ms) - 60_000
-        length = min(calls * 20_000, (end - day) * 9 // 10)
-        return end - length if live else day + int(self.source.random() * (end - day - length)), length
-
-    def _write_session(self, session, agent_numbers):
-        fork_of = None if agent_numbers else self._fork_of(session)
-        if fork_of:
-            session = session._replace(arm=fork_of[0].arm, cwd=fork_of[0].cwd, folder=fork_of[0].folder)
-        totals, agents = {}, []
-        for number in agent_numbers:
-            agents.append('a%016x' % (number + 1))
-            self._write_agent(session, agents[-1], self._shares[self.plan.mains + number], totals)
-        script = self._begin_fork(session, fork_of) if fork_of else self._begin(session, self._shares[session.index])
-        for agent in agents:
-            script.agent_result(agent)
-        self._write_calls(script, self._shares[session.index], session, totals, resumed=session.index % 10 == 3 and not agents)
-        script.footer()
-        if session.index >= LIVE_SESSIONS and session.index % 5 != 4 and not fork_of:
-            self._write_cost_state(script, session, totals, titled=session.index % 5 < 2)
-        self._save(os.path.join(session.folder, session.name + '.jsonl'), script, session, '')
-        self._previous = session, script
-
-    def _write_agent(self, session, agent, calls, totals):
-        script = self._begin(session, calls, agent)
-        self._write_calls(script, calls, session, totals)
-        path = os.path.join(session.folder, session.name, 'subagents', 'agent-%s.jsonl' % agent)
-        self._save(path, script, session, agent)
-        with open(path[:-len('.jsonl')] + '.meta.json', 'w') as file:
-            json.dump({'agentType': 'general-purpose', 'isBuiltIn': True, 'spawnDepth': 1, 'finished': True}, file)
-
-    def _begin(self, session, calls, agent=''):
-        script = Transcript(self.source, session.name, session.cwd, session.start_ms, session.length_ms // (calls + 1), agent)
-        script.header(self._room * calls)
-        return script
-
-    def _fork_of(self, session):
-        """A session in fifty is a fork of the one before it, if there is time left for it before now."""
-        if session.index % 50 != 49:
-            return None
-        _, parent = self._previous
-        return self._previous if parent.ts_ms + 3_600_000 < self.now_ms else None
-
-    def _begin_fork(self, session, previous):
-        """A fork's file begins with a line of its own, later than the copies of the parent's lines that follow."""
-        parent, lines, step_ms = previous[0], previous[1].lines, min(1000, 3_000_000 // (self._shares[session.index] + 1))
-        script = Transcript(self.source, session.name, session.cwd, previous[1].ts_ms + 60_000, step_ms)
-        script.header(0)
-        for line in lines[:200]:
-            if line.startswith(b'{"parentUuid"'):
-                script.write(line.replace(parent.name.encode(), session.name.encode()))
-        return script
-
-    def _write_calls(self, script, count, session, totals, resumed=False):
-        models = AGENT_MODELS if script.agent else MAIN_MODELS
-        for place in range(count):
-            self._number += 1
-            call = self.source.draw_call(self._number, models, lines_per_call(self._room, self.source))
-            write_call(script, call, self._room)
-            self.truth.add(session.arm, script.ts_ms, call.model, call.tokens)
-            add_tokens(totals, call.model, call.tokens)
-            if self._number % 211 == 0:
-                script.synthetic()
-            if resumed and place == count // 2:
-                script.cost_state(session.start_ms, totals)
-        script.attach_rest(self._room * count)
-
-    def _write_cost_state(self, script, session, totals, titled):
-        if titled:
-            tokens = (300 + int(self.source.random() * 2000), 20 + int(self.source.random() * 200), 0, 0, 0, 0)
-            self.truth.add(session.arm, script.ts_ms, HELPER_MODEL, tokens, transcribed=False)
-            add_tokens(totals, HELPER_MODEL, tokens)
-        script.cost_state(session.start_ms, totals)
-
-    def _save(self, path, script, session, agent):
-        folder = os.path.dirname(path)
-        os.makedirs(folder, exist_ok=True)
-        with open(path, 'wb') as file:
-            file.write(b''.join(script.lines))
-        set_mtime(path, script.ts_ms)
-        self._bytes += script.size
-        self._touch(folder, session)
-        if session.index < LIVE_SESSIONS and len(self.live) < 3:
-            self.live.append(Live(path, script.size, script.ts_ms, session.name, agent, session.cwd, session.arm))
-
-    def _touch(self, folder, session):
-        """A folder changed when its newest file was made; so did the folders above it, if it is new in them."""
-        projects = os.path.join(self.root, 'claude', 'projects')
-        while folder != projects:
-            self._folder_times[folder] = max(session.start_ms, self._folder_times.get(folder, 0))
-            folder = os.path.dirname(folder)
+RUNNING = 30
 
 
-def munge(cwd):
-    return ''.join(letter if letter.isalnum() and letter.isascii() else '-' for letter in cwd)
-
-
-def add_tokens(totals, model, tokens):
-    totals[model] = tuple(map(sum, zip(totals.get(model, (0,) * 6), tokens)))
-
-
-def set_mtime(path, ts_ms):
-    os.utime(path, (ts_ms / 1000, ts_ms / 1000))
-
-
-class Corpus:
-    """A folder with Claude Code's logs in `claude`, the clients' repos that they name, and the truth about them."""
-
-    def __init__(self, root, shape, now_ms, truth, live, size, folders):
-        self.root, self.shape, self.now_ms, self.truth, self.live = root, shape, now_ms, truth, live
-        self.size, self.folders = size, folders
-        self._source, self._next = Source(shape.seed + 1), shape.calls
-
-    def path(self, *parts):
-        return os.path.join(self.root, *parts)
-
-    def transcripts(self):
-        return sorted(os.path.join(folder, name) for folder, _, names in os.walk(self.path('claude'))
-                      for name in names if name.endswith('.jsonl'))
-
-    def append_calls(self, count):
-        """Append fresh calls to the live files, as a running session and its sub-agents do."""
-        room = self.shape.bytes / self.shape.calls
-        for place, live in enumerate(self.live):
-            script = Transcript(self._source, live.session, live.cwd, live.mtime_ms + 1000, 0, live.agent)
-            for _ in range(count // len(self.live) + (place < count % len(self.live))):
-                self._next += 1
-                call = self._source.draw_call(self._next, MAIN_MODELS, lines_per_call(room, self._source))
-                write_call(script, call, room)
-                self.truth.add(live.arm, script.ts_ms, call.model, call.tokens)
-            with open(live.path, 'ab') as file:
-                file.write(b''.join(script.lines))
-
-    def restore(self):
-        """Take back what append_calls wrote, so that a kept corpus is again what its truth says."""
-        for live in self.live:
-            os.truncate(live.path, live.size)
-            set_mtime(live.path, live.mtime_ms)
-
-    def save(self):
-        values = {'shape': self.shape, 'now_ms': self.now_ms, 'truth': self.truth.rows(), 'live': self.live, 'size': self.size,
-                  'folders': self.folders, 'root': self.root}
-        with open(self.path('truth.json'), 'w', encoding='utf-8') as file:
-            json.dump(values, file)
-
-
-def load_corpus(root):
-    with open(os.path.join(root, 'truth.json'), encoding='utf-8') as file:
-        values = json.load(file)
-    if values['root'] != os.path.realpath(root):
-        raise ValueError('%s was moved, and its lines name the old place: remove it' % root)
-    corpus = Corpus(values['root'], Shape(*values['shape']), values['now_ms'], Truth(values['truth']),
-                    [Live(*live) for live in values['live']], values['size'], values['folders'])
-    corpus.restore()
-    return corpus
-
-
-def make_corpus(root, shape, now_ms):
-    """The corpus in this folder; written now unless it is there already, of the same shape."""
-    if os.path.exists(os.path.join(root, 'truth.json')):
-        corpus = load_corpus(root)
-        if corpus.shape != shape:
-            raise ValueError('%s holds a corpus of another shape (%s): remove it' % (root, corpus.shape))
-        return corpus
-    make_room(root, shape.bytes)
-    corpus = Generator(root, shape, now_ms).write()
-    corpus.save()
-    os.sync() if hasattr(os, 'sync') else None
-    return corpus
+def write_running(corpus):
+    """A session whose sub-agents have begun and not ended, as the last of the corpus; the ids of the tools that run them."""
+    cwd, now_ms = corpus.cwd('client-00'), int(time.time() * 1000)
+    script = corpus.begin('client-00', cwd, now_ms - 600_000, 1000)
+    ids = ['run%04d' % number for number in range(RUNNING)]
+    for name in ids:
+        corpus.write_calls(script, 1, tool=name.encode())
+    for number, name in enumerate(ids):
+        helper = corpus.begin('client-00', cwd, now_ms - 300_000, 1000, script.session, 'b%016x' % number)
+        corpus.write_calls(helper, 20)
+        corpus.save(helper, toolUseId='toolu_' + name, requestShape='background')
+    corpus.live.append(Live(corpus.save(script), script.session, '', cwd, 'client-00'))
+    return ['toolu_' + name for name in ids]
 
 
 # ---------------------------------------------------------------- running and measuring
@@ -598,586 +449,407 @@ class WrongFigure(Exception):
 
 
 Run = namedtuple('Run', 'seconds status output errors')
-Timing = namedtuple('Timing', 'floor_s ours_s')          # of each run
-PAYLOAD = {'session_id': 'bench', 'permission_mode': 'default', 'hook_event_name': 'PreToolUse', 'tool_name': 'Bash',
-           'tool_input': {'command': 'ls', 'description': 'list'}, 'tool_use_id': 'toolu_bench'}
-BENCH_MARK = 'ARMLEDGER_BENCH_RUN'      # in the environment of what is measured, so that every process of it is found
-
-
-class Runner:
-    """Starts processes as cheaply as can be, with files as their stdin and stdout."""
-
-    def __init__(self, scratch, env):
-        self.env = env
-        self._stdin, self._stdout, self._stderr = (os.path.join(scratch, name) for name in ('stdin', 'stdout', 'stderr'))
-
-    def run(self, argv, stdin=b''):
-        self._give(stdin)
-        began = time.perf_counter()
-        started = self._start(argv)
-        try:
-            status = self._wait(started)
-        except BaseException:                   # it must not go on writing where we clean up
-            stop(started)
-            raise
-        return Run(time.perf_counter() - began, status, self._read(self._stdout), self._read(self._stderr))
-
-    def peak_bytes(self, argv, stdin=b''):
-        """The most memory that all processes of a run held together, shared pages counted once. None where it can't be seen."""
-        if not os.path.exists('/proc/self/smaps_rollup') or not hasattr(os, 'posix_spawn'):
-            return None
-        self._give(stdin)
-        pid, peak, seen = self._start(argv), 0, {}
-        while os.waitpid(pid, os.WNOHANG) == (0, 0):
-            peak = max(peak, sum(map(pss_bytes, marked_processes(seen))))
-            time.sleep(0.002)
-        return peak
-
-    def _give(self, stdin):
-        with open(self._stdin, 'wb') as file:
-            file.write(stdin)
-
-    def _start(self, argv):
-        if not hasattr(os, 'posix_spawn'):
-            with open(self._stdin, 'rb') as stdin, open(self._stdout, 'wb') as stdout, open(self._stderr, 'wb') as stderr:
-                return subprocess.Popen(argv, env=self.env, stdin=stdin, stdout=stdout, stderr=stderr)
-        write = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        return os.posix_spawn(argv[0], argv, self.env, file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, self._stdin, os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, self._stdout, write, 0o600),
-            (os.POSIX_SPAWN_OPEN, 2, self._stderr, write, 0o600)])
-
-    def _wait(self, started):
-        if not hasattr(os, 'posix_spawn'):
-            return started.wait()
-        return os.waitstatus_to_exitcode(os.waitpid(started, 0)[1])
-
-    def _read(self, path):
-        with open(path, 'rb') as file:
-            return file.read().decode('utf-8', 'replace')
-
-
-def stop(started):
-    if hasattr(started, 'kill'):
-        started.kill()
-        started.wait()
-    else:
-        os.kill(started, signal.SIGKILL)
-        os.waitpid(started, 0)
-
-
-def marked_processes(seen):
-    """The processes that were started by this bench. `seen` remembers the answer for each process number."""
-    mark = ('%s=%d' % (BENCH_MARK, os.getpid())).encode()
-    for pid in filter(str.isdigit, os.listdir('/proc')):
-        if not seen.get(pid):
-            seen[pid] = mark in read_proc(pid, 'environ')
-    return [pid for pid, ours in seen.items() if ours]
-
-
-def pss_bytes(pid):
-    found = read_proc(pid, 'smaps_rollup').partition(b'\nPss:')[2].split(None, 1)
-    return int(found[0]) * 1024 if found else 0
-
-
-def read_proc(pid, name):
-    try:
-        with open('/proc/%s/%s' % (pid, name), 'rb') as file:
-            return file.read()
-    except OSError:         # it has ended, or is another user's
-        return b''
-
-
-def interleave(runs, floor, ours, before=None):
-    """Floor and subject in turn, so that what slows the machine down slows both. Two warm-ups are not counted."""
-    floors, subjects = [], []
-    for number in range(-2, runs):
-        floor_s = floor()
-        if before:
-            before()
-        ours_s = ours()
-        if number >= 0:
-            floors.append(floor_s)
-            subjects.append(ours_s)
-    return Timing(floors, subjects)
-
-
-def ratio(timing):
-    return statistics.median(timing.ours_s) / statistics.median(timing.floor_s)
-
-
-def quartiles(seconds):
-    """The first and the third quartile."""
-    if len(seconds) < 2:
-        return seconds[0], seconds[0]
-    cuts = statistics.quantiles(seconds, n=4, method='inclusive')
-    return cuts[0], cuts[2]
+GATE_LIMIT_S = 10                # a hook's time-out in the agent's settings
 
 
 class Rig:
     """The scripts beside a budgets.yaml that arms every client of one corpus, with a ledger of their own."""
 
-    def __init__(self, scratch, corpus, options):
-        self.corpus, self.python, self.tool = corpus, options.python, options.tool
-        self.hooks, self.home = os.path.join(scratch, 'hooks'), os.path.join(scratch, 'ledger')
+    def __init__(self, scratch, corpus, scripts):
+        self.corpus, self.scripts, self.hooks, self.home = corpus, scripts, scratch + '/hooks', scratch + '/ledger'
+        self._files = [os.path.join(scratch, name) for name in ('stdin', 'stdout', 'stderr')]
         os.makedirs(self.hooks)
         os.makedirs(self.home, 0o700)
         for name in SCRIPTS:
-            shutil.copy(os.path.join(options.scripts, name), self.hooks)
+            shutil.copy(os.path.join(scripts, name), self.hooks)
         self.arm_all()
-        self.runner = Runner(scratch, self._environment())
+        self._env = {
+            'HOME': corpus.path('home'), 'CLAUDE_CONFIG_DIR': corpus.path('claude'), 'CODEX_HOME': corpus.path('codex'),
+            'ARMLEDGER_HOME': self.home, 'TZ': 'UTC', 'PATH': os.environ.get('PATH', os.defpath),
+            'LD_LIBRARY_PATH': os.environ.get('LD_LIBRARY_PATH', '')}
 
-    def _environment(self):
-        path = self.corpus.path
-        env = {'HOME': path('home'), 'USERPROFILE': path('home'), 'CLAUDE_CONFIG_DIR': path('claude'), 'CODEX_HOME': path('codex'),
-               'ARMLEDGER_HOME': self.home, 'TZ': 'UTC', 'PATH': os.environ.get('PATH', os.defpath), BENCH_MARK: str(os.getpid())}
-        env.update((name, os.environ[name]) for name in ('SYSTEMROOT', 'LD_LIBRARY_PATH') if name in os.environ)
-        return env
+    def start(self, argv, stdin=b''):
+        """A process as cheap as can be, with files as its stdin and stdout."""
+        with open(self._files[0], 'wb') as file:
+            file.write(stdin)
+        with open(self._files[0], 'rb') as given, open(self._files[1], 'wb') as out, open(self._files[2], 'wb') as err:
+            return subprocess.Popen(argv, env=self._env, stdin=given, stdout=out, stderr=err, close_fds=False)
+
+    def run(self, argv, stdin=b'', limit_s=None):
+        process, began = self.start(argv, stdin), time.perf_counter()
+        try:
+            status = process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            status = None
+        seconds = time.perf_counter() - began
+        process.kill()
+        process.wait()
+        return Run(seconds, status, *(read_file(path).decode('utf-8', 'replace') for path in self._files[1:]))
 
     def arm_all(self, special={}):
         """Write budgets.yaml: caps that nobody reaches, but for the arms given as {arm: line with its cap}."""
         lines = ['budgets:']
-        for arm in self.corpus.truth.arms():
+        for arm in sorted({key[0] for key in self.corpus.truth.sums}):
             lines += ['  - arm: ' + arm, '    path: ' + json.dumps(self.corpus.path('clients', arm)),
-                      '    ' + special.get(arm, 'monthly_usd_cap: 900000.00'), '    action_on_breach: hard_stop']
+                      '    ' + special.get(arm, 'monthly_usd_cap: 900000.00')]
         with open(os.path.join(self.hooks, 'budgets.yaml'), 'w', encoding='utf-8') as file:
             file.write('\n'.join(lines) + '\n')
 
-    def command(self, script, *arguments):
-        return [self.python, '-IS', os.path.join(self.hooks, script)] + list(arguments)
+    def price_times(self, times):
+        """Put another price list in place: token prices of all models that occur are so many times as high."""
+        with open(os.path.join(self.scripts, 'prices.json'), encoding='utf-8') as file:
+            listed = json.load(file)
+        for model in LIST_PRICES:
+            for entry in listed['models'][model]['prices']:
+                entry.update({key: value * times for key, value in entry.items() if type(value) in (int, float)})
+        with open(os.path.join(self.hooks, 'prices.json'), 'w', encoding='utf-8') as file:
+            json.dump(listed, file)
+        self.corpus.truth.times = times
 
-    def json_answer(self, script, *arguments):
-        run = self.runner.run(self.command(script, *arguments, '--now', format_time(self.corpus.now_ms)))
+    def command(self, script, *arguments):
+        return [sys.executable, '-IS', os.path.join(self.hooks, script), *arguments]
+
+    def seconds(self, *command):
+        run = self.run(self.command(*command))
+        if run.status:
+            raise WrongFigure('%s: exit %s, %s' % (command, run.status, run.errors[-500:]))
+        return run.seconds
+
+    def json_answer(self, *command):
+        run = self.run(self.command(*command))
         try:
             return json.loads(run.output, parse_float=Decimal)
         except ValueError:
-            raise WrongFigure('%s %s: exit %d, %s' % (script, ' '.join(arguments), run.status, run.errors.strip() or run.output[:300]))
+            raise WrongFigure('%s: exit %s, %s' % (command, run.status, run.errors.strip() or run.output[:300]))
 
-    def floor(self, imports):
-        argv = [self.python, '-ISc', 'import ' + imports]
-        return lambda: self.runner.run(argv).seconds
+    def ask_gate(self, live, tool='Bash', tool_use_id='toolu_bench', limit_s=None):
+        payload = {'session_id': live.session, 'transcript_path': live.path, 'cwd': live.cwd, 'permission_mode': 'default',
+                   'hook_event_name': 'PreToolUse', 'tool_name': tool, 'tool_input': {}, 'tool_use_id': tool_use_id}
+        return self.run(self.command('pretooluse-hook.py'), json.dumps(payload).encode(), limit_s)
 
-    def ask_gate(self, cwd, tool):
-        payload = dict(PAYLOAD, cwd=cwd, tool_name=tool, transcript_path=self.corpus.live[-1].path)
-        return self.runner.run(self.command('pretooluse-hook.py'), json.dumps(payload).encode())
-
-    def silent_gate(self, cwd):
-        def ask():
-            run = self.ask_gate(cwd, self.tool)
-            if run.status or run.output or run.errors:
-                raise WrongFigure('the gate was not silent: exit %d, %s%s' % (run.status, run.output[:500], run.errors[-500:]))
-            return run.seconds
-        return ask
-
-    @property
-    def armed_cwd(self):
-        return self.corpus.live[0].cwd
-
-    def first_read(self, ledger):
-        run = self.runner.run(self.first_read_command(ledger))
-        if run.status:
-            raise WrongFigure('the first read failed: exit %d, %s' % (run.status, run.errors[-500:]))
-        remove_ledger(ledger)
+    def silent_gate(self, live=None, **asked):
+        run = self.ask_gate(live or self.corpus.live[-1], **asked)
+        if run.status or run.output or run.errors:
+            raise WrongFigure('the gate was not silent: exit %s, %s%s' % (run.status, run.output[:500], run.errors[-500:]))
         return run.seconds
 
-    def first_read_command(self, ledger):
-        return self.command('budget-check.py', '--json', '--ledger', ledger, '--now', format_time(self.corpus.now_ms))
+    def import_floor(self, modules='json, sqlite3'):
+        return self.run([sys.executable, '-ISc', 'import ' + modules]).seconds
+
+    def cat(self):
+        """Seconds that it takes to read the logs once, as `cat FILES > /dev/null` does."""
+        names = '\0'.join(self.corpus.transcripts()).encode()
+        return self.run(['/bin/sh', '-c', 'xargs -0 cat > /dev/null'], names).seconds
+
+    def first_read(self, peak=False):
+        """Seconds of a first read into an empty ledger, or the most memory that all its processes held together."""
+        ledger = os.path.join(self.home, 'first.sqlite3')
+        command = 'budget-check.py', '--json', '--ledger', ledger
+        found = self._peak_bytes(self.command(*command)) if peak else self.seconds(*command)
+        for name in os.listdir(self.home):
+            if name.startswith('first.'):
+                os.remove(os.path.join(self.home, name))
+        return found
+
+    def _peak_bytes(self, argv):
+        process, peak = self.start(argv), 0
+        while process.poll() is None:
+            peak = max(peak, sum(map(pss_bytes, family_of(str(process.pid)))))
+            time.sleep(0.002)
+        return peak
 
 
-def remove_ledger(path):
-    for name in os.listdir(os.path.dirname(path)):
-        if name.startswith(os.path.basename(path)):
-            os.remove(os.path.join(os.path.dirname(path), name))
+def family_of(pid):
+    """A process and those that it has started, as Linux tells them."""
+    yield pid
+    for child in read_file('/proc/%s/task/%s/children' % (pid, pid)).split():
+        yield from family_of(child.decode())
 
 
-def read_once(runner, paths):
-    """Seconds that it takes to read these files once, as `cat FILES > /dev/null` does."""
-    cat = shutil.which('cat')
-    began = time.perf_counter()
-    if not cat or not hasattr(os, 'posix_spawn'):
-        for path in paths:
-            with open(path, 'rb', buffering=0) as file:
-                while file.read(1 << 17):
-                    pass
-        return time.perf_counter() - began
-    for batch in batches(paths):
-        pid = os.posix_spawn(cat, [cat] + batch, runner.env, file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
-        os.waitpid(pid, 0)
-    return time.perf_counter() - began
+def pss_bytes(pid):
+    """Memory of a process, pages that it shares counted in part."""
+    found = read_file('/proc/%s/smaps_rollup' % pid).partition(b'\nPss:')[2].split(None, 1)
+    return int(found[0]) * 1024 if found else 0
 
 
-def batches(paths):
-    """As few lists as fit on command lines."""
-    limit, batch, size = os.sysconf('SC_ARG_MAX') * 3 // 4, [], 0
-    for path in paths:
-        if batch and size + len(path) + 16 > limit:
-            yield batch
-            batch, size = [], 0
-        batch.append(path)
-        size += len(path) + 16
-    yield batch
+def read_file(path):
+    """Its bytes; none of a process that has ended."""
+    try:
+        with open(path, 'rb') as file:
+            return file.read()
+    except OSError:
+        return b''
+
+
+def interleave(runs, floor, ours, before=None, warm_ups=2):
+    """Seconds of floor and subject in turn, so that what slows the machine down slows both. Warm-ups are not counted."""
+    floors, subjects = [], []
+    for _ in range(warm_ups + runs):
+        floors.append(floor())
+        if before:
+            before()
+        subjects.append(ours())
+    return floors[warm_ups:], subjects[warm_ups:]
 
 
 # ---------------------------------------------------------------- the figures against the truth
 
-REPORT_TOKENS = ('input_tokens', 'output_tokens', 'cache_write_tokens', 'cache_read_tokens', 'web_searches')
+def differences(what, rows, keys, expected):
+    """What is wrong in rows, summed by these keys, as texts. Money may be rounded to the micro-dollar in each row."""
+    found = {}
+    for row in rows:
+        sums = found.setdefault(tuple(row[key] for key in keys), {'rows': 0})
+        sums['rows'] += 1
+        for name, value in row.items():
+            if type(value) in (int, Decimal):
+                sums[name] = sums.get(name, 0) + value
+    for name in sorted({*found, *expected}):
+        given = found.get(name, {'rows': 1})
+        if name not in expected and any(given.get(key) for key in ('calls', 'usd', 'spent_usd')):
+            yield '%s %s should not be there' % (what, ' '.join(name))
+        for key, value in expected.get(name, {}).items():
+            near = given['rows'] * Decimal('0.000001') if type(value) is Decimal else 1
+            if abs(given.get(key, 0) - value) >= near:
+                yield '%s %s: %s is %s, and the truth is %s' % (what, ' '.join(name), key, given.get(key), value)
 
 
-def expected_row(sums):
-    calls, fresh, output, short, long, read, searches, pico = sums
-    return {'calls': calls, 'input_tokens': fresh, 'output_tokens': output, 'cache_write_tokens': short + long, 'cache_read_tokens': read,
-            'web_searches': searches, 'usd': Decimal(pico) / PICO}
-
-
-def differences(name, found, expected):
-    """What is wrong in one row, as texts. Money may be rounded to the micro-dollar, and to nothing coarser."""
-    for key, value in expected.items():
-        given = found.get(key)
-        near = given is not None and abs(Decimal(given) - value) < Decimal('0.000001') if isinstance(value, Decimal) else given == value
-        if not near:
-            yield '%s: %s is %s, and the truth is %s' % (name, key, given, value)
-
-
-def check_rows(what, rows, keys, names, truth_of):
-    """What is wrong in rows that are told apart by these keys: one for each name that cost something, and no other."""
-    by_name = {tuple(row.get(key) for key in keys): row for row in rows}
-    for name in names:
-        expected = truth_of(*name)
-        if any(expected.values()) or name in by_name:
-            for wrong in differences(' '.join((what,) + name), by_name.pop(name, {}), expected):
-                yield wrong
-    for name in by_name:
-        yield '%s %s should not be there' % (what, ' '.join(map(str, name)))
-
-
-def check_figures(rig):
+def check_figures(rig, by=('arm', 'model')):
     """Every figure of the verdict and of two reports that is not the truth."""
-    truth, month_ms = rig.corpus.truth, month_start_ms(rig.corpus.now_ms)
-    arms = [(arm,) for arm in truth.arms()]
-    pairs = [(arm, model) for arm in truth.arms() for model in truth.models()]
-
-    def usd(**picked):
-        return Decimal(truth.total(**picked)[-1]) / PICO
-
-    def verdict_of(arm):
-        return {'spent_usd': usd(arm=arm, since_ms=month_ms), 'untranscribed_usd': usd(arm=arm, since_ms=month_ms, transcribed=False),
-                'assumed_usd': Decimal(0), 'tier': 'ok'}
-
-    def row_of(arm, model=None, since_ms=month_ms):
-        picked = {'arm': arm, 'model': model, 'since_ms': since_ms}
-        return dict(expected_row(truth.total(**picked)), calls=truth.total(transcribed=True, **picked)[0],
-                    untranscribed_usd=usd(transcribed=False, **picked), assumed_usd=Decimal(0))
-
-    wrong = list(check_rows('verdict:', rig.json_answer('budget-check.py', '--json')['arms'], ['arm'], arms, verdict_of))
+    truth, month = rig.corpus.truth, time.strftime('%Y-%m-01', time.gmtime())
+    spent = {arm: {'spent_usd': row['usd'], 'untranscribed_usd': row['untranscribed_usd']}
+             for arm, row in truth.table(['arm'], month).items()}
+    wrong = list(differences('verdict', rig.json_answer('budget-check.py', '--json')['arms'], ['arm'], spent))
     report = rig.json_answer('cost-report.py', '--format', 'json')
-    wrong += check_rows('month to date:', report['rows'], ['arm'], arms, row_of)
-    wrong += differences('month to date', report, {'total_usd': usd(since_ms=month_ms), 'unattributed_usd': Decimal(0), 'skipped_lines': 0})
-    since = format_time(rig.corpus.now_ms - 40 * DAY_MS)[:10]
-    report = rig.json_answer('cost-report.py', '--format', 'json', '--by', 'model', '--since', since)
-    wrong += check_rows('by model:', report['rows'], ['arm', 'model'], pairs, lambda arm, model: row_of(arm, model, 0))
-    return wrong
-
-
-def check_last_byte(rig):
-    """A cap that the calls so far keep and the next ones break: the verdict before them warns, the gate after them refuses."""
-    arm, wrong = rig.corpus.live[0].arm, []
-    grace_usd = Decimal(rig.corpus.truth.total(arm=arm)[-1]) / PICO + Decimal('0.01')
-    rig.arm_all({arm: 'total_usd_cap: %.6f' % (grace_usd / Decimal('1.1'))})
-    tiers = {row['arm']: row['tier'] for row in rig.json_answer('budget-check.py', '--json')['arms']}
-    if tiers[arm] != 'warn':
-        wrong.append('%s: tier is %s a cent below its grace' % (arm, tiers[arm]))
-    rig.corpus.append_calls(20)
-    answer = rig.ask_gate(rig.armed_cwd, 'Agent').output
-    if '"permissionDecision": "deny"' not in answer.replace('":"', '": "'):
-        wrong.append('%s: the gate let a sub-agent pass though the last calls on disk take it over its grace: %s' % (arm, answer))
-    rig.arm_all()
-    return wrong
+    wrong += differences('month to date', report['rows'], ['arm'], truth.table(['arm'], month))
+    if report['unattributed_usd'] or report['skipped_lines']:
+        wrong.append('unattributed %s, %s lines skipped' % (report['unattributed_usd'], report['skipped_lines']))
+    report = rig.json_answer('cost-report.py', '--format', 'json', '--by', ','.join(by), '--since', '2020-01-01')
+    return wrong + list(differences('by ' + ','.join(by), report['rows'], by, truth.table(by)))
 
 
 # ---------------------------------------------------------------- the rows
 
-Row = namedtuple('Row', 'what floor ours ours_range ratio goal')      # texts, but ratio and goal
+Row = namedtuple('Row', 'what floor ours ratio goal')      # texts, but ratio and goal
 
 
-def timed_row(what, timing, goal):
-    low, high = quartiles(timing.ours_s)
-    return Row(what, format_seconds(statistics.median(timing.floor_s)), format_seconds(statistics.median(timing.ours_s)),
-               '%s to %s' % (format_seconds(low), format_seconds(high)), ratio(timing), goal)
+def timed_row(what, timing, goal, times=1):
+    """`times`: how much more work the subject had than the floor."""
+    floor_s, ours_s = map(statistics.median, timing)
+    return Row(what, format_seconds(floor_s), format_seconds(ours_s), ours_s / floor_s / times, goal)
 
 
 def format_seconds(seconds):
     return '%.1f ms' % (seconds * 1000) if seconds < 1 else '%.2f s' % seconds
 
 
-def format_count(count):
-    return '{:,}'.format(count)
-
-
 def verdict(row):
-    if row.goal is None:
-        return ''
     return 'n/a' if row.ratio is None else 'PASS' if row.ratio <= row.goal else 'over'
 
 
 class Bench:
     """Makes corpora as rows need them, runs the rows, and keeps what was wrong."""
+    ROWS = 'silent', 'armed', 'new', 'first', 'report', 'family', 'session', 'folders', 'calls', 'running', 'year', 'price'
 
     def __init__(self, options, scratch):
-        self.options, self.scratch = options, scratch
-        self.rows, self.wrong, self._rigs = [], [], {}
+        self.options, self.scratch, self.rows, self.wrong, self._rigs = options, scratch, [], [], {}
+        self.scale = 20 if options.quick else 1
 
-    def run(self, picked):
-        for number in sorted(picked):
-            for row in getattr(self, 'row_%d' % number)():
-                self.rows.append(row)
-                say('%-64s %s' % (row.what, format_row(row)))
+    def run(self, names):
+        for name in names:
+            try:
+                for row in getattr(self, 'row_' + name)():
+                    self.rows.append(row)
+                    say(format_row(row))
+            except WrongFigure as error:
+                self.note([str(error)])
 
-    def rig(self, name):
-        """The corpus of this name with its scripts, its ledger already built and its figures checked."""
-        if name not in self._rigs:
-            shape = self.options.shapes[name]
-            began = time.perf_counter()
-            corpus = make_corpus(os.path.join(self.options.corpus or self.scratch, name), shape, self.options.now_ms)
-            say('corpus %s: %s bytes, %s files in %s folders, %s calls (%.1f s)' % (
-                name, *map(format_count, (corpus.size, shape.files, corpus.folders, shape.calls)), time.perf_counter() - began))
-            rig = Rig(tempfile.mkdtemp(dir=self.scratch), corpus, self.options)
-            self._rigs[name] = rig
-            self.check(rig)
-        return self._rigs[name]
-
-    def check(self, rig):
-        wrong = check_figures(rig)
+    def note(self, wrong):
         for text in wrong[:20]:
             say('WRONG: ' + text)
         self.wrong += wrong
 
-    def restore(self):
-        for rig in self._rigs.values():
-            rig.corpus.restore()
+    def rig(self, name, write, *sizes):
+        """The corpus of this name with its scripts; its ledger is built and its figures are checked."""
+        if name not in self._rigs:
+            corpus = Corpus(os.path.join(self.scratch, name), int(time.time() * 1000))
+            write(corpus, *sizes)
+            corpus.finish()
+            say('corpus %s: %.2f GB, %d files in %d folders, %d calls' % (
+                name, corpus.size / 1e9, corpus.files, corpus.folders, corpus.calls))
+            self._rigs[name] = Rig(tempfile.mkdtemp(dir=self.scratch), corpus, self.options.scripts)
+            self.note(check_figures(self._rigs[name]))
+        return self._rigs[name]
 
-    def row_1(self):
-        rig = self.rig('main')
-        ask = rig.silent_gate(rig.corpus.path('elsewhere'))
-        yield timed_row('gate, nothing armed for this arm', interleave(self.options.gate_runs, rig.floor('json'), ask), 1.5)
+    def sessions(self, name, size, files, folders, calls, arms, days):
+        sizes = [count // self.scale for count in (size, files, folders, calls)]
+        return self.rig(name, write_sessions, Shape(*sizes, arms, days))
 
-    def row_2(self):
-        yield self._nothing_new('main', 2.5)
+    def month(self):
+        return self.sessions('month', 10**9, 5000, 0, 40_000, 25, 30)
 
-    def row_3(self):
-        yield self._nothing_new('stat', 4.0)
+    def year(self):
+        return self.sessions('year', 480 * 10**6, 2000, 0, 400_000, 25, 365)
 
-    def _nothing_new(self, name, goal):
-        rig = self.rig(name)
-        what = 'gate, armed, nothing new, %s files in %s folders' % (format_count(rig.corpus.shape.files), format_count(rig.corpus.folders))
-        timing = interleave(self.options.gate_runs, rig.floor('json, sqlite3'), rig.silent_gate(rig.armed_cwd))
+    def gate_row(self, what, rig, goal, new_calls=0, **asked):
+        before = (lambda: rig.corpus.append_calls(new_calls)) if new_calls else None
+        timing = interleave(self.options.gate_runs, rig.import_floor, lambda: rig.silent_gate(**asked), before)
+        self.note(check_figures(rig) if new_calls else [])
         return timed_row(what, timing, goal)
 
-    def row_4(self):
-        rig = self.rig('main')
-        timing = interleave(self.options.gate_runs, rig.floor('json, sqlite3'), rig.silent_gate(rig.armed_cwd),
-                            before=lambda: rig.corpus.append_calls(20))
-        yield timed_row('gate, armed, 20 new calls in %d files' % len(rig.corpus.live), timing, 2.7)
-        self.check(rig)
-        self.wrong += check_last_byte(rig)
-        self.check(rig)
+    def row_silent(self):
+        rig, cwd = self.month(), self.month().corpus.path('elsewhere')
+        script = rig.corpus.begin('', cwd, rig.corpus.now_ms - 60_000, 0)
+        script.prompt()
+        live = Live(rig.corpus.save(script), script.session, '', cwd, '')
+        timing = interleave(self.options.gate_runs, lambda: rig.import_floor('json'), lambda: rig.silent_gate(live))
+        yield timed_row('gate, nothing armed for this arm', timing, 1.3)
 
-    def row_5(self):
-        rig = self.rig('main')
-        paths, ledger = rig.corpus.transcripts(), os.path.join(rig.home, 'first.sqlite3')
-        timing = interleave(self.options.runs, lambda: read_once(rig.runner, paths), lambda: rig.first_read(ledger))
-        yield timed_row('first read of %s' % format_bytes(rig.corpus.size), timing, 2.5)
-        peak = rig.runner.peak_bytes(rig.first_read_command(ledger))
-        remove_ledger(ledger)
-        yield Row('its peak memory, all processes together', '128 MB', '%d MB' % (peak / 1e6) if peak else 'n/a', '', peak and peak / 128e6, 1.0)
+    def row_armed(self):
+        for rig, goal in ((self.month(), 2.0), (self.sessions('stat', 94_500_000, 10_500, 3750, 10_500, 25, 30), 4.0)):
+            yield self.gate_row('gate, armed, nothing new, {:,} files in {:,} folders'.format(rig.corpus.files, rig.corpus.folders),
+                                rig, goal)
 
-    def row_6(self):
-        rig = self.rig('main')
-        argv = rig.command('cost-report.py')
-        timing = interleave(self.options.gate_runs, rig.floor('json, sqlite3'), lambda: rig.runner.run(argv).seconds)
-        yield timed_row('cost-report by arm, month to date, warm', timing, 5.0)
+    def row_new(self):
+        """Then a cap that the calls so far keep and the next ones break: the gate refuses a sub-agent after them."""
+        rig = self.month()
+        yield self.gate_row('gate, armed, 20 new calls in 3 files', rig, 2.3, new_calls=20)
+        arm = rig.corpus.live[-1].arm
+        rig.arm_all({arm: 'total_usd_cap: %.6f' % ((rig.corpus.truth.usd(arm) + Decimal('0.01')) / Decimal('1.1'))})
+        tiers = {row['arm']: row['tier'] for row in rig.json_answer('budget-check.py', '--json')['arms']}
+        rig.corpus.append_calls(20)
+        answer = rig.ask_gate(rig.corpus.live[-1], 'Agent').output
+        if tiers[arm] != 'warn' or '"deny"' not in answer:
+            self.note(['%s: %s a cent below its hard stop; after the next calls the gate says %r' % (arm, tiers[arm], answer)])
+        rig.arm_all()
 
-    def row_7(self):
-        few, many = self.rig('few'), self.rig('many')
-        what = 'verdict in the gate, %s calls against %s' % (format_count(many.corpus.shape.calls), format_count(few.corpus.shape.calls))
-        yield timed_row(what, interleave(self.options.gate_runs, few.silent_gate(few.armed_cwd), many.silent_gate(many.armed_cwd)), 1.3)
+    def row_first(self):
+        rig = self.month()
+        timing = interleave(self.options.runs, rig.cat, rig.first_read)
+        yield timed_row('first read of %.1f GB' % (rig.corpus.size / 1e9), timing, 3.0)
+        if os.path.exists('/proc/self/smaps_rollup'):
+            peak = rig.first_read(peak=True)
+            yield Row('its peak memory, all processes together', '128 MB', '%d MB' % (peak / 1e6), peak / 128e6, 0.5)
+        if self.options.ccusage:
+            argv = [self.options.ccusage, 'claude', 'monthly', '--offline', '--json']
+            timing = interleave(self.options.runs, lambda: rig.run(argv).seconds, rig.first_read)
+            yield timed_row('the same against ccusage', timing, 1.0)
 
-    def sweep(self):
-        """Yields (what varies, bytes, files, calls, seconds of a first read, seconds of the floor)."""
-        base = self.options.shapes['main']._replace(folders=0)
-        base = base._replace(bytes=base.bytes // 4, files=base.files // 4, calls=base.calls // 4)
-        shapes = [('bytes', base._replace(bytes=base.bytes * times)) for times in (1, 2, 4)]
-        shapes += [('files', base._replace(files=base.files * times)) for times in (2, 4)]
-        shapes += [('calls', base._replace(calls=base.calls * times)) for times in (2, 4)]
-        for number, (what, shape) in enumerate(shapes):
-            root = os.path.join(self.scratch, 'sweep%d' % number)
-            corpus = make_corpus(root, shape, self.options.now_ms)
-            rig = Rig(tempfile.mkdtemp(dir=self.scratch), corpus, self.options)
-            paths, ledger = corpus.transcripts(), os.path.join(rig.home, 'first.sqlite3')
-            timing = interleave(3, lambda: read_once(rig.runner, paths), lambda: rig.first_read(ledger))
-            yield what, corpus.size, shape.files, shape.calls, statistics.median(timing.ours_s), statistics.median(timing.floor_s)
-            shutil.rmtree(root)
+    def row_report(self):
+        rig = self.month()
+        timing = interleave(self.options.gate_runs, rig.import_floor, lambda: rig.seconds('cost-report.py'))
+        yield timed_row('cost-report by arm, month to date, warm', timing, 3.0)
+
+    def row_family(self):
+        forks = 200 // self.scale
+        rig = self.rig('family', write_family, forks)
+        yield self.gate_row('gate, a new call in a family of %d forks' % forks, rig, 3.0, new_calls=1)
+
+    def row_session(self):
+        calls, totals = 20_000 // self.scale, 200 // self.scale
+        rig = self.rig('session', write_long_session, calls, totals)
+        yield self.gate_row('gate, a new call in a session of {:,} and {} totals'.format(calls, totals), rig, 3.0, new_calls=1)
+
+    def row_folders(self):
+        few, many = (self.rig('folders%d' % count, write_folders, count // self.scale) for count in (1000, 8000))
+        timing = interleave(self.options.runs, few.first_read, many.first_read, warm_ups=0)
+        yield timed_row('first read, {:,} folders against {:,}, per folder'.format(many.corpus.files, few.corpus.files), timing, 1.2, 8)
+
+    def row_calls(self):
+        few, many = self.sessions('few', 30 * 10**6, 2000, 0, 25_000, 25, 365), self.year()
+        timing = interleave(self.options.runs, few.first_read, many.first_read, warm_ups=0)
+        counts = '{:,} calls against {:,}'.format(many.corpus.calls, few.corpus.calls)
+        yield timed_row('first read, %s, per call' % counts, timing, 1.2, many.corpus.calls / few.corpus.calls)
+        yield timed_row('gate, ' + counts, interleave(self.options.gate_runs, few.silent_gate, many.silent_gate), 1.3)
+
+    def row_running(self):
+        rig = self.year()
+        for name in write_running(rig.corpus):
+            rig.silent_gate(tool='Agent', tool_use_id=name)
+        self.note(check_figures(rig))
+        for tool in 'Bash', 'Agent':
+            yield self.gate_row('gate, {} sub-agents running, {:,} calls, {}'.format(RUNNING, rig.corpus.calls, tool), rig, 2.5, tool=tool)
+
+    def row_year(self):
+        rig = self.year()
+        command = 'cost-report.py', '--by', 'day,model', '--since', time.strftime('%Y-%m-%d', time.gmtime(time.time() - 366 * 86400))
+        timing = interleave(self.options.runs, rig.import_floor, lambda: rig.seconds(*command))
+        self.note(check_figures(rig, ('day', 'model')))
+        yield timed_row('cost-report by day and model of a year of {:,} calls'.format(rig.corpus.calls), timing, 25.0)
+
+    def row_price(self):
+        """Gates while every call is priced anew. A cap that the new price alone breaks by half tells when all of it is done."""
+        rig, worst_s, most = self.year(), 0, 0
+        live = rig.corpus.live[-1]
+        for times in 2, 4, 8:
+            rig.price_times(times)
+            rig.arm_all({live.arm: 'total_usd_cap: %.2f' % (rig.corpus.truth.usd(live.arm) * Decimal('0.65'))})
+            gates, answer = 0, ''
+            while gates < 12 and '"deny"' not in answer:
+                seconds, _, answer, _ = rig.ask_gate(live, limit_s=GATE_LIMIT_S)
+                gates, worst_s = gates + 1, max(worst_s, seconds)
+            most = max(most, gates)
+        rig.arm_all()
+        calls = '{:,} calls'.format(rig.corpus.calls)
+        yield Row('the longest gate while %s get a new price' % calls, '5 s', format_seconds(worst_s), worst_s / 5, 1.0)
+        yield Row('gates until that is done', '1', '%d' % most if most < 12 else 'never', most, 4.0)
+        self.note(check_figures(rig))
+
+    def row_large(self):
+        rig = self.sessions('large', 24 * 10**8, 50_000, 0, 2_000_000, 300, 365)
+        what = '{:,} files, {:,} calls, 300 clients'.format(rig.corpus.files, rig.corpus.calls)
+        yield self.gate_row('gate, armed, nothing new, ' + what, rig, 6.0)
+        yield self.gate_row('gate, armed, 20 new calls, ' + what, rig, 6.0, new_calls=20)
 
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def format_bytes(count):
-    return '%.1f GB' % (count / 1e9) if count >= 10**9 else '%d MB' % (count / 1e6)
-
-
 def format_row(row):
     shown = '%.2f' % row.ratio if row.ratio else 'n/a'
-    return '%s / %s = %s (goal %.1f) %s' % (row.ours, row.floor, shown, row.goal, verdict(row))
+    return '| %-72s | %8s | %8s | %6s | %4.1f | %-4s |' % (*row[:3], shown, row.goal, verdict(row))
 
 
-def format_table(header, rows, markdown):
-    rows = [header] + [tuple(map(str, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    edge, between = ('| ', ' | ') if markdown else ('', '  ')
-    lines = [(edge + between.join(cell.ljust(width) for cell, width in zip(row, widths)) + edge[::-1]).rstrip() for row in rows]
-    rule = '|' + '|'.join('-' * (width + 2) for width in widths) + '|' if markdown else '-' * len(lines[0])
-    return '\n'.join(lines[:1] + [rule] + lines[1:])
-
-
-def bench_table(rows, markdown=False):
-    header = ('what', 'floor', 'ours (median)', 'middle half', 'ratio', 'goal', '')
-    cells = [(row.what, row.floor, row.ours, row.ours_range, '%.2f' % row.ratio if row.ratio else 'n/a', '%.1f' % row.goal, verdict(row))
-             for row in rows]
-    return format_table(header, cells, markdown)
-
-
-def sweep_table(lines, markdown=False):
-    cells = [(what, format_bytes(size), format_count(files), format_count(calls), format_seconds(ours), format_seconds(floor))
-             for what, size, files, calls, ours, floor in lines]
-    return format_table(('more', 'bytes', 'files', 'calls', 'first read', 'cat'), cells, markdown)
-
-
-def describe_machine(python):
-    """Of the machine and the interpreter, what explains a time."""
-    processor = platform.processor() or platform.machine()
-    try:
-        with open('/proc/cpuinfo', encoding='utf-8') as file:
-            processor = next((line.split(':')[1].strip() for line in file if line.startswith('model name')), processor)
-    except OSError:
-        pass
-    version = subprocess.run([python, '-c', 'import platform, sqlite3; print(platform.python_implementation(), platform.python_version() '
-                              '+ ", SQLite", sqlite3.sqlite_version)'], stdout=subprocess.PIPE, universal_newlines=True).stdout.strip()
-    return '%s, %d cores, %s %s, %s' % (processor, os.cpu_count(), platform.system(), platform.release(), version)
-
-
-# ---------------------------------------------------------------- the command line
-
-UNITS = {'': 1, 'K': 10**3, 'M': 10**6, 'G': 10**9}
-
-
-def parse_size(text):
-    """'1G', '300K', '5_000' -> a whole number."""
-    unit = text[-1:].upper() if text[-1:].isalpha() else ''
-    try:
-        return int(Decimal(text[:len(text) - len(unit)]) * UNITS[unit])
-    except (ArithmeticError, KeyError):
-        raise argparse.ArgumentTypeError('%r: give a number such as 5000, 300K or 1.5G' % text)
+def format_table(rows):
+    head = '| %-72s | %8s | %8s | %6s | %4s | %-4s |' % ('what', 'floor', 'ours', 'ratio', 'goal', '')
+    return '\n'.join([head, ''.join(letter if letter == '|' else '-' for letter in head), *map(format_row, rows)])
 
 
 def parse_rows(text):
-    try:
-        rows = {int(number) for number in text.split(',') if number}
-    except ValueError:
-        rows = {0}
-    if not rows <= set(range(1, 8)):
-        raise argparse.ArgumentTypeError('%r: give numbers from 1 to 7, such as 1,2,5' % text)
-    return rows
-
-
-def parse_options(arguments):
-    here = os.path.dirname(os.path.abspath(__file__))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sizes = parser.add_argument_group('the corpus (numbers as 5000, 300K, 1G)')
-    sizes.add_argument('--bytes', type=parse_size, default='1G', help='size of the main corpus (%(default)s)')
-    sizes.add_argument('--files', type=parse_size, default='5000', help='its transcripts, a fifth of them sub-agents\' (%(default)s)')
-    sizes.add_argument('--folders', type=parse_size, default='0', help='its folders (as many as such a month makes: about a sixth of the files)')
-    sizes.add_argument('--calls', type=parse_size, help='its calls (40,000 per GB)')
-    sizes.add_argument('--arms', type=parse_size, default='25', help='clients, all of them armed (%(default)s)')
-    sizes.add_argument('--stat-files', type=parse_size, default='10500', help='files of the layout of row 3 (%(default)s)')
-    sizes.add_argument('--stat-folders', type=parse_size, default='3750', help='folders of the layout of row 3 (%(default)s)')
-    sizes.add_argument('--growth-calls', type=parse_size, default='400K', help='calls of row 7\'s larger ledger (%(default)s)')
-    sizes.add_argument('--quick', action='store_true', help='everything at a twentieth')
-    sizes.add_argument('--seed', type=int, default=1, help='(%(default)s)')
-    sizes.add_argument('--now', help='the time up to which the logs reach, such as 2026-11-23T12:00:00Z (now; the gate always goes by the clock)')
-    sizes.add_argument('--corpus', metavar='DIR', help='write the corpora here and keep them; a corpus of the same shape that is here is used again')
-    sizes.add_argument('--keep', action='store_true', help='keep the scratch folder, and say where it is')
-    runs = parser.add_argument_group('the runs')
-    runs.add_argument('--rows', type=parse_rows, default='1,2,3,4,5,6,7', help='rows to run; empty: only write the main corpus (%(default)s)')
-    runs.add_argument('--runs', type=int, default=9, help='runs of a first read (%(default)s)')
-    runs.add_argument('--gate-runs', type=int, default=31, help='runs of everything that takes milliseconds (%(default)s)')
-    runs.add_argument('--tool', default='Bash', help='the tool that the gate is asked about; Agent is an expensive one (%(default)s)')
-    runs.add_argument('--sweep', action='store_true', help='also show how a first read grows with bytes, files and calls')
-    runs.add_argument('--python', default=sys.executable, help='the interpreter to measure (this one)')
-    runs.add_argument('--scripts', metavar='DIR', default=os.path.dirname(here), help='where the scripts are (the folder above tests)')
-    runs.add_argument('--markdown', action='store_true', help='print the tables as Markdown')
-    runs.add_argument('--strict', action='store_true', help='a missed goal fails too')
-    options = parser.parse_args(arguments)
-    options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
-    options.calls = options.calls or max(options.files, options.bytes // 25_000)
-    options.shapes = corpus_shapes(options)
-    return options
-
-
-def corpus_shapes(options):
-    scale = 20 if options.quick else 1
-    main = Shape(options.bytes // scale, options.files // scale, options.folders // scale, options.calls // scale, options.arms, options.seed)
-    stat_files = options.stat_files // scale
-    stat = Shape(stat_files * 9000, stat_files, options.stat_folders // scale, stat_files, options.arms, options.seed)
-    many = options.growth_calls // scale
-    few = Shape(many * 120, min(2000, many // 20), 0, many // 10, options.arms, options.seed)
-    return {'main': main, 'stat': stat, 'few': few, 'many': few._replace(bytes=many * 1200, calls=many)}
-
-
-def real_interpreter(python):
-    """The interpreter itself: a version manager's shim would be timed too."""
-    return subprocess.run([python, '-c', 'import sys; print(sys.executable)'], stdout=subprocess.PIPE, check=True,
-                          universal_newlines=True).stdout.strip()
-
-
-def bench(options, scratch):
-    if not options.rows and not options.sweep:
-        root = os.path.join(options.corpus or scratch, 'main')
-        corpus = make_corpus(root, options.shapes['main'], options.now_ms)
-        print('%s: %s bytes in %s files, %s folders' % (root, *map(format_count, (corpus.size, corpus.shape.files, corpus.folders))))
-        return 0
-    runs = Bench(options, scratch)
-    try:
-        runs.run(options.rows)
-        swept = list(runs.sweep()) if options.sweep else []
-    finally:
-        runs.restore()
-    print(describe_machine(options.python))
-    if runs.rows:
-        print(bench_table(runs.rows, options.markdown))
-    if swept:
-        print('\nHow a first read grows:\n\n' + sweep_table(swept, options.markdown))
-    if runs.rows:
-        print('\n' + ('%d figures are wrong' % len(runs.wrong) if runs.wrong else 'every figure equals the truth'))
-    return 1 if runs.wrong or options.strict and any(verdict(row) == 'over' for row in runs.rows) else 0
+    names = [name for name in text.split(',') if name]
+    for name in names:
+        if name not in Bench.ROWS + ('large',):
+            raise argparse.ArgumentTypeError('%r: rows are %s, large' % (name, ', '.join(Bench.ROWS)))
+    return names
 
 
 def main(arguments=None):
-    options = parse_options(arguments)
-    options.python = real_interpreter(options.python)
-    scratch = tempfile.mkdtemp(prefix='armledger-bench-')
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--quick', action='store_true', help='everything at a twentieth')
+    parser.add_argument('--large', action='store_true', help='also 2,000,000 calls: 3 GB of logs, and some minutes more')
+    parser.add_argument('--rows', type=parse_rows, default=list(Bench.ROWS), help=', '.join(Bench.ROWS))
+    parser.add_argument('--runs', type=int, default=9, help='runs of what takes seconds (%(default)s)')
+    parser.add_argument('--gate-runs', type=int, default=31, help='runs of what takes milliseconds (%(default)s)')
+    parser.add_argument('--scripts', metavar='DIR', default=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                        help='where the scripts are (the folder above tests)')
+    parser.add_argument('--scratch', metavar='DIR', help='where to write, and to remove, some GB of logs (the temporary folder)')
+    parser.add_argument('--ccusage', metavar='FILE', default=shutil.which('ccusage'), help='its native binary, to compare with')
+    parser.add_argument('--strict', action='store_true', help='a missed goal fails too')
+    options = parser.parse_args(arguments)
+    scratch = tempfile.mkdtemp(prefix='armledger-bench-', dir=options.scratch)
+    bench = Bench(options, scratch)
     try:
-        return bench(options, scratch)
-    except WrongFigure as error:
-        print('bench: %s' % error, file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print('bench: %s' % error, file=sys.stderr)
+        bench.run(options.rows + ['large'] * options.large)
+    except OSError as error:
+        say('bench: %s' % error)
         return 2
     finally:
-        if options.keep:
-            say('kept %s' % scratch)
-        else:
-            shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+    print('%s %s, %d cores, Python %s, SQLite %s' % (platform.system(), platform.machine(), os.cpu_count(),
+                                                     platform.python_version(), sqlite3.sqlite_version))
+    print(format_table(bench.rows))
+    print('\n%s' % ('%d figures are wrong' % len(bench.wrong) if bench.wrong else 'every figure equals the truth'))
+    return 1 if bench.wrong or options.strict and any(verdict(row) == 'over' for row in bench.rows) else 0
 
 
 if __name__ == '__main__':

@@ -107,8 +107,8 @@ class Home:
             out, err = process.communicate(stdin, timeout=60)
         return Result(process.returncode, out.decode('utf-8'), err.decode('utf-8'))
 
-    def hook(self, payload, **more):
-        return self.run('pretooluse-hook.py', stdin=as_payload(payload), **more)
+    def hook(self, payload, *args, **more):
+        return self.run('pretooluse-hook.py', *args, stdin=as_payload(payload), **more)
 
     def main(self, *args, **more):
         """budget-check.py's main() in this process."""
@@ -117,17 +117,19 @@ class Home:
         environ = self.environ(**more)
         if os.path.lexists(self.budgets):
             environ.setdefault('ARMLEDGER_BUDGETS', self.budgets)
-        with in_environ(environ), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        # A user who may not enter this checkout's folder can still read the prices beside the shared scripts.
+        with in_environ(environ), mock.patch.object(script, 'HERE', self.hooks), \
+                contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = script.main([str(arg) for arg in args])
         return Result(code, *map(text_of, (out, err)))
 
-    def gate(self, payload, now=None, **more):
+    def gate(self, payload, now=None, agent=None, **more):
         """The gate's answer in this process; `now` (ISO 8601) sets the clock."""
         script, environ = load_script('budget-check.py'), self.environ(**more)
         clock = mock.patch.object(script.time, 'time', lambda: script.parse_time(now) / 1000) if now \
             else contextlib.nullcontext()
         with in_environ(environ), clock:
-            return Result(*script.gate(as_payload(payload), environ, self.hooks))
+            return Result(*script.gate(as_payload(payload), environ, self.hooks, agent=agent))
 
     def verdict(self, *args, **more):
         """What --json says, with its figures as they are written."""
@@ -189,7 +191,7 @@ def as_payload(payload):
 
 
 def payload(home, event='PreToolUse', tool='Agent', cwd='clients/acme', session='s-1', **more):
-    """A hook's payload as Claude Code 2.1.330 writes it; None takes a key out."""
+    """A hook's payload as Claude Code 2.1.330 writes it; None takes a key out. Its transcript is begun if it isn't there."""
     found = {'session_id': session, 'transcript_path': home.at('.claude/projects/p/%s.jsonl' % session),
              'cwd': home.at(cwd), 'prompt_id': 'a751fca2-0b8b-45c8-a457-7efc18c1810d',
              'permission_mode': 'bypassPermissions', 'effort': {'level': 'medium'}, 'hook_event_name': event}
@@ -197,6 +199,9 @@ def payload(home, event='PreToolUse', tool='Agent', cwd='clients/acme', session=
         found.update(tool_name=tool, tool_input={'description': 'job', 'prompt': 'please'}, tool_use_id='toolu_1')
     elif event == 'UserPromptSubmit':
         found['prompt'] = 'delegate 1'
+    if 'transcript_path' not in more and not os.path.lexists(found['transcript_path']):
+        home.log(session, user_line(cwd=found['cwd'], session=session))
+        os.makedirs(found['cwd'], exist_ok=True)
     return {key: value for key, value in dict(found, **more).items() if value is not None}
 
 
@@ -241,7 +246,7 @@ def queue_line(time, session):
     return {'type': 'queue-operation', 'operation': 'enqueue', 'timestamp': time, 'sessionId': session, 'content': 'go'}
 
 
-def cost_state(session, totals, start=1795433446449):
+def cost_state(session, totals, start=1794304800000):
     """An agent's own total: {model: (input, output, write_5m, write_1h, read, searches)}, short ones are padded."""
     usage = {}
     for model, tokens in totals.items():

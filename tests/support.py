@@ -132,6 +132,9 @@ class Home:
         record = {'session_id': SESSION, 'transcript_path': self.transcript, 'cwd': self.acme, 'permission_mode': 'default',
                   'hook_event_name': 'PreToolUse', 'tool_name': tool, 'tool_input': {}, 'tool_use_id': 'toolu_1'}
         record.update(more)
+        if record['transcript_path'] == self.transcript and not os.path.lexists(self.transcript):
+            self.write(self.transcript, json.dumps({'type': 'user', 'timestamp': '2026-01-01T00:00:00.000Z', 'cwd': self.acme,
+                                                    'sessionId': SESSION}) + '\n')
         return json.dumps({name: value for name, value in record.items() if value is not None}).encode()
 
     def run(self, script, *arguments, python=QUICKLY, **options):

@@ -1,7 +1,11 @@
 """Arms: which calls are whose. Each call costs another power of two, so a sum tells which calls are in it."""
 import os
 import shutil
+import sqlite3
 import sys
+import tempfile
+import time
+import unicodedata
 import unittest
 
 from homes import Home, fixture, spent_line
@@ -42,9 +46,12 @@ class Work:
         return {label for n, label in enumerate(self.labels) if micro >> n & 1}
 
     def arms(self, **more):
-        """{arm: its folders} of all arms that have spent, without the unlisted ones' names."""
-        found = {one['arm'].replace(self.home.path, '~'): self.labels_of(one['spent_usd'])
-                 for one in self.home.verdict('--now', NOW, **more)['arms']}
+        """{arm: its folders} of all arms that have spent; those that no entry lists by their path."""
+        found = {}
+        for one in self.home.verdict('--now', NOW, **more)['arms']:
+            is_listed = '- arm: %s\n' % one['arm'] in self.home.budgets_text
+            name = one['arm'] if is_listed else one['path'].replace(self.home.path, '~')
+            found[name] = self.labels_of(one['spent_usd'])
         return {arm: labels for arm, labels in found.items() if labels}
 
 
@@ -129,6 +136,18 @@ class ArmsTest(unittest.TestCase):
                 '--now', NOW, CLAUDE_CONFIG_DIR=fixture('cd-mid-session', 'claude'))['arms']}
             call = 22 + 1250 + 6000 + 3000                         # sonnet-5-5 at 2/10/2.5/4/0.1, without the output
             self.assertEqual(found, {'acme': '0.%06d' % (call + 7010), 'src': '0.%06d' % (2 * call + 7020 + 7030)})
+
+    def test_a_session_is_bound_to_its_arm(self):
+        """Wherever its shell goes; but what it does in another listed arm is that one's."""
+        with Home(budgets(entry('acme', '~/acme'), entry('beta', '~/beta'), default=True)) as home:
+            home.repo('loose')
+            for session, folders in ('s-1', ('acme', '/tmp', 'loose', 'beta', 'acme/x')), ('s-2', ('loose/src', '/tmp', 'acme')):
+                n = 5 * (session == 's-2')
+                home.log(session, *(spent_line('m%d' % (n + at), 2 ** (n + at), cwd=home.at(cwd), session=session,
+                                               time='2026-11-20T10:00:0%d.000Z' % at) for at, cwd in enumerate(folders)))
+            work = Work(home)
+            work.labels = list(range(8))
+            self.assertEqual(work.arms(), {'acme': {0, 1, 2, 4, 7}, 'beta': {3}, '~/loose': {5, 6}})
 
     def test_a_record_without_a_folder_is_no_arms(self):
         with Home(budgets(entry('all', '/'), default=True)) as home:
@@ -330,14 +349,14 @@ class DefaultTest(unittest.TestCase):
         work.call('a/sub/x', 'a/new/x', 'a/empty', 'a/file')
         self.assertEqual(work.arms(), {'~/a': set(work.labels)})
 
-    def test_taking_git_away_is_no_way_out(self):
+    def test_taking_git_away_is_no_way_out_for_what_was_metered(self):
         home = self.home()
         home.repo('a')
         work = Work(home).call('a', 'a/sub')
         self.assertEqual(work.arms(), {'~/a': {'a', 'a/sub'}})
         shutil.rmtree(home.at('a/.git'))
-        work.call('a/other', 'a')
-        self.assertEqual(work.arms(), {'~/a': {'a', 'a/sub', 'a/other'}})
+        work.call('a')                                             # without a repo the folder itself is the arm
+        self.assertEqual(work.arms(), {'~/a': {'a', 'a/sub'}})
         home.write('a/.git', 'gitdir: %s/elsewhere/.git/worktrees/x\n' % home.path)
         work.call('a/third')
         self.assertEqual(work.arms(), {'~/a': set(work.labels)})
@@ -409,7 +428,7 @@ class NamingTest(unittest.TestCase):
             for text, arm in (('acme', 'acme'), ('~/clients/acme', 'acme'), (home.at('clients/acme'), 'acme'),
                               (home.at('clients/acme/'), 'acme'), (home.at('clients/acme/src/../src'), 'acme'),
                               (home.at('clients/beta'), 'beta'), ('beta', 'beta'),
-                              (home.at('loose/repo/src'), home.at('loose/repo'))):
+                              (home.at('loose/repo/src'), 'repo'), ('repo', 'repo')):
                 with self.subTest(text):
                     self.assertEqual([one['arm'] for one in home.verdict(text, '--now', NOW)['arms']], [arm])
 
@@ -434,6 +453,357 @@ class NamingTest(unittest.TestCase):
                 self.assertEqual(result.code, 2)
                 self.assertIn('acme', result.out)
                 self.assertNotIn('rivalcorp', result.out + result.err)
+
+
+# ---- which arm a folder, a session is, without logs ----
+
+def place(cwd, path=None, root=None, is_repo=True, inner=''):
+    """A place that is not on this machine: its real path is the one that is given."""
+    return script.Place(cwd, path or cwd, root or path or cwd, is_repo, inner)
+
+
+def listed(arm, *paths, more='    monthly_usd_cap: 5\n'):
+    """The text of an entry."""
+    return '  - arm: %s\n%s%s' % (arm, '    paths: [%s]\n' % ', '.join('"%s"' % p for p in paths) if paths else '', more)
+
+
+def budgets_of(*lines, home='/home/op'):
+    return script.parse_budgets('\n'.join(lines) + '\n', 'budgets.yaml', home)
+
+
+class Pairs:
+    """Of a ledger, what arms are told by: pairs of a folder and one in which sessions began."""
+
+    def __init__(self, *pairs):
+        self.db, self.kept, self.writes = sqlite3.connect(':memory:'), {}, 0
+        self.db.executescript('''
+            create table places (id integer primary key, cwd, path, root, is_repo, inner, seen);
+            create table pairs (id integer primary key, place, origin, arm);''')
+        for pair in pairs:
+            self.add(*pair)
+
+    def add(self, here, origin=None):
+        ids = []
+        for one in here, origin or here:
+            self.db.execute('insert into places (cwd, path, root, is_repo, inner) values (?, ?, ?, ?, ?)', one)
+            ids += self.rows('select max(id) from places')[0]
+        self.db.execute('insert into pairs (place, origin) values (?, ?)', ids)
+
+    def rows(self, sql, *values):
+        return self.db.execute(sql, values).fetchall()
+
+    def meta(self, key):
+        return self.kept.get(key)
+
+    def set_meta(self, key, value):
+        self.kept[key] = value
+
+    def write(self, function):
+        self.writes += 1
+        return function()
+
+    def places(self):
+        return {number: script.Place(*rest) for number, *rest in self.rows('select id, cwd, path, root, is_repo, inner from places')}
+
+    def arms(self):
+        return [arm for arm, in self.rows('select arm from pairs order by id')]
+
+
+class MatchingTest(unittest.TestCase):
+    """Places that are not on this machine: their real path is the one that is given."""
+
+    def arm_of(self, budgets, cwd, root=None, is_repo=True, path=None):
+        """The listed arm of a place, None if it is in none."""
+        key = script.arm_of(budgets, place(cwd, path, root, is_repo))
+        return key if key in budgets.by_name else None
+
+    def test_folder_boundaries_and_the_longest_path(self):
+        budgets = budgets_of('budgets:', listed('acme', '/clients/acme'), listed('acme-web', '/clients/acme-web'),
+                             listed('inner', '/clients/acme/inner/'), listed('dotted', '/clients/acme.web'),
+                             listed('homed', '~/acme'), listed('two', '/x/one', '/x/two'))
+        for cwd, expected in [
+                ('/clients/acme', 'acme'), ('/clients/acme/src', 'acme'), ('/clients/acme-web', 'acme-web'),
+                ('/clients/acme-webs', None), ('/clients/acme.web/a', 'dotted'), ('/clients/acm', None),
+                ('/clients/acme/inner', 'inner'), ('/clients/acme/inner/a/b', 'inner'), ('/clients/acme/innermost', 'acme'),
+                ('/other/acme', None), ('/home/op/acme/x', 'homed'), ('/x/one/a', 'two'), ('/x/two', 'two'), ('/x', None),
+                ('/', None), ('(unattributed)', None), ('', None)]:
+            with self.subTest(cwd):
+                self.assertEqual(self.arm_of(budgets, cwd), expected)
+
+    def test_patterns(self):
+        for pattern, holds, not_holds in [
+                ('/c/acme-*', ['/c/acme-', '/c/acme-web/src'], ['/c/acme', '/c/x/acme-web']),
+                ('/c/*', ['/c/a', '/c/.hidden/b'], ['/c', '/d/a']),
+                ('/c/a?', ['/c/ab/c'], ['/c/a', '/c/abc']),
+                ('/c/[ab]x', ['/c/ax', '/c/bx/y'], ['/c/cx', '/c/[ab]x']),
+                ('/c/[!ab]x', ['/c/cx'], ['/c/ax']),
+                ('/c/[a-c]', ['/c/b'], ['/c/d']),
+                ('/c/[]x]', ['/c/]', '/c/x'], ['/c/[']),
+                ('/c/[[]x', ['/c/[x'], ['/c/x']),
+                ('/c/[^a]', ['/c/^', '/c/a'], ['/c/b']),
+                ('/c/*/src', ['/c/a/src/b'], ['/c/src', '/c/a/b/src']),
+                ('/c/**/src', ['/c/src', '/c/a/b/src/d'], ['/c/a', '/c/a/srcs']),
+                ('/c/**', ['/c', '/c/a/b'], ['/cc', '/']),
+                ('/c/a+b.*', ['/c/a+b.x'], ['/c/aab.x', '/c/a+bx'])]:
+            budgets = budgets_of('budgets:', listed('it', pattern))
+            for path in holds + not_holds:
+                with self.subTest(pattern, path=path):
+                    self.assertEqual(self.arm_of(budgets, path), 'it' if path in holds else None)
+
+    def test_the_narrowest_wins(self):
+        """Of two patterns that hold a folder, in either order of the file."""
+        for wins, loses, path in [
+                ('/c/acme', '/c/*', '/c/acme/src'), ('/c/*/src', '/c/acme', '/c/acme/src'),
+                ('/c/acme', '/c/**', '/c/acme/a/b/c'), ('/c/a*', '/c/*', '/c/acme'), ('/c/**/src', '/c/**', '/c/a/src'),
+                ('/c/acme/*', '/*/acme/src', '/c/acme/src'), ('/c', '/', '/c/x')]:
+            for order in (wins, loses), (loses, wins):
+                budgets = budgets_of('budgets:', *[listed('wins' if p == wins else 'loses', p) for p in order])
+                with self.subTest(wins=wins, loses=loses):
+                    self.assertEqual(self.arm_of(budgets, path), 'wins')
+
+    def test_recorded_folder_then_main_repo(self):
+        budgets = budgets_of('budgets:', listed('acme', '/clients/acme'), listed('beta', '/clients/beta'))
+        for cwd, path, root, expected in [
+                ('/clients/acme', '/mnt/elsewhere', '/mnt/elsewhere', 'acme'),         # a link that has been turned
+                ('/tmp/tree', '/tmp/tree', '/clients/acme', 'acme'),                   # a worktree outside of the arm
+                ('/clients/beta/tree', '/clients/beta/tree', '/clients/acme', 'beta'),
+                ('/clients/acme', '/clients/beta', '/clients/beta', 'beta')]:          # where it really lies
+            with self.subTest(cwd=cwd, path=path):
+                self.assertEqual(self.arm_of(budgets, cwd, root, True, path), expected)
+
+    def test_an_arm_around_a_worktree_and_its_repo_gives_way(self):
+        budgets = budgets_of('budgets:', listed('all', '~'), listed('acme', '~/clients/acme'))
+        for path, root, expected in [('/home/op/.trees/a1', '/home/op/clients/acme', 'acme'),
+                                     ('/home/op/.trees/b1', '/home/op/clients/beta', 'all'),
+                                     ('/home/op/clients/acme/x', '/home/op/clients/acme', 'acme')]:
+            with self.subTest(path):
+                self.assertEqual(self.arm_of(budgets, path, root), expected)
+
+    def test_entries_without_a_path(self):
+        budgets = budgets_of('budgets:', listed('acme'), listed('all', '/home/op'), listed('deep', '/home/op/acme/deep'))
+        for path, root, expected in [('/w/acme/src', '/w/acme', 'acme'), ('/w/acme-web', '/w/acme-web', None),
+                                     ('/home/op/acme/src', '/home/op/acme', 'acme'), ('/home/op/x', '/home/op/x', 'all'),
+                                     ('/home/op/acme/deep/a', '/home/op/acme', 'deep'), ('/tmp/tree', '/w/acme', 'acme'),
+                                     ('/w/x/acme', '/w/x', None), ('C:\\w\\Acme\\src', 'C:\\w\\Acme', 'acme')]:
+            with self.subTest(path):
+                self.assertEqual(self.arm_of(budgets, path, root), expected)
+
+    def test_windows_paths(self):
+        budgets = budgets_of('budgets:', listed('acme', 'c:/users/me/Acme'), "  - arm: back\n    path: D:\\code\\b",
+                             '    monthly_usd_cap: 5', listed('wild', 'c:/users/*/wild'))
+        for cwd, expected in [('C:\\Users\\me\\acme', 'acme'), ('c:\\users\\ME\\acme\\src', 'acme'),
+                              ('C:\\Users\\me\\acme-web', None), ('C:/Users/me/ACME/', 'acme'), ('d:/code/b/c', 'back'),
+                              ('C:\\Users\\You\\Wild\\x', 'wild'), ('/users/me/acme', None),
+                              ('\\\\?\\C:\\Users\\me\\acme', 'acme')]:
+            with self.subTest(cwd):
+                self.assertEqual(self.arm_of(budgets, cwd), expected)
+
+    def test_two_thousand_places_are_soon_told(self):
+        budgets = budgets_of('budgets:', *[listed('a%d' % i, '/clients/a%d' % i) for i in range(50)], listed('w', '/w/*/x'))
+        began = time.perf_counter()
+        for i in range(2000):
+            self.arm_of(budgets, '/clients/a%d/src/deep/er' % (i % 70))
+        self.assertLess(time.perf_counter() - began, 2)
+
+
+class RealPathTest(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = os.path.realpath(temporary.name)
+        os.makedirs(self.folder + '/disk/op/clients/acme/src')
+        os.makedirs(self.folder + '/disk/op/clients/acme-web')
+        os.symlink('disk/op', self.folder + '/home')
+        os.symlink('clients/acme', self.folder + '/home/current')
+
+    def test_a_linked_home_and_linked_folders(self):
+        for path, cwd in [('~/clients/acme', '/home/clients/acme/src'), ('~/clients/acme', '/home/current/src'),
+                          ('~/current', '/disk/op/clients/acme'), ('~/clients/../current', '/home/clients/acme'),
+                          ('~/clients/ac*[!b]', '/home/current'), ('~/./clients//acme', '/disk/op/clients/acme/src')]:
+            budgets = budgets_of('budgets:', listed('acme', path), home=self.folder + '/home')
+            cwd = self.folder + cwd
+            with self.subTest(path, cwd=cwd):
+                self.assertEqual(script.arm_of(budgets, place(cwd, os.path.realpath(cwd), is_repo=False)), 'acme')
+
+    def test_two_names_of_one_folder_are_one_path(self):
+        with self.assertRaisesRegex(script.UserError, ':7:5: the path %s/home/current' % self.folder + ' stands here twice, first on line 3'):
+            budgets_of('budgets:', listed('a', '~/clients/acme'), listed('b', '~/current'), home=self.folder + '/home')
+
+
+class BindingTest(unittest.TestCase):
+    """The four steps by which a call is an arm's."""
+
+    def test_the_steps(self):
+        budgets = budgets_of('budgets:', listed('acme', '/c/acme'), listed('beta', '/c/beta'), 'default:', '  daily_usd_cap: 1')
+        acme, beta = place('/c/acme/src', root='/c/acme'), place('/c/beta')
+        repo, other = place('/o/repo/x', root='/o/repo'), place('/o/other', root='/o/other')
+        loose, nowhere = place('/tmp/x', is_repo=False), script.Place('', '', '', False, '')
+        for here, origin, key in [
+                (acme, acme, 'acme'), (acme, None, 'acme'),
+                (loose, acme, 'acme'), (repo, acme, 'acme'), (nowhere, acme, 'acme'),    # a session is bound to its arm
+                (beta, acme, 'beta'), (acme, loose, 'acme'),                             # a listed arm's folder is that arm's
+                (repo, repo, '/o/repo'), (loose, repo, '/o/repo'), (other, repo, '/o/other'), (repo, loose, '/o/repo'),
+                (loose, loose, '/tmp/x'), (loose, None, '/tmp/x'), (nowhere, repo, '/o/repo'),
+                (nowhere, loose, '/tmp/x'), (nowhere, nowhere, ''), (nowhere, None, '')]:
+            with self.subTest(here=here.cwd, origin=origin and origin.cwd):
+                self.assertEqual(script.arm_of(budgets, here, origin), key)
+        self.assertEqual(script.arm_of(None, repo, acme), '/o/repo')
+
+    def test_entries_of_keys(self):
+        budgets = budgets_of('budgets:', listed('acme', '/c/acme'), 'default:', '  daily_usd_cap: 1')
+        for key, entry in [('acme', budgets.entries[0]), ('/o/repo', budgets.default), ('C:\\o', budgets.default), ('', None),
+                           ('gone', None)]:
+            with self.subTest(key):
+                self.assertIs(script.entry_of(budgets, key), entry)
+        self.assertIsNone(script.entry_of(budgets_of('budgets:', listed('acme')), '/o/repo'))
+        self.assertIsNone(script.entry_of(None, 'acme'))
+
+    def test_spellings_of_one_folder(self):
+        composed, split = unicodedata.normalize('NFC', '/c/Zürich'), unicodedata.normalize('NFD', '/c/Zürich')
+        self.assertNotEqual(composed, split)
+        for written in composed, split:
+            for recorded in composed, split:
+                budgets = budgets_of('budgets:', listed('z', written), listed('glob', written[:-1] + '*/x'))
+                self.assertEqual(script.arm_of(budgets, place(recorded + '/a')), 'z')
+                self.assertEqual(script.arm_of(budgets, place(recorded + '/x')), 'glob')
+                budgets = budgets_of('budgets:', listed(written[3:]))
+                self.assertEqual(script.arm_of(budgets, place(recorded)), written[3:])
+        with self.assertRaisesRegex(script.UserError, 'stands here twice'):
+            budgets_of('budgets:', listed('a', composed), listed('b', split))
+
+
+class AssigningTest(unittest.TestCase):
+
+    def test_pairs_get_their_arms_once(self):
+        budgets = budgets_of('budgets:', listed('acme', '/c/ac*'), 'default:', '  daily_usd_cap: 1')
+        acme, other = place('/c/acme'), place('/o/other', is_repo=False)
+        ledger = Pairs([acme], [other], [other, acme])
+        script.assign_arms(ledger, budgets)
+        self.assertEqual(ledger.arms(), ['acme', '/o/other', 'acme'])
+        self.assertEqual((script.pairs_of(ledger, 'acme'), script.pairs_of(ledger, 'beta')), ([1, 3], []))
+        self.assertEqual(script.armed_keys(ledger, budgets), ['acme', '/o/other'])
+        self.assertEqual(ledger.writes, 1)
+        script.assign_arms(ledger, budgets)
+        self.assertEqual(ledger.writes, 1)
+        ledger.add(place('/c/ace'))
+        script.assign_arms(ledger, budgets)
+        self.assertEqual((ledger.arms()[3], ledger.writes), ('acme', 2))
+
+    def test_another_file_changes_them(self):
+        ledger = Pairs([place('/c/acme')], [place('/c/beta')])
+        for lines, arms in [(('budgets:', listed('acme', '/c/acme')), ['acme', '/c/beta']),
+                            (('budgets:', listed('new', '/c/acme')), ['new', '/c/beta']),
+                            (('budgets:', listed('acme', '/c/beta')), ['/c/acme', 'acme']),
+                            (('budgets:', listed('beta')), ['/c/acme', 'beta']), (None, ['/c/acme', '/c/beta'])]:
+            script.assign_arms(ledger, lines and budgets_of(*lines))
+            self.assertEqual(ledger.arms(), arms)
+
+    def test_a_cap_changes_no_arm(self):
+        digests = {budgets_of('budgets:', listed('acme', '/c/acme', more='    daily_usd_cap: %d\n' % cap)).digest() for cap in (1, 2)}
+        self.assertEqual(len(digests), 1)
+
+    def test_a_link_that_is_turned_changes_them(self):
+        folder = os.path.realpath(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        os.mkdir(folder + '/v1')
+        os.mkdir(folder + '/v2')
+        digests = []
+        for target in 'v1', 'v2':
+            os.symlink(target, folder + '/new')
+            os.replace(folder + '/new', folder + '/current')
+            budgets = budgets_of('budgets:', listed('acme', folder + '/current'))
+            digests.append(budgets.digest())
+            self.assertEqual(script.arm_of(budgets, place(folder + '/' + target)), 'acme')
+        self.assertNotEqual(*digests)
+
+    def test_three_hundred_arms_are_soon_told(self):
+        """Three hundred globs and nine hundred folders: once, and then next to nothing at each gate."""
+        budgets = budgets_of('budgets:', *[listed('a%d' % i, '/clients/a%d-*' % i) for i in range(300)])
+        ledger = Pairs(*[[place('/clients/a%d-web/src/deep/er' % i)] for i in range(900)])
+        began = time.perf_counter()
+        script.assign_arms(ledger, budgets)
+        self.assertLess(time.perf_counter() - began, 5)
+        self.assertEqual(ledger.arms()[:300], ['a%d' % i for i in range(300)])
+        began = time.perf_counter()
+        for _ in range(10):
+            script.assign_arms(ledger, budgets)
+            script.arm_of(budgets, place('/clients/a299-web/src'), place('/tmp'))
+        self.assertLess(time.perf_counter() - began, 0.5)
+
+
+class DoubtTest(unittest.TestCase):
+
+    def test_a_name_that_fits_two_repos(self):
+        budgets = budgets_of('budgets:', listed('acme'), listed('here', '/here'), listed('beta'))
+        a, b, here, beta = (place(path) for path in ('/a/acme', '/b/acme', '/here/acme', '/a/beta'))
+        gone, inner = place('/gone/acme', is_repo=False), place('/o/acme/x', root='/o', inner='/o/acme')
+        message = 'budgets.yaml:2:5: arm acme has no path, and its name fits %s and %s: add the one that is ' \
+                  'meant, as in "path: %s"'
+        for places, key, doubt in [
+                ([a, beta], None, None), ([a, b], None, ('/a/acme', '/b/acme')), ([a, b], 'acme', ('/a/acme', '/b/acme')),
+                ([a, b], 'beta', None), ([a, gone], None, None), ([a, inner], None, ('/a/acme', '/o/acme')), ([a, a], None, None)]:
+            with self.subTest(places=places, key=key):
+                ledger = Pairs(*[[one] for one in places])
+                script.assign_arms(ledger, budgets)
+                try:
+                    script.check_ambiguous(ledger, budgets, key)
+                    self.assertIsNone(doubt)
+                except script.UserError as error:
+                    self.assertEqual(str(error), message % (doubt + doubt[:1]))
+        ledger = Pairs([a], [here])
+        budgets = budgets_of('budgets:', listed('acme'), listed('here', '/here/acme'))
+        script.assign_arms(ledger, budgets)
+        script.check_ambiguous(ledger, budgets)
+
+    def test_where_a_bound_session_went_is_no_second_repo(self):
+        budgets = budgets_of('budgets:', listed('acme'))
+        ledger = Pairs([place('/a/acme')], [place('/o/other'), place('/a/acme')])
+        script.assign_arms(ledger, budgets)
+        self.assertEqual(ledger.arms(), ['acme', 'acme'])
+        script.check_ambiguous(ledger, budgets)
+
+    def test_caps_that_guard_nothing(self):
+        folder = os.path.realpath(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        os.makedirs(folder + unicodedata.normalize('NFD', '/Zürich'))
+        os.makedirs(folder + '/acme')
+        budgets = budgets_of('budgets:', listed('there', folder + '/acme'), listed('typo', folder + '/acne', folder + '/Zürich'),
+                             listed('glob', folder + '/ac*'), listed('globbed', folder + '/x*'), listed('seen'), listed('unseen'),
+                             listed('elsewhere', r'C:/clients/x'))
+        ledger = Pairs([place('/w/seen')])
+        script.assign_arms(ledger, budgets)
+        warnings = script.cap_warnings(ledger, budgets)
+        self.assertEqual([warning.split(':')[0] for warning in warnings], ['arm typo', 'arm globbed', 'arm unseen'])
+        self.assertIn('acne', warnings[0])
+        self.assertNotIn('rich', warnings[0])
+        for key, number in ('typo', 1), ('there', 0), ('/w/x', 0):
+            self.assertEqual(len(script.cap_warnings(ledger, budgets, key)), number)
+        self.assertEqual(script.cap_warnings(ledger, None), [])
+
+
+class ShortNamesTest(unittest.TestCase):
+
+    def test_the_shortest_tail_that_no_other_has(self):
+        for keys, names in [
+                (['/home/op/client_1', 'acme', ''], ['client_1', 'acme', '(unattributed)']),
+                (['/h/x/site', '/h/y/site', '/h/z'], ['x/site', 'y/site', 'z']),
+                (['/a/x/site', '/b/x/site'], ['a/x/site', 'b/x/site']),
+                (['/w/acme', 'acme'], ['w/acme', 'acme']), (['/site', '/a/site'], ['/site', 'a/site']),
+                (['C:\\w\\site', '/w/tool'], ['site', 'tool'])]:
+            with self.subTest(keys):
+                self.assertEqual(script.short_names(keys), dict(zip(keys, names)))
+
+    def test_finding_an_arm(self):
+        budgets = budgets_of('budgets:', listed('acme', '/c/acme'), 'default:', '  daily_usd_cap: 1')
+        ledger = Pairs([place('/c/acme')], [place('/h/x/site')], [place('/h/y/site')], [place('/h/tool')])
+        script.assign_arms(ledger, budgets)
+        for text, key in [('acme', 'acme'), ('x/site', '/h/x/site'), ('tool', '/h/tool'), ('/h/tool', '/h/tool'),
+                          ('/c/acme/src', 'acme'), ('/never/seen', '/never/seen')]:
+            with self.subTest(text):
+                self.assertEqual(script.find_arm(text, ledger, budgets, '/home/op'), key)
+        for text, near in [('acmee', 'did you mean acme'), ('site', 'did you mean [xy]/site'), ('zzz', 'name one of')]:
+            with self.subTest(text), self.assertRaisesRegex(script.UserError, near):
+                script.find_arm(text, ledger, budgets, '/home/op')
 
 
 if __name__ == '__main__':

@@ -1,12 +1,13 @@
 """bench.py: its corpora cost what their truth says, and its arithmetic is right. Nothing here is timed."""
+import argparse
 import collections
-import contextlib
 import io
 import json
 import os
 import sys
 import tempfile
 import unittest
+from contextlib import redirect_stderr
 from decimal import Decimal
 from fractions import Fraction
 
@@ -14,11 +15,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bench
 
 NOW = bench.parse_time('2026-11-23T12:00:00Z')
-USAGE_KEYS = ('input_tokens', 'output_tokens', 'short', 'long', 'cache_read_input_tokens', 'searches')
+USD_PER_MILLION = {'claude-opus-5-5': (4, 20, 5, 8, .2), 'claude-opus-5': (5, 25, 6.25, 10, .5),
+                   'claude-sonnet-5-5': (2, 10, 2.5, 4, .1), 'claude-fable-5-1': (10, 50, 12.5, 20, .25),
+                   'claude-haiku-5-5': (.1, .5, .125, .2, .01)}
 COST_STATE_KEYS = ('inputTokens', 'outputTokens', 'cacheCreationEphemeral5mInputTokens', 'cacheCreationEphemeral1hInputTokens',
                    'cacheReadInputTokens', 'webSearchRequests')
-USD_PER_MILLION = {'claude-opus-5-5': (4, 20, 5, 8, .2), 'claude-opus-5': (5, 25, 6.25, 10, .5), 'claude-sonnet-5-5': (2, 10, 2.5, 4, .1),
-                   'claude-fable-5-1': (10, 50, 12.5, 20, .25), 'claude-haiku-5-5': (.1, .5, .125, .2, .01)}
 
 
 def usd(model, tokens):
@@ -26,7 +27,7 @@ def usd(model, tokens):
     return sum(count * price for count, price in zip(tokens, prices))
 
 
-def usage_tokens(usage):
+def tokens_of(usage):
     split = usage['cache_creation']
     return (usage['input_tokens'], usage['output_tokens'], split['ephemeral_5m_input_tokens'], split['ephemeral_1h_input_tokens'],
             usage['cache_read_input_tokens'], usage['server_tool_use']['web_search_requests'])
@@ -36,182 +37,154 @@ class Count:
     """A corpus, read again with nothing but json: the fullest line of each call, and the last cost-state of each session."""
 
     def __init__(self, corpus):
-        self.corpus, self.calls, self.cost_states, self.lines = corpus, {}, {}, collections.Counter()
-        self.paths = corpus.transcripts()
-        for path in sorted(self.paths):
+        self.calls, self.cost_states, self.kinds, self.files = {}, {}, collections.Counter(), collections.defaultdict(set)
+        for path in corpus.transcripts():
             with open(path, encoding='utf-8') as file:
-                for line in file:
-                    self._read(json.loads(line))
+                for line in map(json.loads, file):
+                    self._read(corpus, path, line)
 
-    def _read(self, line):
-        self.lines[line['type']] += 1
+    def _read(self, corpus, path, line):
+        self.kinds[line['type']] += 1
         if line['type'] == 'cost-state':
             self.cost_states[line['sessionId']] = line['modelUsage']
-        if line['type'] != 'assistant' or line['message']['model'] == '<synthetic>':
+        if line['type'] != 'assistant':
             return
-        message, place = line['message'], os.path.relpath(line['cwd'], self.corpus.path('clients')).split(os.sep)[0]
-        call = (usage_tokens(message['usage']), message['model'], place, line['timestamp'], line['sessionId'])
+        message, arm = line['message'], os.path.relpath(line['cwd'], corpus.path('clients')).split(os.sep)[0]
+        tokens, stamp = tokens_of(message['usage']), line['timestamp']
+        self.files[message['id']].add(path)
         known = self.calls.get(message['id'])
-        if known is None or known[0][1] <= call[0][1]:
-            session = min(known[-1], call[-1]) if known else call[-1]      # a fork's name comes after its parent's
-            self.calls[message['id']] = call[:-1] + (session,)
+        if known is None or known[0][1] <= tokens[1]:
+            stamp, session = min([(stamp, line['sessionId'])] + ([known[3:]] if known else []))      # a fork's copy is no earlier
+            self.calls[message['id']] = tokens, message['model'], arm, stamp, session
 
-    def tokens(self, **picked):
-        sums = collections.defaultdict(lambda: [0] * 6)
-        for tokens, model, arm, stamp, session in self.calls.values():
-            if picked.get('arm') in (None, arm) and stamp >= picked.get('since', '') and picked.get('session') in (None, session):
-                sums[model] = [a + b for a, b in zip(sums[model], tokens)]
-        return dict(sums)
+    def table(self, since=''):
+        """{(arm, model): [calls, input, output, writes, reads, searches, usd]} of calls that a transcript has."""
+        rows = collections.defaultdict(lambda: [0] * 7)
+        for tokens, model, arm, stamp, _ in self.calls.values():
+            if stamp >= since:
+                fresh, output, short, long, read, searches = tokens
+                figures = 1, fresh, output, short + long, read, searches, usd(model, tokens)
+                rows[arm, model] = [a + b for a, b in zip(rows[arm, model], figures)]
+        return dict(rows)
 
-    def untranscribed(self):
-        rest = collections.Counter()
-        for session, usage in self.cost_states.items():
-            own = self.tokens(session=session)
-            for model, counts in usage.items():
-                rest.update({(model, key): counts[key] - own.get(model, [0] * 6)[place] for place, key in enumerate(COST_STATE_KEYS)})
-        return rest
+
+def truth_of(corpus, since=''):
+    """The same of the truth, without what no transcript has."""
+    transcribed = bench.Truth()
+    transcribed.sums = {key: sums for key, sums in corpus.truth.sums.items() if key[3]}
+    return {key: [*(row[name] for name in bench.FIGURES[:6]), Fraction(row['usd'])]
+            for key, row in transcribed.table(['arm', 'model'], since).items()}
 
 
 class CorpusTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
+    def setUp(self):
         folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.root = folder.name
-        cls.shape = bench.Shape(bytes=1_000_000, files=150, folders=0, calls=300, arms=4, seed=7)
-        cls.corpus = bench.make_corpus(os.path.join(cls.root, 'one'), cls.shape, NOW)
-        cls.count = Count(cls.corpus)
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
 
-    def test_has_the_shape_that_was_asked_for(self):
-        agents = [path for path in self.count.paths if os.sep + 'subagents' + os.sep in path]
-        self.assertEqual((len(self.count.paths), len(agents), len(self.count.calls)), (150, 30, 300))
-        self.assertEqual(sum(map(os.path.getsize, self.count.paths)), self.corpus.size)
-        self.assertAlmostEqual(self.corpus.size / self.shape.bytes, 1, delta=.25)
-        self.assertEqual(self.corpus.folders, sum(len(names) for _, names, _ in os.walk(self.corpus.path('claude', 'projects'))))
+    def corpus(self, write, *sizes, name='logs', seed=7):
+        corpus = bench.Corpus(os.path.join(self.folder, name), NOW, seed)
+        write(corpus, *sizes)
+        return corpus.finish()
 
-    def test_has_the_lines_that_make_metering_hard(self):
-        self.assertLess(len(self.count.calls), self.count.lines['assistant'])
-        for kind in 'user', 'cost-state', 'api-request', 'api-request-blob', 'file-history-snapshot', 'queue-operation':
-            self.assertTrue(self.count.lines[kind], kind)
+    def test_sessions_cost_what_the_truth_says(self):
+        corpus = self.corpus(bench.write_sessions, bench.Shape(6_000_000, 150, 0, 300, 4, 30))
+        count, paths = Count(corpus), corpus.transcripts()
+        self.assertEqual((len(paths), sum('subagents' in path for path in paths), len(count.calls)), (150, 30, 300))
+        self.assertEqual((corpus.files, corpus.calls, corpus.size), (150, 300, sum(map(os.path.getsize, paths))))
+        self.assertAlmostEqual(corpus.size / 6_000_000, 1, delta=.35)
+        self.assertEqual(corpus.folders, sum(len(names) for _, names, _ in os.walk(corpus.path('claude', 'projects'))))
+        for since in '', '2026-11-01', '2026-11-20':
+            self.assertEqual(truth_of(corpus, since), count.table(since))
+        self.assertLess(len(count.calls), count.kinds['assistant'], 'calls of several lines')
+        self.assertEqual(set(map(len, count.files.values())), {1, 2}, 'copies in forks')
+        for kind in 'user', 'cost-state', 'api-request', 'api-request-blob':
+            self.assertTrue(count.kinds[kind], kind)
 
-    def test_calls_and_tokens_equal_the_truth(self):
-        truth = self.corpus.truth
-        self.assertEqual(len(self.count.calls), truth.total(transcribed=True)[0])
-        for model, tokens in self.count.tokens().items():
-            self.assertEqual(tuple(tokens), truth.total(model=model, transcribed=True)[1:7], model)
+    def test_untranscribed_rests_are_those_of_the_truth(self):
+        corpus = self.corpus(bench.write_sessions, bench.Shape(100_000, 120, 0, 250, 4, 30))
+        count, rest = Count(corpus), collections.Counter()
+        for session, usage in count.cost_states.items():
+            for model, counts in usage.items():
+                own = [sum(part) for part in zip((0,) * 6, *(call[0] for call in count.calls.values() if call[1] == model and call[4] == session))]
+                rest.update({(model, key): counts[key] - own[place] for place, key in enumerate(COST_STATE_KEYS)})
+        titles = [sums for key, sums in corpus.truth.sums.items() if not key[3]]
+        self.assertEqual({key: left for key, left in rest.items() if left}, {
+            (bench.HELPER_MODEL, 'inputTokens'): sum(sums[1] for sums in titles),
+            (bench.HELPER_MODEL, 'outputTokens'): sum(sums[2] for sums in titles)})
+        self.assertTrue(titles)
 
-    def test_untranscribed_rest_equals_the_truth(self):
-        rest = self.count.untranscribed()
-        expected = self.corpus.truth.total(transcribed=False)
-        self.assertEqual(tuple(sum(rest[model, key] for model in USD_PER_MILLION) for key in COST_STATE_KEYS), expected[1:7])
-        self.assertTrue(expected[1])
-        self.assertEqual({model for (model, _), count in rest.items() if count}, {bench.HELPER_MODEL})
+    def test_other_corpora_cost_what_the_truth_says(self):
+        for write, *sizes in ((bench.write_family, 6), (bench.write_long_session, 60, 6), (bench.write_folders, 9), (bench.write_running,)):
+            with self.subTest(write.__name__):
+                corpus = self.corpus(write, *sizes, name=write.__name__)
+                self.assertEqual(truth_of(corpus), Count(corpus).table())
+                self.assertTrue(corpus.live)
 
-    def test_month_to_date_of_each_arm_equals_the_truth(self):
-        for arm in self.corpus.truth.arms():
-            tokens = self.count.tokens(arm=arm, since='2026-11-01')
-            expected = self.corpus.truth.total(arm=arm, since_ms=bench.month_start_ms(NOW), transcribed=True)
-            self.assertEqual(sum(usd(model, counts) for model, counts in tokens.items()) * bench.PICO, expected[-1], arm)
+    def test_as_many_folders_as_asked(self):
+        self.assertEqual(self.corpus(bench.write_sessions, bench.Shape(200_000, 105, 40, 105, 3, 30)).folders, 3 * 3 + 2 * ((40 - 9) // 2))
 
-    def test_copies_are_there_and_counted_once(self):
-        texts = collections.Counter()
-        for path in self.count.paths:
-            with open(path, 'rb') as file:
-                texts.update({line.split(b'"id":"msg_')[1][:22] for line in file if line.endswith(b'\n') and b'"id":"msg_' in line})
-        self.assertEqual(set(texts.values()), {1, 2})
+    def test_the_same_seed_makes_the_same_corpus(self):
+        shape = bench.Shape(100_000, 30, 0, 60, 3, 30)
+        one, two, other = (self.corpus(bench.write_sessions, shape, name=name, seed=seed) for name, seed in (('a', 7), ('b', 7), ('c', 8)))
+        self.assertEqual(one.truth.sums, two.truth.sums)
+        self.assertNotEqual(one.truth.sums, other.truth.sums)
 
-    def test_same_seed_same_corpus_and_it_is_used_again(self):
-        other = bench.make_corpus(os.path.join(self.root, 'two'), self.shape, NOW)
-        self.assertEqual(other.truth.rows(), self.corpus.truth.rows())
-        again = bench.make_corpus(other.root, self.shape, NOW + 5)
-        self.assertEqual((again.truth.rows(), again.now_ms, again.live), (other.truth.rows(), NOW, other.live))
-        with self.assertRaisesRegex(ValueError, 'another shape'):
-            bench.make_corpus(other.root, self.shape._replace(calls=301), NOW)
-
-    def test_appended_calls_are_in_the_truth_until_they_are_taken_back(self):
-        corpus = bench.make_corpus(os.path.join(self.root, 'live'), self.shape._replace(files=20), NOW)
-        before = Count(corpus)
+    def test_appended_calls_are_in_the_truth(self):
+        corpus = self.corpus(bench.write_sessions, bench.Shape(200_000, 20, 0, 60, 2, 30))
         corpus.append_calls(20)
-        after = Count(corpus)
-        self.assertEqual((len(corpus.live), len(after.calls) - len(before.calls)), (3, 20))
-        for model, tokens in after.tokens().items():
-            self.assertEqual(tuple(tokens), corpus.truth.total(model=model, transcribed=True)[1:7])
-        corpus.restore()
-        self.assertEqual(Count(corpus).calls, before.calls)
-
-    def test_folders_as_asked_or_an_error(self):
-        shape = bench.Shape(bytes=200_000, files=105, folders=40, calls=105, arms=3, seed=1)
-        self.assertEqual(bench.Generator(os.path.join(self.root, 'stat'), shape, NOW).write().folders, 40)
-        plan = bench.plan_files(bench.Shape(0, 10_500, 3750, 10_500, 25, 1))
-        self.assertEqual((plan.projects + 2 * plan.with_agents, plan.mains, plan.agents), (3750, 8400, 2100))
-        with self.assertRaisesRegex(ValueError, 'cannot lie'):
-            bench.plan_files(shape._replace(folders=1000))
+        self.assertEqual((len(corpus.live), len(Count(corpus).calls)), (3, 80))
+        self.assertEqual(truth_of(corpus), Count(corpus).table())
 
 
 class ArithmeticTest(unittest.TestCase):
-    def test_ratio_is_of_medians(self):
-        timing = bench.Timing([2.0, 1.0, 99.0], [3.0, 500.0, 1.0])
-        self.assertEqual(bench.ratio(timing), 1.5)
-        self.assertEqual(bench.quartiles([1.0, 2.0, 3.0, 4.0, 5.0]), (2.0, 4.0))
-        self.assertEqual(bench.quartiles([1.0]), (1.0, 1.0))
+    def test_ratio_is_of_medians_for_as_much_work(self):
+        row = bench.timed_row('x', ([2.0, 1.0, 99.0], [6.0, 500.0, 1.0]), 2.5, times=2)
+        self.assertEqual((row.floor, row.ours, row.ratio), ('2.00 s', '6.00 s', 1.5))
+        self.assertEqual([bench.verdict(row), bench.verdict(row._replace(goal=1.4)), bench.verdict(row._replace(ratio=None))],
+                         ['PASS', 'over', 'n/a'])
 
     def test_floor_and_subject_take_turns_and_warm_ups_do_not_count(self):
-        seen, ticks = [], iter(range(100))
-        def step(name):
-            return lambda: seen.append(name) or next(ticks)
-        timing = bench.interleave(3, step('floor'), step('ours'), before=step('before'))
-        self.assertEqual(seen, ['floor', 'before', 'ours'] * 5)
-        self.assertEqual(timing, bench.Timing([6, 9, 12], [8, 11, 14]))
-
-    def test_goals(self):
-        row = bench.timed_row('gate', bench.Timing([.010, .010], [.025, .025]), 2.5)
-        self.assertEqual((row.floor, row.ours, row.ratio, bench.verdict(row)), ('10.0 ms', '25.0 ms', 2.5, 'PASS'))
-        self.assertEqual(bench.verdict(row._replace(goal=2.4)), 'over')
-        self.assertEqual(bench.verdict(row._replace(ratio=None)), 'n/a')
+        seen = []
+        step = {name: lambda name=name: seen.append(name) or len(seen) for name in ('floor', 'before', 'ours')}
+        timing = bench.interleave(3, step['floor'], step['ours'], step['before'])
+        self.assertEqual((seen, timing), (['floor', 'before', 'ours'] * 5, ([7, 10, 13], [9, 12, 15])))
 
     def test_shares_add_up(self):
         for total, weights, expected in ((10, [1, 1], [5, 5]), (3, [9, 1, 1], [1, 1, 1]), (103, [1, 3], [26, 77])):
             self.assertEqual(bench.share_out(total, weights), expected)
 
-    def test_sizes_and_rows(self):
-        self.assertEqual(list(map(bench.parse_size, ('5000', '300K', '1.5G', '2m'))), [5000, 300_000, 1_500_000_000, 2_000_000])
-        self.assertEqual(bench.parse_rows('1,5'), {1, 5})
-        for parse, text in (bench.parse_size, '5T'), (bench.parse_size, ''), (bench.parse_rows, '8'), (bench.parse_rows, 'x'):
-            with self.subTest(text), self.assertRaises(bench.argparse.ArgumentTypeError):
-                parse(text)
-
     def test_a_wrong_figure_is_named(self):
-        wrong = lambda **found: list(bench.differences('acme', found, {'calls': 2, 'usd': Decimal('1.5')}))
-        self.assertEqual(wrong(calls=2, usd=Decimal('1.500000')), [])
-        self.assertEqual(wrong(calls=2, usd=Decimal('1.500001')), ['acme: usd is 1.500001, and the truth is 1.5'])
-        self.assertEqual(len(wrong(calls=3)), 2)
-        self.assertEqual(list(bench.check_rows('month:', [{'arm': 'b'}], ['arm'], [('a',)], lambda name: {'calls': 0})),
-                         ['month: b should not be there'])
+        def wrong(rows, expected={('acme',): {'calls': 2, 'usd': Decimal('1.5')}}):
+            return list(bench.differences('month', rows, ['arm'], expected))
+        half = {'arm': 'acme', 'calls': 1, 'usd': Decimal('0.75')}
+        self.assertEqual(wrong([half, dict(half, usd=Decimal('0.7500009'))]), [])
+        self.assertEqual(wrong([half, dict(half, usd=Decimal('0.750002'))]), ['month acme: usd is 1.500002, and the truth is 1.5'])
+        self.assertEqual(wrong([half, half, dict(half, arm='b')]), ['month b should not be there'])
+        self.assertEqual(len(wrong([])), 2)
+        self.assertEqual(wrong([dict(half, arm='b', calls=0, usd=0)], {}), [])
 
     def test_prices_agree_with_the_arithmetic_of_this_test(self):
         self.assertEqual(set(bench.LIST_PRICES), set(USD_PER_MILLION))
         for model in USD_PER_MILLION:
             self.assertEqual(bench.price_pico(model, (1, 2, 3, 4, 5, 6)), usd(model, (1, 2, 3, 4, 5, 6)) * bench.PICO)
+            self.assertEqual(bench.price_pico(model, (1, 2, 3, 4, 5, 0), 2), 2 * usd(model, (1, 2, 3, 4, 5, 0)) * bench.PICO)
 
-    def test_process_output_status_and_memory(self):
-        with tempfile.TemporaryDirectory() as scratch:
-            runner = bench.Runner(scratch, dict(os.environ, **{bench.BENCH_MARK: str(os.getpid())}))
-            run = runner.run([sys.executable, '-ISc', 'import sys; print(sys.stdin.read()); sys.exit(3)'], b'asked')
-            self.assertEqual((run.status, run.output.strip(), run.errors), (3, 'asked', ''))
-            peak = runner.peak_bytes([sys.executable, '-ISc', 'import time; held = b"x" * 30_000_000; time.sleep(.1)'])
-            if peak is not None:
-                self.assertGreater(peak, 30_000_000)
+    def test_rows_and_table(self):
+        self.assertEqual(bench.parse_rows('silent,large'), ['silent', 'large'])
+        with self.assertRaises(argparse.ArgumentTypeError):
+            bench.parse_rows('x')
+        for name in bench.Bench.ROWS + ('large',):
+            self.assertTrue(hasattr(bench.Bench, 'row_' + name))
+        table = bench.format_table([bench.Row('gate', '1.0 ms', '2.0 ms', 2.0, 2.5)]).splitlines()
+        self.assertEqual(table[-1].split(), '| gate | 1.0 ms | 2.0 ms | 2.00 | 2.5 | PASS |'.split())
+        self.assertEqual(set(map(len, table)), {len(table[0])})
 
-    def test_table(self):
-        row = bench.Row('gate', '1.0 ms', '2.0 ms', '1.9 ms to 2.1 ms', 2.0, 2.5)
-        self.assertIn('| gate | 1.0 ms | 2.0 ms        | 1.9 ms to 2.1 ms | 2.00  | 2.5  | PASS |', bench.bench_table([row], markdown=True))
-        self.assertEqual(bench.bench_table([row]).splitlines()[2].split(), 'gate 1.0 ms 2.0 ms 1.9 ms to 2.1 ms 2.00 2.5 PASS'.split())
-
-    def test_usage_error_is_one_line(self):
-        errors = io.StringIO()
-        with contextlib.redirect_stderr(errors):
-            status = bench.main(['--rows', '', '--files', '10', '--folders', '500'])
-        self.assertEqual((status, errors.getvalue().count('\n')), (2, 1))
+    def test_a_usage_error_is_told(self):
+        with self.assertRaises(SystemExit) as left, redirect_stderr(io.StringIO()) as errors:
+            bench.main(['--rows', 'x'])
+        self.assertEqual(left.exception.code, 2)
+        self.assertIn('silent', errors.getvalue())
 
 
 if __name__ == '__main__':

@@ -1,16 +1,14 @@
 """The Codex reader: rollouts in, calls out. Expected figures are sums of what the test itself wrote."""
 import glob
-import io
 import json
 import os
 import unittest
-from collections import defaultdict, namedtuple
+from collections import defaultdict
 
-from support import DATA, load_script
+from support import DATA, ROOT, load_script
 
 script = load_script('budget-check.py')
 
-Call = namedtuple('Call', 'key session agent sidechain kind ts cwd model variant tokens assumed')
 FIXTURE = os.path.join(DATA, 'codex-0.169.0')
 THREAD = '01a2082c-4ed4-74f3-af25-c3f334c0c62e'      # version 7 ids sort by their time
 PARENT = '01a20000-0000-7000-8000-000000000001'
@@ -24,23 +22,28 @@ class Reading:
     """A rollout that is read as it grows: the state goes through JSON between reads, as in the ledger."""
 
     def __init__(self, name=NAME):
-        self.name, self.content, self.offset, self.state = name, b'', 0, '{}'
-        self.calls, self.sessions, self.agents, self.malformed = {}, {}, {}, 0
+        self.path, self.state, self.malformed = '/logs/' + name, '{}', 0
+        self.found, self.sessions, self.roots = {}, {}, {}
 
     def grow(self, *lines):
         """Append lines (dicts, or bytes as they are), read on; self."""
-        for line in lines:
-            text = line if type(line) is bytes else json.dumps(line, separators=(',', ':')).encode()
-            self.content += text + b'\n'
-        source = script.Source('/logs/' + self.name, io.BytesIO(self.content), self.offset, NOON)
-        batch, state = script.Batch(None, NOON), json.loads(self.state)
-        script.read_codex(source, state, batch)
-        self.offset, self.state = source.offset, json.dumps(state)
-        self.calls.update((key, Call(*call)) for key, call in batch.calls.items())
-        self.sessions.update(batch.sessions)
-        self.agents.update(batch.agents)
-        self.malformed += batch.malformed + source.malformed
+        text = b''.join((line if type(line) is bytes else json.dumps(line, separators=(',', ':')).encode()) + b'\n'
+                        for line in lines)
+        state = json.loads(self.state)
+        found = script.AGENTS['codex'].read(self.path, text, state)
+        self.state = json.dumps(state)
+        for one in found.calls:
+            self.found.setdefault(one.key, []).append(one)
+        for one in found.sessions:
+            self.sessions[one.name], self.roots[one.name] = one.began, one.root
+        self.malformed += found.skipped
         return self
+
+    @property
+    def calls(self):
+        """{key: call}: of the lines with one key those of the least standing count, and an echo bills nothing."""
+        least = {key: min(rows, key=lambda one: one.standing) for key, rows in self.found.items()}
+        return {key: one for key, one in least.items() if one.kind != 'echo'}
 
     def tokens(self):
         return sorted(call.tokens for call in self.calls.values())
@@ -111,10 +114,10 @@ class RecordsTest(unittest.TestCase):
                              list(reading.sessions))
             for one in reading.calls.values():
                 metered[one.model].append((one.key, one.tokens))
-                places.add((one.session in path, one.agent, one.cwd, one.assumed))
+                places.add((one.session in path, one.agent, one.cwd, one.variant))
         self.assertEqual({model: sorted(calls) for model, calls in billed.items()},
                          {model: sorted(calls) for model, calls in metered.items()})
-        self.assertEqual({(True, '', '/home/op/clients/' + arm, False) for arm in ('acme', 'beta')}, places)
+        self.assertEqual({(True, '', '/home/op/clients/' + arm, '') for arm in ('acme', 'beta')}, places)
 
     def test_fixture_line_by_line(self):
         path, = glob.glob(os.path.join(FIXTURE, 'home', 'sessions', '*', '*', '*', '*' + THREAD + '.jsonl'))
@@ -127,20 +130,12 @@ class RecordsTest(unittest.TestCase):
         self.assertEqual(whole.calls, reading.calls)
         self.assertEqual(whole.sessions, reading.sessions)
 
-    def test_unneeded_lines_are_not_looked_at(self):
-        for one, wanted in (
-                (line('response_item', {'type': 'message', 'role': 'user'}), False),
-                (line('compacted', {'latest_token_usage_record': {}}), False),
-                (line('world_state', {}, ordinal=4), False),
-                (event('agent_message', message='token_count'), False),
-                (event('token_counter'), False),
-                (event('token_count'), True),
-                (event('thread_settings_applied'), True),
-                (meta(), True), (turn(), True), (record('resp_1', (9, 0, 9)), True)):
-            for head in ({}, {'ordinal': 12}):
-                text = json.dumps(dict({'timestamp': one['timestamp']}, **dict(head, **one)), separators=(',', ':'))
-                with self.subTest(text=text):
-                    self.assertEqual(wanted, not script.codex_skip()(text.encode()))
+    def test_what_only_looks_like_a_call_is_none(self):
+        reading = Reading().grow(
+            meta(), turn(), line('compacted', {'latest_token_usage_record': {'usage': usage(9, 0, 9)}}),
+            event('agent_message', message='token_count'), event('token_counter', info={'last_token_usage': usage(9, 0, 9)}),
+            line('response_item', {'type': 'message', 'token_usage_record': {'response_id': 'r', 'usage': usage(9, 0, 9)}}))
+        self.assertEqual(({}, 0), (reading.calls, reading.malformed))
 
     def test_spaces_and_order_do_not_matter(self):
         spaced = json.dumps(record('resp_1', (1000, 400, 50)), indent=None).encode()
@@ -235,70 +230,69 @@ class CountsTest(unittest.TestCase):
         self.check([(5000, 0, 100), (6000, 0, 200)], tally((5000, 0, 100), (5000, 0, 100)),
                    tally((3 * 10**9, 0, 300), (6000, 0, 200), 20))
 
-    def test_keys_are_the_thread_s_own(self):
+    def test_keys_are_the_family_s_own(self):
         lines = turn(), tally((5000, 0, 100), (5000, 0, 100))
         here, there = Reading().grow(meta(), *lines), Reading().grow(meta(PARENT), *lines)
         self.assertFalse(set(here.calls) & set(there.calls))
 
     def test_no_model_is_assumed(self):
-        reading = Reading().grow(meta(), tally((5000, 0, 100), (5000, 0, 100)))
-        self.assertEqual(('gpt-5', True), (reading.only().model, reading.only().assumed))
+        one = Reading().grow(meta(), tally((5000, 0, 100), (5000, 0, 100))).only()
+        prices = script.load_prices(os.path.join(ROOT, 'prices.json'))
+        self.assertEqual(('gpt-5', (7250000000, True)),              # 5,000 at $1.25 and 100 at $10 per million
+                         (one.model, prices.usd(one.model, one.ts, one.tokens, one.variant)))
+
 
 
 class ForksTest(unittest.TestCase):
     HISTORY = ((50000, 0, 100), (50000, 0, 100)), ((90000, 0, 300), (40000, 0, 200))
+    EACH = [call(50000, 0, 100), call(40000, 0, 200)]
 
-    def history(self, at):
-        """The parent's two calls, as an old fork writes them down again."""
+    def history(self, at, step=0.002):
+        """The parent's two calls, as a fork writes them down again."""
         for n, (total, last) in enumerate(self.HISTORY):
-            yield tally(total, last, at + n * 0.002)
+            yield tally(total, last, at + n * step)
 
-    def test_replayed_history_is_not_counted(self):
+    def family(self, *lines):
+        """The parent's rollout, and one that goes on from it, read in either order."""
+        parent = [meta(PARENT), turn(), *self.history(-600, 60)]
+        for files in (parent, lines), (lines, parent):
+            reading = Reading()
+            for one in files:
+                reading.state = '{}'
+                reading.grow(*one)
+            yield reading
+
+    def test_a_copied_history_is_its_parent_s(self):
         own = tally((96000, 0, 310), (6000, 0, 10), 9)
         heads = {
             'named': [meta(forked_from_id=PARENT)],
             'named, with the parent\'s head': [meta(forked_from_id=PARENT), meta(PARENT)],
-            'the parent\'s head alone': [meta(), meta(PARENT)],
             'a spawned agent': [meta(source={'subagent': {'thread_spawn': {'parent_thread_id': PARENT}}})],
-            'within one second, not at once': [meta(at=0.9, forked_from_id=PARENT)],
         }
         for name, head in heads.items():
-            lines = head + [turn()] + list(self.history(1.1 if 'not at once' in name else 0.01)) + [turn(at=7), own]
-            for cut in range(len(lines) + 1):
-                with self.subTest(name, cut=cut):
-                    reading = Reading().grow(*lines[:cut]).grow(*lines[cut:])
-                    self.assertEqual([call(6000, 0, 10)], reading.tokens())
-                    self.assertEqual(THREAD, reading.only().key[:36])
+            for at in 0.01, 1.1, 8:              # whatever the copies' times, and however fast its own comes
+                with self.subTest(name, at=at):
+                    for reading in self.family(*head, turn(), *self.history(at), turn(at=8.9), own):
+                        self.assertEqual(sorted(self.EACH + [call(6000, 0, 10)]), reading.tokens())
 
-    def test_a_long_history_is_written_in_small_steps(self):
-        steps = [tally((1000 * n, 0, n), (1000, 0, 1), 0.7 * n) for n in range(1, 6)]
-        reading = Reading().grow(meta(forked_from_id=PARENT), *(steps + [tally((6000, 0, 10), (1000, 0, 5), 9)]))
-        self.assertEqual([call(1000, 0, 5)], reading.tokens())
+    def test_a_family_s_root_is_told_by_the_heads_in_a_copied_history(self):
+        grandparent = '01a10000-0000-7000-8000-000000000001'
+        reading = Reading().grow(meta(forked_from_id=PARENT), meta(PARENT, forked_from_id=grandparent), meta(AFTER),
+                                 meta(grandparent), *self.history(0.01))
+        first = Reading().grow(meta(grandparent), *self.history(0.01))
+        self.assertEqual(first.calls.keys(), reading.calls.keys())
+        self.assertEqual({THREAD: grandparent}, reading.roots)
 
-    def test_history_ends_once(self):
-        for name, later in (('quick', 9.4), ('the clock was set back', 0.5)):
-            with self.subTest(name):
-                reading = Reading().grow(
-                    meta(forked_from_id=PARENT), *self.history(0.01), tally((96000, 0, 310), (6000, 0, 10), 9),
-                    tally((97000, 0, 330), (1000, 0, 20), later))
-                self.assertEqual([call(1000, 0, 20), call(6000, 0, 10)], reading.tokens())
+    def test_history_said_again_later_is_no_call(self):
+        total, last = self.HISTORY[-1]
+        for reading in self.family(meta(forked_from_id=PARENT), *self.history(0.01), tally(total, last, 30),
+                                   tally((96000, 0, 310), (6000, 0, 10), 40)):
+            self.assertEqual(sorted(self.EACH + [call(6000, 0, 10)]), reading.tokens())
 
     def test_another_head_after_own_calls_changes_nothing(self):
         reading = Reading().grow(meta(), turn(), tally((5000, 0, 100), (5000, 0, 100)), meta(PARENT, at=11),
                                  tally((11000, 0, 300), at=11.2))
         self.assertEqual([call(5000, 0, 100), call(6000, 0, 200)], reading.tokens())
-
-    def test_a_quick_first_call_is_told_by_its_turn(self):
-        reading = Reading().grow(
-            meta(forked_from_id=PARENT), turn(turn_id=BEFORE), *self.history(0.01),
-            turn(at=0.1, turn_id=AFTER), tally((96000, 0, 310), (6000, 0, 10), 0.5))
-        self.assertEqual([call(6000, 0, 10)], reading.tokens())
-
-    def test_history_said_again_later_is_no_call(self):
-        total, last = self.HISTORY[-1]
-        reading = Reading().grow(meta(forked_from_id=PARENT), *self.history(0.01), tally(total, last, 30),
-                                 tally((96000, 0, 310), (6000, 0, 10), 40))
-        self.assertEqual([call(6000, 0, 10)], reading.tokens())
 
     def test_a_quick_first_call_of_a_session_that_is_no_fork_counts(self):
         reading = Reading().grow(meta(), turn(), tally((5000, 0, 100), (5000, 0, 100), 0.2))
@@ -318,32 +312,61 @@ class ForksTest(unittest.TestCase):
         self.assertEqual([call(1000, 0, 20)], reading.tokens())
 
     def test_a_new_fork_s_own_records_count_at_once(self):
-        reading = Reading().grow(meta(forked_from_id=PARENT), *self.history(0.01),
-                                 record('resp_0', (7, 0, 7), 0.02, PARENT),
-                                 record('resp_1', (6000, 0, 10), 0.3), tally((96000, 0, 310), (6000, 0, 10), 0.31))
-        self.assertEqual(['resp_1'], list(reading.calls))
+        for reading in self.family(meta(forked_from_id=PARENT), *self.history(0.01), record('resp_0', (7, 0, 7), 0.02, PARENT),
+                                   record('resp_1', (6000, 0, 10), 0.3), tally((96000, 0, 310), (6000, 0, 10), 0.31)):
+            self.assertEqual(sorted(self.EACH + [call(6000, 0, 10)]), reading.tokens())
+            self.assertIn('resp_1', reading.calls)
 
     def test_a_fork_is_a_session_of_its_own(self):
         reading = Reading().grow(meta(forked_from_id=PARENT), turn(), record('resp_1', (6000, 0, 10)))
         self.assertEqual((THREAD, ''), (reading.only().session, reading.only().agent))
-        self.assertEqual({THREAD: NOON}, reading.sessions)
+        self.assertEqual(({THREAD: NOON}, {THREAD: PARENT}), (reading.sessions, reading.roots))
+
+
+class TwinsTest(unittest.TestCase):
+    """A record and the token_count in the same words, in either order: one call, also where only the one was copied."""
+
+    def test_a_count_before_its_record(self):
+        calls = (5000, 4000, 100), (6000, 5000, 200)
+        lines = (meta(), turn(), tally(calls[0], calls[0]), record('resp_1', calls[0]),
+                 tally((11000, 9000, 300), calls[1], 20), record('resp_2', calls[1], 20))
+        for cut in range(len(lines) + 1):
+            with self.subTest(cut=cut):
+                reading = Reading().grow(*lines[:cut]).grow(*lines[cut:])
+                self.assertEqual({'resp_1': call(*calls[0]), 'resp_2': call(*calls[1])},
+                                 {key: one.tokens for key, one in reading.calls.items()})
+
+    def test_an_echo_outranks_its_copies(self):
+        lines = turn(), record('resp_1', (5000, 0, 100)), tally((5000, 0, 100), (5000, 0, 100), 10.001)
+        for first, second in ((0, 1), (1, 0)):
+            reading = Reading()
+            for one in [[meta(), *lines], [meta(AFTER, forked_from_id=THREAD), lines[2]]][::1 if first < second else -1]:
+                reading.state = '{}'
+                reading.grow(*one)
+            self.assertEqual(['resp_1'], list(reading.calls))
+
+    def test_tools_that_a_response_asked_for(self):
+        asked = line('response_item', {'type': 'function_call', 'name': 'exec_command', 'call_id': 'c'})
+        done = line('response_item', {'type': 'function_call_output', 'call_id': 'c', 'output': ''})
+        for last in record('resp_1', (9, 0, 9)), tally((9, 0, 9), (9, 0, 9)):
+            reading = Reading().grow(meta(), turn(), asked, last, done, record('resp_2', (7, 0, 7)))
+            self.assertEqual({9: True, 7: False}, {one.tokens[1]: one.uses_tool for one in reading.calls.values()})
 
 
 class AttributionTest(unittest.TestCase):
     def test_a_sub_agent_belongs_to_its_root_session(self):
         spawn = {'subagent': {'thread_spawn': {'parent_thread_id': PARENT, 'agent_role': 'explorer'}}}
-        for name, head, session, role in (
-                ('new', {'session_id': PARENT, 'parent_thread_id': AFTER, 'source': spawn}, PARENT, 'explorer'),
-                ('old', {'source': spawn}, PARENT, 'explorer'),
-                ('own session id', {'session_id': THREAD, 'parent_thread_id': PARENT}, PARENT, 'subagent'),
-                ('review', {'session_id': PARENT, 'source': {'subagent': 'review'}}, PARENT, 'review'),
-                ('other', {'session_id': PARENT, 'source': {'subagent': {'other': 'guardian'}}}, PARENT, 'guardian')):
+        for name, head, session in (
+                ('new', {'session_id': PARENT, 'parent_thread_id': AFTER, 'source': spawn}, PARENT),
+                ('old', {'source': spawn}, PARENT),
+                ('own session id', {'session_id': THREAD, 'parent_thread_id': PARENT}, PARENT),
+                ('review', {'session_id': PARENT, 'source': {'subagent': 'review'}}, PARENT),
+                ('other', {'session_id': PARENT, 'source': {'subagent': {'other': 'guardian'}}}, PARENT)):
             with self.subTest(name):
                 reading = Reading().grow(meta(**head), turn(at=2), record('resp_1', (6000, 0, 10)))
                 one = reading.only()
-                self.assertEqual((session, THREAD, 1, 'call'), (one.session, one.agent, one.sidechain, one.kind))
-                self.assertEqual({(session, THREAD): role}, reading.agents)
-                self.assertEqual({}, reading.sessions)
+                self.assertEqual((session, THREAD, 'call'), (one.session, one.agent, one.kind))
+                self.assertEqual(({session: None}, {session: ''}), (reading.sessions, reading.roots))
 
     def test_model_and_folder_change_by_turn(self):
         reading = Reading().grow(
@@ -382,7 +405,7 @@ class AttributionTest(unittest.TestCase):
 
     def test_a_head_without_a_time_begins_nowhere(self):
         reading = Reading().grow(dict(meta(), timestamp=None), turn(), record('resp_1', (6000, 0, 10)))
-        self.assertEqual(({}, THREAD), (reading.sessions, reading.only().session))
+        self.assertEqual(({THREAD: None}, THREAD), (reading.sessions, reading.only().session))
 
     def test_without_a_head_the_name_tells_the_thread(self):
         reading = Reading().grow(turn(), record('resp_1', (6000, 0, 10)))
@@ -410,42 +433,47 @@ class HostileLinesTest(unittest.TestCase):
                             json.dumps(one, ensure_ascii=False).encode()
                             self.assertTrue(all(0 <= part <= 10**8 for part in one.tokens))
 
-    def test_counts_that_no_api_gives_are_reported(self):
-        good = usage(5000, 4000, 100)
-        for name, value in (('input_tokens', -1), ('input_tokens', 10**12), ('output_tokens', 1.5),
-                            ('output_tokens', True), ('output_tokens', []),
-                            ('cached_input_tokens', 5001), ('cached_input_tokens', '9')):
+    def test_one_odd_figure_throws_no_call_away(self):
+        for name, value, expected in (
+                ('input_tokens', -1, (0, 100, 0, 0, 0, 0)), ('input_tokens', 10**12, (0, 100, 0, 0, 0, 0)),
+                ('output_tokens', 1.5, (1000, 1, 0, 0, 4000, 0)), ('output_tokens', True, (1000, 0, 0, 0, 4000, 0)),
+                ('output_tokens', [], (1000, 0, 0, 0, 4000, 0)), ('output_tokens', 1000.0, (1000, 1000, 0, 0, 4000, 0)),
+                ('output_tokens', float('nan'), (1000, 0, 0, 0, 4000, 0)),
+                ('cached_input_tokens', 5001, (0, 100, 0, 0, 5000, 0)), ('cached_input_tokens', '9', (5000, 100, 0, 0, 0, 0)),
+                ('cache_write_input_tokens', 3000, (0, 100, 1000, 0, 4000, 0))):
             with self.subTest(name=name, value=value):
                 bad = record('resp_1', (1, 0, 1))
-                bad['payload']['usage'] = dict(good, **{name: value})
+                bad['payload']['usage'] = dict(usage(5000, 4000, 100), **{name: value})
                 reading = Reading().grow(meta(), turn(), bad, record('resp_2', (6000, 0, 10)))
-                self.assertEqual((['resp_2'], 1), (list(reading.calls), reading.malformed))
-
-    def test_usage_without_the_known_names_is_reported(self):
-        bad = record('resp_1', (1, 0, 1))
-        bad['payload']['usage'] = {'prompt': 5000, 'completion': 100}
-        reading = Reading().grow(meta(), turn(), bad)
-        self.assertEqual(({}, 1), (reading.calls, reading.malformed))
+                self.assertEqual((expected, call(6000, 0, 10)), (reading.calls['resp_1'].tokens, reading.calls['resp_2'].tokens))
 
     def test_broken_json_is_reported(self):
         reading = Reading().grow(meta(), turn(), b'{"type":"token_usage_record","payload":{]}', b'[]', b'nonsense',
                                  record('resp_1', (6000, 0, 10)))
-        self.assertEqual((['resp_1'], 3), (list(reading.calls), reading.malformed))
+        self.assertEqual((['resp_1'], 1), (list(reading.calls), reading.malformed))
+
+    def test_torn_and_glued_lines(self):
+        whole = json.dumps(record('resp_1', (6000, 0, 10))).replace(': ', ':').encode()
+        for torn in whole[:60], whole[:200], b'\0' * 50, b'\xef\xbb\xbf', json.dumps(turn()).encode(), b'{"type":"x","a":"':
+            with self.subTest(torn):
+                reading = Reading().grow(meta(), turn(), torn + whole)
+                self.assertEqual([call(6000, 0, 10)], reading.tokens())
+
 
 
 class FilesTest(unittest.TestCase):
     def test_roots(self):
-        for environ, folder in (({}, '/home/op/.codex'), ({'CODEX_HOME': ''}, '/home/op/.codex'),
-                                ({'CODEX_HOME': '/srv/codex/'}, '/srv/codex')):
+        for environ, *folders in (({}, '/home/op/.codex'), ({'CODEX_HOME': ''}, '/home/op/.codex'),
+                                ({'CODEX_HOME': '/srv/codex/'}, '/srv/codex'), ({'CODEX_HOME': ' /a, ,/b '}, '/a', '/b')):
             with self.subTest(environ=environ):
-                self.assertEqual({folder + '/sessions', folder + '/archived_sessions'},
-                                 set(script.codex_roots(environ, '/home/op')))
+                self.assertEqual({folder + name for folder in folders for name in ('/sessions', '/archived_sessions')},
+                                 set(script.AGENTS['codex'].roots(environ, '/home/op')))
 
     def test_wanted(self):
         for name, wanted in ((NAME, True), (NAME + '.zst', False), ('session_index.jsonl', False),
                              ('rollout-x.json', False)):
             with self.subTest(name=name):
-                self.assertEqual(wanted, script.codex_wanted(name))
+                self.assertEqual(wanted, bool(script.AGENTS['codex'].wanted('/x/' + name)))
 
 
 def paths(value, path=()):

@@ -34,7 +34,7 @@ class Doctor(unittest.TestCase):
             os.makedirs(folder)
         copy_scripts(self.hooks)
         with open(self.hooks + '/prices.json') as stream:
-            self.as_of = budget_check.parse_prices(stream.read(), 'prices.json').as_of
+            self.as_of = budget_check.Prices(stream.read()).as_of
         self.write('.claude/hooks/budgets.yaml', BUDGETS)
         self.wire()
         self.spend()
@@ -47,7 +47,7 @@ class Doctor(unittest.TestCase):
         with open(self.at(name), 'w') as stream:
             stream.write(content if isinstance(content, str) else json.dumps(content))
 
-    def wire(self, path='.claude/settings.json', command=None, matcher='*', events=('PreToolUse', 'UserPromptSubmit'), top=None, **more):
+    def wire(self, path='.claude/settings.json', command=None, matcher='*', events=('PreToolUse', 'UserPromptSubmit', 'PreCompact'), top=None, **more):
         handler = dict({'type': 'command', 'command': command or command_for(self.hook), 'timeout': 10, 'onFailure': 'block'}, **more)
         handler = {name: value for name, value in handler.items() if value is not None}
         self.write(path, dict({'hooks': {event: [{'matcher': matcher, 'hooks': [handler]}] for event in events}}, **top or {}))
@@ -97,8 +97,9 @@ class Doctor(unittest.TestCase):
         code, text = self.doctor(python=[sys.executable])
         self.assertEqual(code, 0, text)
         self.assertTrue(text.endswith('The cap holds here.\n'))
-        for about in ('python', 'hooks', 'scripts', 'budgets', 'prices', 'ledger', 'logs', 'arms', 'live test'):
-            self.assertIn('\nok  ' + about if about != 'python' else 'ok  python', text)
+        for about in ('budgets', 'prices', 'ledger', 'logs', 'live test'):
+            self.assertIn('\nok  ' + about, text)
+        self.assertTrue(text.startswith('ok  hooks      Claude Code runs the gate at PreToolUse, UserPromptSubmit, PreCompact\n'))
         self.assertIn('a sub-agent of an arm over its cap was refused', text)
         self.assertNotIn('Codex', text)
         self.assertEqual({path for path in self.tree() - before if '__pycache__' not in path and '/armledger' not in path and '/.local' not in path}, set())
@@ -106,8 +107,9 @@ class Doctor(unittest.TestCase):
     def tree(self):
         return {os.path.join(where, name) for where, folders, names in os.walk(self.home) for name in folders + names}
 
-    def test_a_real_installation_with_codex(self):
-        os.makedirs(self.at('.codex'))
+    def test_a_real_installation_with_every_agent(self):
+        for name in '.codex', '.copilot', '.qwen', '.gemini':
+            os.makedirs(self.at(name))
         shutil.rmtree(self.hooks)
         os.remove(self.at('.claude/settings.json'))
         environ = {'HOME': self.home, 'PATH': os.environ['PATH']}
@@ -116,35 +118,78 @@ class Doctor(unittest.TestCase):
         self.write('.claude/hooks/budgets.yaml', BUDGETS)
         code, text = self.doctor(python=QUICKLY)
         self.assertEqual(code, 0, text)
-        self.assertIn('Codex: a sub-agent of an arm over its cap was refused', text)
-        self.assertIn('Claude Code: a sub-agent of an arm over its cap was refused', text)
+        for title in 'Claude Code', 'Codex', 'Copilot CLI', 'Qwen Code', 'Gemini CLI':
+            self.assertIn(title + ': a sub-agent of an arm over its cap was refused', text)
+        self.assertIn('type /hooks in Codex', text)
+        # A line that doesn't say who asks gets Claude Code's answer, which Copilot lets pass.
+        for name in '.copilot/hooks/armledger.json', '.gemini/settings.json':
+            with self.subTest(name):
+                with open(self.at(name)) as stream:
+                    before = stream.read()
+                self.write(name, before.replace(' --agent ', ' --nobody '))
+                self.sees('live test', 'NOT refused')
+                self.write(name, before)
 
     def test_how_the_hook_is_wired(self):
         for wiring, words in [
-                ({'matcher': 'Agent|Task'}, ('the matcher Agent|Task leaves out', 'Bash')),
-                ({'matcher': '^Bash$'}, ('leaves out Agent',)),
-                ({'events': ['PreToolUse']}, ('does not run the gate at UserPromptSubmit',)),
-                ({'events': ['UserPromptSubmit']}, ('does not run the gate at PreToolUse',)),
-                ({'timeout': 2}, ('PreToolUse', 'timeout of 2 s')),
-                ({'onFailure': None}, ('PreToolUse', 'onFailure')),
-                ({'async': True}, ('PreToolUse', 'async')),
-                ({'top': {'disableAllHooks': True}}, ('turns all hooks off',)),
-                ({'top': {'cleanupPeriodDays': 0}}, ('kept for 0 days',))]:
+                ({'matcher': 'Agent|Task'}, ('PreToolUse', 'matcher "Agent|Task" leaves out')),
+                ({'matcher': '^Bash$'}, ('PreToolUse', 'matcher "^Bash$" leaves out')),
+                ({'events': ['PreToolUse', 'PreCompact']}, ('UserPromptSubmit: the gate is not run',)),
+                ({'events': ['UserPromptSubmit', 'PreCompact']}, ('PreToolUse: the gate is not run',)),
+                ({'events': ['PreToolUse', 'UserPromptSubmit']}, ('PreCompact: the gate is not run',)),
+                ({'timeout': 2}, ('PreToolUse', 'timeout is 2, not 10')),
+                ({'onFailure': None}, ('PreToolUse', 'onFailure is null, not "block"')),
+                ({'async': True}, ('PreToolUse', 'async is true')),
+                ({'if': 'Bash(git *)'}, ('PreToolUse', 'if is "Bash(git *)", not null')),
+                ({'command': 'python3 %s' % self.hook}, ('PreToolUse', 'without -IS')),
+                ({'top': {'disableAllHooks': True}}, ('turns hooks off',)),
+                ({'top': {'model': 5}}, ('ignore all of it, hooks too',)),
+                ({'top': {'permissions': {'defaultMode': 'bogus'}}}, ('ignore all of it, hooks too',)),
+                ({'top': {'cleanupPeriodDays': 0}}, ('ignore all of it, hooks too',)),
+                ({'top': {'cleanupPeriodDays': 3}}, ('deletes transcripts after 3 days',)),
+                ({'top': {'env': {'CLAUDE_CODE_SIMPLE': '1'}}}, ('sets CLAUDE_CODE_SIMPLE',))]:
             with self.subTest(wiring=wiring):
                 self.wire(**wiring)
                 self.sees(*words)
 
-    def test_a_matcher_in_other_words_is_well(self):
-        for matcher in ('', '.*', None):
-            with self.subTest(matcher=matcher):
-                self.wire(matcher=matcher)
+    def test_a_matcher_in_other_words_and_more_time_are_well(self):
+        for wiring in {'matcher': ''}, {'matcher': '.*'}, {'matcher': None}, {'timeout': 60}, {'timeout': None}:
+            with self.subTest(wiring=wiring):
+                self.wire(**wiring)
                 self.assertEqual(self.doctor()[0], 0)
+
+    def test_managed_settings(self):
+        managed = self.at('managed')
+        with mock.patch.object(budget_check, 'MANAGED_SETTINGS', [managed + '/managed-settings.d/*.json']):
+            for settings, words in [({'disableAllHooks': True}, ('turns hooks off',)),
+                                    ({'allowManagedHooksOnly': True}, ('allowManagedHooksOnly', 'ask who manages it')),
+                                    ({'strictPluginOnlyCustomization': True}, ('strictPluginOnlyCustomization',))]:
+                with self.subTest(settings=settings):
+                    self.write('managed/managed-settings.d/10-hooks.json', settings)
+                    self.sees('10-hooks.json', *words)
+
+    def test_homes_that_nobody_reads(self):
+        self.assertEqual(self.doctor()[0], 0)
+        for name, root in [('.claude-work', 'projects'), ('.codex-b', 'sessions'),
+                           ('.config/Claude/local-agent-mode-sessions/o/a/local_x/.claude', 'projects'),
+                           ('Library/Application Support/Claude/x/.claude', 'projects')]:
+            with self.subTest(name):
+                os.makedirs(self.at(os.path.join(name, root)))
+                self.sees(self.at(name), 'what they cost is not counted')
+                shutil.rmtree(self.at(name))
+        os.makedirs(self.at('.claude-work/projects'))
+        both = '%s,%s' % (self.at('.claude'), self.at('.claude-work'))
+        self.assertEqual(self.doctor(CLAUDE_CONFIG_DIR=both)[0], 0)
+        self.assertEqual(self.doctor()[0], 0)                      # and from then on it is known
 
     def test_settings_of_the_project(self):
         self.write('clients/acme/.claude/settings.local.json', {'disableAllHooks': True})
-        self.sees('settings.local.json turns all hooks off')
+        self.sees('settings.local.json turns hooks off')
         self.write('clients/acme/.claude/settings.local.json', {'env': {'ARMLEDGER_BUDGETS': '/x', 'CI': '1'}})
         self.sees('sets ARMLEDGER_BUDGETS for hooks')
+        self.write('clients/acme/.claude/settings.local.json', {'env': {'CLAUDE_CODE_SIMPLE': '1', 'BASH_ENV': '/x'}})
+        self.sees('sets BASH_ENV, CLAUDE_CODE_SIMPLE for hooks')
+        self.write('clients/acme/.claude/settings.local.json', {'env': {'ARMLEDGER_BUDGETS': '/x', 'CI': '1'}})
         os.makedirs(self.at('clients/acme/.git'))
         os.makedirs(self.at('clients/acme/src'))
         self.sees('sets ARMLEDGER_BUDGETS for hooks', cwd=self.at('clients/acme/src'))
@@ -163,23 +208,13 @@ class Doctor(unittest.TestCase):
                 self.sees('live test', 'nothing is wired')
 
     def test_scripts(self):
-        os.rename(self.hooks + '/budget-check.py', self.hooks + '/budget-check.txt')
-        self.assertIn('no budget-check.py', self.findings_of_copy())
-        os.rename(self.hooks + '/budget-check.txt', self.hooks + '/budget-check.py')
         self.wire(command=command_for(self.hook, '/nowhere/python3'))
-        self.sees('/nowhere/python3 cannot load')
-        self.sees('live test', 'NOT refused')
+        self.sees('live test', 'NOT refused', '/nowhere/python3')
         self.wire(command=command_for(self.at('gone/pretooluse-hook.py')))
-        self.sees('scripts', 'nothing is ever refused')
         self.sees('live test', 'NOT refused', 'silence')
-
-    def findings_of_copy(self):
-        """What the doctor says when it is run from another folder than the wired one."""
-        shutil.copytree(self.hooks, self.at('copy'))
-        os.rename(self.at('copy/budget-check.txt'), self.at('copy/budget-check.py'))
-        done = subprocess.run([sys.executable, self.at('copy/budget-check.py'), '--doctor'], stdout=subprocess.PIPE, encoding='utf-8',
-                              env={'HOME': self.home, 'PATH': os.environ['PATH']}, timeout=60)
-        return done.stdout
+        self.wire()
+        os.remove(self.hooks + '/budget-check.py')
+        self.sees('live test', 'NOT refused', 'budget-check.py')
 
     def test_a_gate_that_lets_through_is_found_by_the_live_test(self):
         for body in ('pass', 'raise SystemExit(1)', 'print("{}")', 'import sys; sys.stderr.write("no"); sys.exit(2)'):
@@ -188,23 +223,22 @@ class Doctor(unittest.TestCase):
                 self.sees('live test', 'NOT refused')
 
     def test_budgets(self):
-        for text, words in [('budgets:\n', ('sets no cap',)), ('budgets: 5\n', ('budgets.yaml:1:10',)),
-                            ('on_error: allow\n' + BUDGETS, ('on_error: allow',))]:
+        for text, words in [('budgets:\n', ('budgets.yaml: no cap is set',)), ('budgets: 5\n', ('budgets.yaml:1:1: budgets is 5',)), ('', ('budgets.yaml',)),
+                            ('on_error: allow\n' + BUDGETS, ('budgets', 'on_error: allow'))]:
             with self.subTest(text=text):
                 self.write('.claude/hooks/budgets.yaml', text)
-                self.assertIn('was refused', self.sees('budgets', *words))     # the live test has budgets of its own
+                self.assertIn('was refused', self.sees(*words))     # the live test has budgets of its own
         os.remove(self.hooks + '/budgets.yaml')
-        self.sees('budgets', 'there is no budgets.yaml')
+        self.sees('there is no budgets.yaml', 'make install')
 
     def test_arms(self):
         other = BUDGETS + '  - %s\n    monthly_usd_cap: 1.00\n'
-        for entry, words in [('arm: beta\n    path: ~/clients/betta', ('beta: no folder ~/clients/betta',)),
-                             ('arm: beta\n    path: ~/clients', ('beta: matches nothing in the logs',)),
-                             ('arm: beta\n    paths: ["~/nothing-*"]', ('beta: matches nothing in the logs',)),
-                             ('arm: beta', ('beta: no repo in the logs has this name',))]:
+        for entry, words in [('arm: beta\n    path: ~/clients/betta', ('arm beta', 'clients/betta', 'guards nothing')),
+                             ('arm: beta\n    paths: ["~/nothing-*"]', ('arm beta', '/nothing-*', 'guards nothing')),
+                             ('arm: beta', ('arm beta', 'no repo of this name'))]:
             with self.subTest(entry=entry):
                 self.write('.claude/hooks/budgets.yaml', other % entry)
-                self.sees('arms', *words)
+                self.sees(*words)
 
     def test_prices(self):
         self.assertIn('0 days ago', self.doctor()[1])
@@ -215,15 +249,15 @@ class Doctor(unittest.TestCase):
         self.spend(model='claude-nova-77', name='.claude/projects/x/t.jsonl')
         self.sees('no price is known for claude-nova-77')
         self.write('.claude/hooks/prices.json', '{')
-        self.sees('!!  prices', 'prices.json:1:2')
+        self.sees('prices.json')
 
     def test_logs(self):
         self.write('.codex/sessions/2026/rollout-x.jsonl.zst', 'x')
-        self.assertIn('1 compressed logs', self.sees('compressed logs'))
+        self.sees('1 compressed log')
         shutil.rmtree(self.at('.codex'))
         shutil.rmtree(self.at('.claude/projects'))
         shutil.rmtree(self.at('.local'))
-        self.sees('no log was found')
+        self.sees('no session logs were found')
 
     @unittest.skipIf(not hasattr(os, 'geteuid') or os.geteuid() == 0, 'root can read all')
     def test_a_log_that_cannot_be_read(self):
@@ -233,12 +267,12 @@ class Doctor(unittest.TestCase):
     def test_the_ledger(self):
         self.doctor()
         os.chmod(self.ledger, 0o644)
-        self.sees('ledger', 'can be looked into by others (644)')
+        self.sees('ledger', 'can be looked into by others')
         os.chmod(self.ledger, 0o600)
         db = sqlite3.connect(self.ledger)
         db.execute('pragma user_version = 99')
         db.close()
-        self.sees('ledger', 'written by a newer armledger', '99,')
+        self.sees('ledger.sqlite3', '99')
         for name in os.listdir(os.path.dirname(self.ledger)):
             os.remove(os.path.join(os.path.dirname(self.ledger), name))
         self.write('.local/state/armledger/ledger.sqlite3', 'no database at all, but text' * 100)
@@ -246,19 +280,12 @@ class Doctor(unittest.TestCase):
 
     def test_codex_that_is_not_wired(self):
         os.makedirs(self.at('.codex'))
-        text = self.sees('Codex does not run the gate at PreToolUse')
-        self.assertIn('Codex does not run the gate at UserPromptSubmit', text)
+        text = self.sees('Codex, PreToolUse: the gate is not run')
+        self.assertIn('Codex, UserPromptSubmit: the gate is not run', text)
         self.wire('.codex/hooks.json', onFailure=None)
         self.assertEqual(self.doctor()[0], 0)
         self.write('.codex/config.toml', '[features]\nhooks = false\n')
         self.sees('config.toml turns hooks off')
-
-    def test_matchers(self):
-        for matcher, tool, takes in [('*', 'X', True), ('', 'X', True), (None, 'X', True), ('Agent', 'Agent', True), ('Agent', 'AgentX', False),
-                                     ('Bash|Agent', 'Agent', True), ('Bash, Agent', 'Agent', True), ('.*', 'X', True), ('Ag.*', 'Agent', True),
-                                     ('mcp__.*', 'Bash', False), ('[', 'X', False), (5, 'X', False)]:
-            with self.subTest(matcher=matcher, tool=tool):
-                self.assertEqual(budget_check.matcher_takes(matcher, tool), takes)
 
 
 if __name__ == '__main__':

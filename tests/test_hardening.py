@@ -46,13 +46,12 @@ class HardeningCase(unittest.TestCase):
 
 @unittest.skipUnless(hasattr(os, 'fork'), 'needs processes that can be forked')
 class SecondProcessTest(HardeningCase):
-    """Two processes share the work, however little there is of it here."""
+    """Two processes read, however little there is of it here."""
 
     def setUp(self):
-        for name, value in ('MANY_FILES', 0), ('PARALLEL_BYTES', 0), ('cores', lambda: 2):
-            patch = mock.patch.object(script, name, value)
-            patch.start()
-            self.addCleanup(patch.stop)
+        patch = mock.patch.object(script, 'LONG_READ', -1)
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def logs(self, home, sizes):
         return [home.log('s-%d' % n, *[spent_line('m-%d-%d' % (n, k), 10 ** n, cwd=home.at('clients/acme'))
@@ -84,16 +83,17 @@ class SecondProcessTest(HardeningCase):
         self.assertEqual(self.spent(home), 333333)
 
     def test_a_process_that_fails_is_stood_in_for(self):
-        home, here, find = self.home(), os.getpid(), script.find_moved
+        home, here, read = self.home(), os.getpid(), script.read_file
+        ends = iter(range(100))
 
-        def failing(files):
-            if os.getpid() != here:
-                raise MemoryError
-            return find(files)
-        logs = self.logs(home, [3] * 6)
-        self.assertEqual(self.spent(home), 333333)
-        with mock.patch.object(script, 'find_moved', failing):
-            self.grow_each(home, logs)
+        def failing(job, *rest):
+            for result in read(job, *rest):
+                yield result
+                if os.getpid() != here and next(ends) == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        self.logs(home, [3] * 6)
+        with mock.patch.object(script, 'read_file', failing):
+            self.assertEqual(self.spent(home), 333333)
 
     def test_what_several_processes_read_is_all_there(self):
         home = self.home()
@@ -108,8 +108,9 @@ class SecondProcessTest(HardeningCase):
         if not child:
             try:
                 os.close(alive)
-                with mock.patch.object(script, 'read_file', lambda *_: iter([('x' * 100000,)] * 200)):
-                    for _ in script.read_files(None, [[(None, name, None)] for name in 'abc']):
+                endless = [('x', 'y' * 100000)] * 10 ** 6
+                with mock.patch.object(script, 'read_file', lambda *_: iter(endless)):
+                    for _ in script.read_apart([('', name) for name in 'abc'], None, 0):
                         os.kill(os.getpid(), signal.SIGKILL)
             finally:
                 os._exit(1)
@@ -125,10 +126,10 @@ class SecondProcessTest(HardeningCase):
         home.log('s-7', spent_line('a', 1, cwd=home.at('clients/acme'), session='odd'))
         row = script.Ledger.row
 
-        def failing(ledger, cli, key, session, *rest):
-            if session == 'odd':
+        def failing(ledger, agent, told):
+            if told[2] == 'odd':
                 raise ValueError('what nobody has thought of')
-            return row(ledger, cli, key, session, *rest)
+            return row(ledger, agent, told)
         with mock.patch.object(script.Ledger, 'row', failing):
             self.assertEqual(self.spent(home), 111111)
             self.assertIn('s-7.jsonl', home.main('--now', NOW).err)
@@ -197,10 +198,9 @@ class SurveyTest(HardeningCase):
 class ForgedTest(HardeningCase):
 
     def test_a_line_with_the_same_id_takes_nothing_away(self):
-        forged = {'fewer tokens': dict(output=1), 'more output, nothing else': dict(output=701),
+        forged = {'fewer tokens': dict(output=1),
                   'a cheaper model': dict(input=500000, output=700, model='claude-haiku-5-5'),
-                  'another folder': dict(input=500000, output=700, cwd='/nowhere'),
-                  'last year': dict(input=500000, output=700, time='2025-11-10T12:00:00.000Z')}
+                  'another folder': dict(input=500000, output=700, cwd='/nowhere')}
         for name, fields in forged.items():
             for reads in (1, 2):
                 with self.subTest(name, reads=reads):
@@ -223,12 +223,22 @@ class ForgedTest(HardeningCase):
                            cost_state('s-2', {model: (0,) * 6 for model in huge})])
         self.assertGreaterEqual(self.spent(home), 400000)
 
-    def test_an_id_like_a_rests_key_keeps_nobody_out(self):
+    def test_forged_calls_in_thousands_overflow_no_sum(self):
+        home = self.home()
+        cwd, huge = home.at('clients/acme'), {'input_tokens': 10 ** 10, 'output_tokens': 10 ** 10}
+        home.log('s-1', *[call_line('m%d' % n, usage=huge, cwd=cwd, agent='a%d' % (n % 3)) for n in range(10000)])
+        self.assertEqual(self.spent(home), 10000 * 1000 * 10 ** 6)         # each counts as $1,000 at most
+        home.log('s-2', cost_state('s-2', {'claude-haiku-4-5': (10 ** 10, 10 ** 10)}))
+        self.assertGreaterEqual(self.spent(home), 10000 * 1000 * 10 ** 6)
+
+    def test_an_id_like_a_rests_keeps_nobody_out(self):
         home = self.home()
         cwd = home.at('clients/acme')
-        home.log('s-1', call_line(script.REST + 'claude-code s-1 1 claude-haiku-4-5', output=1, cwd=cwd),
-                 spent_line('a', 400000, cwd=cwd))
-        self.assertEqual(self.spent(home), 400000)
+        rest = [spent_line('a', 400000, cwd=cwd), cost_state('s-1', {'claude-haiku-4-5': (400005,)})]
+        home.log('s-1', *rest)
+        self.assertEqual(self.spent(home), 400005)
+        home.log('s-2', *[spent_line(key, 1, cwd=cwd, session='s-2') for key in ('1', 'v1 1', 'None', 's-1:')])
+        self.assertEqual(self.spent(home), 400009)
 
     def test_a_name_that_is_no_text_keeps_nobody_out(self):
         home = self.home()
@@ -266,14 +276,13 @@ class PlaceTest(HardeningCase):
         home.repo('code/site/inner')
         self.assertTrue(self.refused(home, home.at('code/site/inner')))
 
-    def test_a_worktree_without_its_git_file_keeps_its_cap(self):
-        home = self.home('budgets:\n  - arm: site\n    path: ~/code/site\n    monthly_usd_cap: 1.00\n')
-        home.repo('code/site')
-        home.worktree('trees/fix', 'code/site', 'fix')
-        home.log('s-1', spent_line('a', 2000000, cwd=home.at('trees/fix')))
-        self.assertTrue(self.refused(home, home.at('trees/fix')))
-        os.unlink(home.at('trees/fix/.git'))
-        self.assertTrue(self.refused(home, home.at('trees/fix')))
+    def test_a_git_file_that_names_anothers_repo_is_no_way_out(self):
+        home = self.over_cap()
+        home.repo('elsewhere')
+        os.rename(home.at('code/site/.git'), home.at('code/git'))
+        for there in 'elsewhere/.git/worktrees/x', 'nowhere/.git/worktrees/x', 'elsewhere/.git':
+            home.write('code/site/.git', 'gitdir: %s\n' % home.at(there))
+            self.assertTrue(self.refused(home, home.at('code/site')), there)
 
     def test_a_name_is_found_within_an_outer_repo(self):
         home = self.home('budgets:\n  - arm: acme\n    monthly_usd_cap: 1.00\n')

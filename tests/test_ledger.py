@@ -6,13 +6,14 @@ import os
 import random
 import re
 import shutil
+import sqlite3
 import stat
 import unittest
 from collections import Counter
 from unittest import mock
 
 from homes import (Home, call_line, cost_state, fixture, queue_line, read_json_lines, spent_line, user_line)
-from support import load_script
+from support import DATA, load_script
 
 script = load_script('budget-check.py')
 
@@ -62,23 +63,22 @@ def bill_of(name):
 
 def held_by(ledger):
     """({model: tokens}, {model: pico-dollars}) of what a ledger holds."""
-    rows = ledger.db.execute('select model, sum(input), sum(output), sum(write_short), sum(write_long), sum(read), '
-                             'sum(searches), sum(usd) from calls group by model').fetchall()
-    rows = [row for row in rows if any(row[1:7])]
+    rows = ledger.rows('select name, sum(input), sum(output), sum(write_short), sum(write_long), sum(read), '
+                       'sum(searches), sum(usd) from calls join models on models.id = model where owned group by name')
     return {row[0]: tuple(row[1:7]) for row in rows}, {row[0]: row[7] for row in rows}
 
 
 def calls_of(ledger, *columns):
     """{key: values} of the calls that stand in transcripts."""
     return {row[0]: row[1] if len(row) == 2 else row[1:] for row in ledger.db.execute(
-        "select key, %s from calls where kind <> 'untranscribed'" % ', '.join(columns)).fetchall()}
+        "select key, %s from calls where owned and kind <> 'untranscribed'" % ', '.join(columns)).fetchall()}
 
 
 def total(ledger):
-    """Micro-dollars of everything, from the sums that verdicts are made of, which must equal the calls'."""
-    by_calls = ledger.one('select coalesce(sum(usd), 0) from calls')[0]
-    by_buckets = ledger.one('select coalesce(sum(usd), 0) from spend')[0]
-    assert by_calls == by_buckets, (by_calls, by_buckets)
+    """Micro-dollars of everything, as verdicts sum it up, which must equal the calls'."""
+    by_calls = ledger.one('select coalesce(sum(usd), 0) from calls where owned')[0]
+    by_pairs = ledger.spent([pair for pair, in ledger.rows('select id from pairs')], 0)[0]
+    assert by_calls == by_pairs, (by_calls, by_pairs)
     assert by_calls % 10 ** 6 == 0, by_calls
     return by_calls // 10 ** 6
 
@@ -87,7 +87,7 @@ def untranscribed(ledger):
     """Micro-dollars that only cost-state lines know, and the session that they are under: {session: usd}."""
     return {name: usd // 10 ** 6 for name, usd in ledger.db.execute(
         "select sessions.name, sum(usd) from calls join sessions on sessions.id = session "
-        "where kind = 'untranscribed' group by sessions.name").fetchall() if usd}
+        "where owned and kind = 'untranscribed' group by sessions.name").fetchall() if usd}
 
 
 def fixture_logs(name):
@@ -118,7 +118,7 @@ class BillTest(unittest.TestCase):
             with self.subTest(name), Home() as home, home.ledger(
                     CLAUDE_CONFIG_DIR=fixture(name, 'claude')) as ledger:
                 self.check(name, ledger)
-                self.assertEqual(ledger.reading.malformed, 0)
+                self.assertEqual(ledger.reading.skipped, 0)
 
     def test_every_fixture_is_tested(self):
         there = {name for name in os.listdir(fixture()) if os.path.exists(os.path.join(fixture(), name, 'bill.jsonl'))}
@@ -188,7 +188,7 @@ class CallTest(unittest.TestCase):
         with Home() as home:
             home.log(name, *lines)
             with home.ledger() as ledger:
-                return calls_of(ledger, 'input', 'output', 'read'), total(ledger), ledger.reading.malformed
+                return calls_of(ledger, 'input', 'output', 'read'), total(ledger), ledger.reading.skipped
 
     def test_a_line_for_each_block(self):
         self.assertEqual(self.read(call_line('m', 7, 10), call_line('m', 7, 10), call_line('m', 7, 10)),
@@ -276,7 +276,7 @@ class CallTest(unittest.TestCase):
     def test_a_line_that_another_one_cut_off(self):
         half, whole, next_one = (json.dumps(call_line(name, 700, 10), separators=(',', ':')) for name in 'abc')
         half = half[:half.index('a secret answer') + 5]
-        self.assertEqual(self.read(half + whole + '\n', next_one + '\n'), ({'c': (10, 700, 0)}, 3510, 1))
+        self.assertEqual(self.read(half + whole + '\n', next_one + '\n'), ({'b': (10, 700, 0), 'c': (10, 700, 0)}, 7020, 1))
 
     def test_what_an_answer_says_is_not_looked_at(self):
         line = json.dumps(call_line('m', 700, 10), separators=(',', ':')).replace('a secret answer', 'no \\escape')
@@ -290,23 +290,39 @@ class CallTest(unittest.TestCase):
         self.assertEqual(self.read(spaced, turned)[0], {'m': (10, 7, 0), 'n': (10, 7, 0)})
 
     def test_a_side_chain_replay_is_the_same_call(self):
-        main = call_line('m', 700, 10)
-        replay = call_line('m', 700, 10, sidechain=True, request='req_other', time='2026-11-10T13:00:00.000Z')
-        fuller = call_line('m', 900, 10, sidechain=True, request='req_other', time='2026-11-10T13:00:00.000Z')
-        for lines in (main, replay), (replay, main), (main, fuller), (fuller, main), (main, replay, main):
-            with self.subTest(outputs=[line['message']['usage']['output_tokens'] for line in lines],
-                              sidechains=[line['isSidechain'] for line in lines]):
-                # Apart, what was metered is never lowered.
-                for apart in (False, True) if lines != (fuller, main) else (False,):
-                    with Home() as home:
-                        home.log('s-1', *lines[:1] if apart else lines)
-                        with home.ledger():
-                            pass
+        main, later = call_line('m', 700, 10), {'sidechain': True, 'time': '2026-11-10T13:00:00.000Z'}
+        early = call_line('m', 3, 10)
+        replay, own = (call_line('m', output, 10, request='req_other', **later) for output in (700, 900))
+        replays_early = call_line('m', 3, 10, request='req_third', **later)
+        for expected, lines in ((3510, (main, replay)), (3510, (replay, main)), (3510, (early, main, replays_early)),
+                                (3510, (replays_early, main, early)), (3510 + 4510, (main, own)),
+                                (3510 + 4510, (own, main, replay))):
+            for apart in False, True:                      # in one read, or each in a read of its own
+                with self.subTest([line['requestId'] for line in lines], apart=apart), Home() as home:
+                    path = home.log('s-1')
+                    for line in lines:
+                        home.append(path, [line])
                         if apart:
-                            home.append('.claude/projects/p/s-1.jsonl', list(lines[1:]))
-                        with home.ledger() as ledger:
-                            self.assertEqual(calls_of(ledger, 'output', 'sidechain', 'agent'), {'m': (700, 0, '')})
-                            self.assertEqual(total(ledger), 10 + 3500)
+                            with home.ledger():
+                                pass
+                    with home.ledger() as ledger:
+                        self.assertEqual(total(ledger), expected)
+                        self.assertEqual(ledger.one("select output, agent from calls where owned and request = 'req_m'"),
+                                         (700, ''))
+
+    def test_one_id_for_many_requests(self):
+        lines = [call_line('same', input=10 ** n, request='r%d' % n, time=at(n)) for n in range(4)]
+        unsaid = call_line('same', input=9, time=at(9))
+        del unsaid['requestId']
+        for seed in range(6):
+            order = random.Random(seed).sample(lines + [unsaid], 5)
+            with self.subTest(seed=seed), Home() as home:
+                for n, line in enumerate(order):
+                    home.log('s-%d' % n, dict(line, sessionId='s-1'))
+                    with home.ledger() as ledger:
+                        pass
+                with home.ledger() as ledger:              # the line without one goes with the first
+                    self.assertEqual(total(ledger), 9 + 10 + 100 + 1000)
 
     def test_progress_lines_nest_a_copy_of_a_sub_agents_call(self):
         call = call_line('m', 700, 10, agent='a1')
@@ -353,17 +369,15 @@ class CallTest(unittest.TestCase):
             home.log('s-1', line, line)
             home.log('s-2', copy)
             with home.ledger() as ledger:
-                self.assertEqual(sorted(calls_of(ledger, 'kind', 'model', 'input', 'output').values()), [
-                    ('advisor', 'claude-opus-5-5', 100, 200), ('call', HAIKU, 10, 20),
-                    ('compaction', HAIKU, 1000, 2000)])
+                self.assertEqual(sorted(calls_of(ledger, 'kind', 'input', 'output').values()), [
+                    ('advisor', 100, 200), ('call', 10, 20), ('compaction', 1000, 2000)])
                 self.assertEqual(total(ledger), 10 + 100 + 400 + 4000 + 1000 + 10000)
 
-    def test_what_no_api_says_is_counted_as_unread(self):
-        for bad in -1, 1.5, True, '7', [7], {'n': 7}, 10 ** 12:
-            for name in 'input_tokens', 'output_tokens', 'cache_read_input_tokens', 'cache_creation_input_tokens':
-                with self.subTest(name=name, bad=bad):
-                    self.assertEqual(self.read(call_line('bad', 1, usage={name: bad}), call_line('good', input=4)),
-                                     ({'good': (4, 0, 0)}, 4, 1))
+    def test_what_no_api_says_is_as_near_as_can_be(self):
+        for bad, taken in (-1, 0), (2.0, 2), (True, 0), ('7', 0), ([7], 0), ({'n': 7}, 0), (10 ** 12, 0), (None, 0):
+            with self.subTest(bad=bad):
+                calls, _, skipped = self.read(call_line('bad', 5, usage={'input_tokens': bad}), call_line('good', input=4))
+                self.assertEqual((calls, skipped), ({'bad': (taken, 5, 0), 'good': (4, 0, 0)}, 0))
 
     def test_lines_that_are_no_records(self):
         for bad in ('{"type":"assistant","message":{"usage":{"output_tokens":7}\n', 'usage output_tokens"\n',
@@ -371,7 +385,7 @@ class CallTest(unittest.TestCase):
                     '{"type":"assistant","output_tokens"' + '[' * 3000 + '}\n'):
             with self.subTest(bad[:40]):
                 self.assertEqual(self.read(call_line('a', input=1), bad, call_line('b', input=2)),
-                                 ({'a': (1, 0, 0), 'b': (2, 0, 0)}, 3, 1))
+                                 ({'a': (1, 0, 0), 'b': (2, 0, 0)}, 3, int('"usage"' in bad or '"output_tokens"' in bad)))
 
     def test_blank_lines_and_wrong_types_of_what_is_not_figures(self):
         odd = dict(call_line('odd', input=1), cwd=7, timestamp=[], sessionId={}, isSidechain='yes', agentId=3)
@@ -436,9 +450,9 @@ class GrowingLogTest(unittest.TestCase):
         for cut in cuts:
             with self.subTest(cut=cut), Home() as home:
                 path = home.write('.claude/projects/p/s-1.jsonl', first + second[:cut])
-                self.assertEqual(self.grown(home, 1).reading.malformed, 0)
+                self.assertEqual(self.grown(home, 1).reading.skipped, 0)
                 home.append(path, second[cut:])
-                self.assertEqual(self.grown(home, 21).reading.malformed, 0)
+                self.assertEqual(self.grown(home, 21).reading.skipped, 0)
                 self.grown(home, 21)
 
     def test_a_whole_line_without_its_line_break(self):
@@ -447,7 +461,7 @@ class GrowingLogTest(unittest.TestCase):
             path = home.write('.claude/projects/p/s-1.jsonl', line)
             self.grown(home, 1)
             home.append(path, b'\n' + json.dumps(spent_line('b', 20)).encode())
-            self.assertEqual(self.grown(home, 21).reading.malformed, 0)
+            self.assertEqual(self.grown(home, 21).reading.skipped, 0)
 
     def test_lines_over_the_borders_of_what_is_read_at_once(self):
         for seed in range(4):
@@ -458,19 +472,19 @@ class GrowingLogTest(unittest.TestCase):
                              dict(spent_line('m%d' % n, 2 ** n), filler=filler))
                 expected += 2 ** n * (lines[-1]['type'] == 'assistant')
             with self.subTest(seed=seed), Home() as home, mock.patch.object(
-                    script, 'CHUNK', chance.choice((64, 1000, 1024))):
+                    script, 'BLOCK', chance.choice((64, 1000, 1024))):
                 home.log('s-1', *lines)
-                self.assertEqual(self.grown(home, expected).reading.malformed, 0)
+                self.assertEqual(self.grown(home, expected).reading.skipped, 0)
 
     def test_a_line_without_end_is_passed_over_and_counted(self):
         long = json.dumps(dict(spent_line('long', 5), filler='x' * 9000)) + '\n'
-        with Home() as home, mock.patch.multiple(script, CHUNK=512, LONGEST_LINE=4096):
+        with Home() as home, mock.patch.multiple(script, BLOCK=512, LONGEST_LINE=4096):
             path = home.log('s-1', spent_line('a', 1), long, spent_line('b', 20))
-            self.assertEqual(self.grown(home, 21).reading.malformed, 1)
+            self.assertEqual(self.grown(home, 21).reading.skipped, 1)
             home.append(path, long[:7000])
             self.grown(home, 21)
             home.append(path, long[7000:] + json.dumps(spent_line('c', 300)) + '\n')
-            self.assertEqual(self.grown(home, 321).reading.malformed, 2)
+            self.assertEqual(self.grown(home, 321).reading.skipped, 2)
 
     def test_a_file_of_any_age_can_grow(self):
         with Home() as home:
@@ -606,12 +620,11 @@ class TimeTest(unittest.TestCase):
         self.assertEqual(self.times(spent_line('a', 1), spent_line('b', 1, time='9999-12-31T23:59:59.999Z'))['b'], now)
 
     def test_ways_to_write_a_time(self):
-        expected = script.days_from_civil(2026, 11, 10) * 86400000 + 12 * 3600000
+        expected = 1794312000000
         for stamp in ('2026-11-10T12:00:00.000Z', '2026-11-10T12:00:00Z', '2026-11-10T13:00:00+01:00',
                       '2026-11-10T12:00:00', '2026-11-10 12:00:00.000000Z', '2026-11-10T06:30:00-0530'):
             with self.subTest(stamp):
                 self.assertEqual(self.times(spent_line('a', 1, time=stamp)), {'a': expected})
-        self.assertEqual(expected, 1794312000000)
 
     def test_a_call_is_made_when_its_first_line_says(self):
         self.assertEqual(self.times(call_line('a', 1, time='2026-10-31T23:59:59.900Z'),
@@ -700,7 +713,6 @@ class UntranscribedTest(unittest.TestCase):
         agent = [spent_line('b', 10, session='p', agent='a1', time=at(2)),
                  spent_line('c', 100, session='p', agent='a1', time=at(5))]      # after the total was written
         self.settled({'p': main, 'p/subagents/agent-a1': agent}, 111, {})
-        self.settled({'p': main + [cost_state('p', {HAIKU: (161,)})], 'p/subagents/agent-a1': agent}, 161, {'p': 50})
 
     def test_a_fork_goes_on_from_its_parents_total(self):
         parent = [queue_line(at(0), 'p'), spent_line('a', 1, session='p', time=at(1)),
@@ -729,9 +741,9 @@ class UntranscribedTest(unittest.TestCase):
             for name, key, begin, own, helper in ('f', 'c', 10, first, 3), ('g', 'd', 20, second, 4):
                 logs[name] = [queue_line(at(begin), name)] + [spent_line(k, u, session=name, time=t) for k, u, t in head] \
                     + [spent_line(key, own, session=name, time=at(begin + 1)),
-                       cost_state(name, {HAIKU: (61 + own + helper * 10000,)})]
+                       cost_state(name, {HAIKU: (61 + own + helper * 10,)})]
             with self.subTest(first=first):
-                self.settled(logs, 61 + 1100 + 70000, {'p': 50, 'f': 30000, 'g': 40000})
+                self.settled(logs, 61 + 1100 + 70, {'p': 50, 'f': 30, 'g': 40})
 
     def test_a_fork_after_a_compaction(self):
         # a, b; a compaction of 500 that no line has; c; then the fork copies what came after the compaction.
@@ -799,7 +811,7 @@ class UntranscribedTest(unittest.TestCase):
                     with home.ledger() as ledger:
                         pass
                 with home.ledger() as ledger:
-                    owners = dict(ledger.db.execute('select key, name from calls join sessions on sessions.id = session'))
+                    owners = dict(ledger.db.execute('select key, name from calls join sessions on sessions.id = session where owned'))
                     self.assertEqual(owners, {'a': 'p', 'b': 'f'})
 
     def test_it_counts_where_and_when_its_session_was(self):
@@ -810,20 +822,11 @@ class UntranscribedTest(unittest.TestCase):
                      cost_state('p', {HAIKU: (661,)}))
             with home.ledger() as ledger:
                 self.assertEqual(ledger.db.execute(
-                    "select usd / 1000000, ts, cwd from calls join places on places.id = place "
+                    "select usd / 1000000, ts, cwd from calls join pairs on pairs.id = calls.pair "
+                    "join places on places.id = place "
                     "where kind = 'untranscribed' order by ts").fetchall(),
                     [(50, script.parse_time('2026-10-31T23:10:00Z'), '/code/two'),
                      (600, script.parse_time('2026-11-02T00:00:00Z'), '/code/three')])
-
-    def test_broken_totals_are_counted_as_unread(self):
-        good = cost_state('p', {HAIKU: (51,)})
-        bad = json.loads(json.dumps(good))
-        for value in -1, 1.5, 'many', True:
-            bad['modelUsage'][HAIKU]['outputTokens'] = value
-            with self.subTest(value), Home() as home:
-                home.log('p', spent_line('a', 1, session='p', time=at(1)), good, bad)
-                with home.ledger() as ledger:
-                    self.assertEqual((total(ledger), ledger.reading.malformed), (51, 1))
 
 
 class Family:
@@ -832,7 +835,7 @@ class Family:
     Each run ends with a call, and then its total: so no two forks are alike in all that their logs tell."""
 
     def __init__(self, seed):
-        self.chance, self.start, self.ms, self.number = random.Random(seed), 1795433446449 + seed, 0, 0
+        self.chance, self.start, self.ms, self.number = random.Random(seed), 1794265200000 + seed, 0, 0
         self.logs, self.sessions, self.micro_usd = {}, [], 0
         self.begin('p', {}, [])
         for _ in range(self.chance.randrange(5)):
@@ -935,6 +938,319 @@ class RebuildTest(unittest.TestCase):
             home.main('--rebuild')
             with home.ledger() as ledger:
                 self.assertEqual(total(ledger), 21)
+
+
+class OlderVersionTest(unittest.TestCase):
+    """data/ledger-1.sql is what version 1 made of the logs of resume-fork-compact and of Codex."""
+
+    def begin(self, home, *changes):
+        with open(os.path.join(DATA, 'ledger-1.sql'), encoding='utf-8') as stream:
+            text = stream.read()
+        os.makedirs(home.state)
+        db = sqlite3.connect(os.path.join(home.state, 'ledger.sqlite3'))
+        db.executescript(text)
+        db.execute("insert into meta values ('prices', ?)", (load_prices().text,))
+        for change in changes:
+            self.assertGreater(db.execute(change).rowcount, 0, change)
+        db.commit()
+        db.close()
+
+    def codex_usd(self):
+        """gpt-5.5 and others at the prices of the bill: what version 1 held of Codex, to the pico-dollar."""
+        found = sqlite3.connect(':memory:')
+        with open(os.path.join(DATA, 'ledger-1.sql'), encoding='utf-8') as stream:
+            found.executescript(stream.read())
+        return found.execute("select sum(usd) from calls join sessions on sessions.id = session where cli = 'codex'").fetchone()[0]
+
+    def held(self, ledger):
+        return ledger.one('select sum(usd) from calls where owned')[0]
+
+    def expected(self):
+        return sum(bill_of('resume-fork-compact')[1].values()) + self.codex_usd()
+
+    def with_logs(self, home, **more):
+        return home.ledger(CLAUDE_CONFIG_DIR=fixture('resume-fork-compact', 'claude'),
+                           CODEX_HOME=os.path.join(DATA, 'codex-0.169.0', 'home'), **more)
+
+    def test_it_is_copied_as_it_is(self):
+        with Home() as home:
+            self.begin(home)
+            for _ in range(2):
+                with home.ledger() as ledger:
+                    self.assertEqual(self.held(ledger), self.expected())
+                    self.assertEqual(ledger.one('pragma user_version')[0], 2)
+                    self.assertEqual(ledger.rows("select name from sqlite_master where name like 'v1%'"), [])
+                    self.assertEqual(ledger.one('select count(*) from notices')[0], 1)
+                    self.assertEqual({ledger.places()[place].cwd for place, in ledger.rows(
+                        'select place from calls join pairs on pairs.id = pair')},
+                        {'/home/op/clients/acme', '/home/op/clients/beta'})
+
+    def test_logs_that_are_still_there_are_read_anew(self):
+        wrong = "update calls set output = output + 5000, usd = usd * 7 where kind = '%s'"
+        with Home() as home:
+            self.begin(home, wrong % 'call', wrong % 'untranscribed')
+            with home.ledger() as ledger:
+                self.assertEqual(self.held(ledger), 7 * self.expected())
+        with Home() as home:
+            self.begin(home, wrong % 'call', wrong % 'untranscribed')
+            with self.with_logs(home) as ledger:
+                self.assertEqual(self.held(ledger), self.expected())
+            home.main('--rebuild')                             # the logs are gone again
+            with home.ledger() as ledger:
+                self.assertEqual(self.held(ledger), self.expected())
+
+    def test_what_has_no_log_any_more_stays(self):
+        with Home() as home:
+            self.begin(home, "update calls set usd = usd * 7")
+            with home.ledger(CODEX_HOME=os.path.join(DATA, 'codex-0.169.0', 'home')) as ledger:
+                self.assertEqual(self.held(ledger), 7 * (self.expected() - self.codex_usd()) + self.codex_usd())
+
+    def test_in_many_units_of_work(self):
+        with Home() as home, mock.patch.object(script, 'BATCH', 2):
+            self.begin(home)
+            for n in range(100):
+                ledger = script.Ledger(os.path.join(home.state, 'ledger.sqlite3'), home.path, 0.0)
+                try:
+                    ledger.refresh(load_prices(), home.environ(), script.parse_time(LAST))
+                    break
+                except script.NotYet:
+                    pass
+                finally:
+                    ledger.close()
+            self.assertGreater(n, 4)
+            with home.ledger() as ledger:
+                self.assertEqual(self.held(ledger), self.expected())
+
+    def test_of_a_damaged_one_is_kept_what_can_be_read(self):
+        for version in 1, 2:
+            for table, lost in ('calls_session', 0), ('calls', 1):
+                with self.subTest(version=version, table=table), Home() as home:
+                    self.begin(home)
+                    if version == 2:
+                        with home.ledger():
+                            pass
+                    path = os.path.join(home.state, 'ledger.sqlite3')
+                    db = sqlite3.connect(path)
+                    db.execute('pragma wal_checkpoint(truncate)')
+                    (page,), (size,) = (db.execute(sql).fetchone() for sql in (
+                        "select rootpage from sqlite_master where name = '%s'" % table, 'pragma page_size'))
+                    db.close()
+                    with open(path, 'r+b') as stream:
+                        stream.seek((page - 1) * size)
+                        stream.write(b'\0' * size)
+                    home.log('s-1', spent_line('a', 5))
+                    self.assertEqual(home.main('--rebuild').code, 0)
+                    self.assertTrue([name for name in os.listdir(home.state) if 'damaged' in name])
+                    with home.ledger() as ledger:
+                        self.assertEqual(self.held(ledger), 5 * 10 ** 6 + (0 if lost else self.expected()))
+
+    def test_a_later_one_is_refused_by_name(self):
+        with Home() as home:
+            with home.ledger() as ledger:
+                ledger.db.execute('pragma user_version = 3')
+            with self.assertRaisesRegex(script.UserError, 'newer armledger .version 3, this one knows 2'):
+                script.Ledger(os.path.join(home.state, 'ledger.sqlite3'), home.path)
+
+
+class PlaceTest(unittest.TestCase):
+    """Calls belong to the repo that a folder was in when they were first metered."""
+
+    def roots(self, home):
+        with home.ledger() as ledger:
+            places = ledger.places()
+            return {key: (places[place].root, places[origin].root) for key, place, origin in ledger.rows(
+                'select key, place, origin from calls join pairs on pairs.id = pair where owned and key is not null')}
+
+    def test_a_folder_that_becomes_a_repo(self):
+        with Home() as home:
+            cwd = home.folder('a/b')
+            path = home.log('s-1', spent_line('m', 1, cwd=cwd))
+            self.assertEqual(self.roots(home), {'m': (cwd, cwd)})
+            home.repo('a')
+            home.append(path, [spent_line('n', 1, cwd=cwd)])
+            self.assertEqual(self.roots(home), {'m': (cwd, cwd), 'n': (home.at('a'), cwd)})
+            home.main('--rebuild')
+            self.assertEqual(self.roots(home), {'m': (cwd, cwd), 'n': (home.at('a'), cwd)})
+            shutil.rmtree(home.at('a'))                        # what it was last
+            home.append(path, [spent_line('o', 1, cwd=cwd)])
+            self.assertEqual(self.roots(home)['o'], (home.at('a'), cwd))
+
+    def test_a_link_that_is_turned_and_turned_back(self):
+        with Home() as home:
+            one, two = home.repo('one'), home.repo('two')
+            link, path = home.at('link'), home.log('s-1')
+            for key, to in ('m', one), ('n', two), ('o', one):
+                if os.path.lexists(link):
+                    os.unlink(link)
+                os.symlink(to, link)
+                home.append(path, [spent_line(key, 1, cwd=link)])
+                self.roots(home)
+            self.assertEqual({key: root for key, (root, _) in self.roots(home).items()}, {'m': one, 'n': two, 'o': one})
+            shutil.rmtree(one)
+            os.unlink(link)
+            home.append(path, [spent_line('p', 1, cwd=link)])
+            self.assertEqual(self.roots(home)['p'][0], one)
+
+    def test_worktrees_that_are_gone_before_they_were_seen(self):
+        with Home() as home:
+            main = home.repo('code/main')
+            home.worktree('trees/fix', 'code/main', 'fix')
+            home.worktree('code/beside', 'code/main', 'beside')
+            shutil.rmtree(home.at('trees'))
+            shutil.rmtree(home.at('code/beside'))
+            home.log('s-1', spent_line('a', 1, cwd=home.at('code/beside/src/deep')))
+            self.assertEqual(self.roots(home)['a'][0], main)
+            home.log('s-2', spent_line('b', 1, cwd=home.at('trees/fix'), session='s-2'))   # the repo is known by now
+            self.assertEqual(self.roots(home)['b'][0], main)
+            home.log('s-3', spent_line('c', 1, cwd=home.at('trees/fixed'), session='s-3'))
+            self.assertEqual(self.roots(home)['c'][0], home.at('trees/fixed'))
+
+    def test_one_spelling_of_a_folder(self):
+        with Home() as home:
+            home.log('s-1', spent_line('a', 1, cwd='/x/caf\u00e9'), spent_line('b', 1, cwd='/x/cafe\u0301'),
+                     spent_line('c', 1, cwd='c:\\Work'), spent_line('d', 1, cwd='C:\\Work'))
+            with home.ledger() as ledger:
+                self.assertEqual(len(ledger.places()), 3)
+
+    def test_a_session_that_proves_to_have_begun_elsewhere(self):
+        with Home() as home:
+            one, two = home.repo('one'), home.repo('two')
+            home.log('s-1/subagents/agent-a', spent_line('m', 1, cwd=two, agent='a', time=at(5)))
+            self.assertEqual(self.roots(home)['m'], (two, ''))
+            home.log('s-1', spent_line('n', 1, cwd=one, time=at(1)))
+            self.assertEqual(self.roots(home), {'m': (two, one), 'n': (one, one)})
+            home.log('s-1', user_line(cwd=two, time=at(0)), spent_line('n', 1, cwd=one, time=at(1)))
+            self.assertEqual(self.roots(home), {'m': (two, two), 'n': (one, two)})
+            with home.ledger() as ledger:
+                self.assertEqual(ledger.rows('select arm from pairs join agents on agents.pair = pairs.id '
+                                             'where place = origin and name = ?', 'a'), [(None,)])
+
+    def test_a_codex_fork_began_where_its_root_did(self):
+        def rollout(thread, cwd, second, **more):
+            stamp = at(second)
+            meta = dict({'id': thread, 'timestamp': stamp, 'cwd': cwd, 'cli_version': '0.169.0'}, **more)
+            usage = {'input_tokens': 10 + second, 'output_tokens': 1}
+            return [{'timestamp': stamp, 'type': 'session_meta', 'payload': meta},
+                    {'timestamp': stamp, 'type': 'turn_context', 'payload': {'cwd': cwd, 'model': 'gpt-5.5'}},
+                    {'timestamp': stamp, 'type': 'token_usage_record', 'payload': {
+                        'thread_id': thread, 'response_id': 'r-' + thread, 'usage': usage}}]
+        for order in ('root', 'fork', 'again'), ('again', 'fork', 'root'):
+            with self.subTest(order), Home() as home:
+                place = {name: home.repo(name) for name in order}
+                logs = {'root': rollout('root', place['root'], 1),
+                        'fork': rollout('fork', place['fork'], 2, forked_from_id='root'),
+                        'again': rollout('again', place['again'], 3, forked_from_id='fork')}
+                for name in order:
+                    home.write('.codex/sessions/2026/11/10/rollout-2026-11-10T12-00-00-%s.jsonl' % name, logs[name])
+                    self.roots(home)
+                self.assertEqual(self.roots(home), {'r-' + name: (place[name], place['root']) for name in order})
+
+
+class FoundTest(unittest.TestCase):
+    """Logs are found wherever they are, and told of where they can't be read."""
+
+    def test_a_named_transcript_is_metered_with_its_sub_agents_and_stays_known(self):
+        with Home() as home:
+            path = home.write('elsewhere/s-9.jsonl', [spent_line('a', 1, session='s-9')])
+            environ, now = home.environ(), script.parse_time(LAST)
+
+            def read(named):
+                ledger = script.Ledger(script.find_ledger(None, environ, home.path), home.path)
+                try:
+                    ledger.refresh(load_prices(), environ, now, named=named)
+                    return total(ledger)
+                finally:
+                    ledger.close()
+            self.assertEqual(read(None), 0)
+            self.assertEqual(read(('claude-code', path)), 1)
+            home.append(path, [spent_line('b', 20, session='s-9')])
+            self.assertEqual(read(None), 21)
+            home.write('elsewhere/s-9/subagents/agent-1.jsonl', [spent_line('c', 300, session='s-9', agent='1')])
+            self.assertEqual(read(('claude-code', path)), 321)
+            home.write('elsewhere/s-9/subagents/agent-2.jsonl', [spent_line('d', 4000, session='s-9', agent='2')])
+            self.assertEqual(read(None), 4321)
+            os.mkfifo(home.at('elsewhere/pipe.jsonl'))
+            for odd in home.at('elsewhere/pipe.jsonl'), home.at('elsewhere'), home.at('nothing.jsonl'), '/x\0y', '\ud800', '':
+                self.assertEqual(read(('claude-code', odd)), 4321)
+
+    def test_a_log_that_fails_while_it_is_read(self):
+        with Home() as home:
+            good, bad = home.log('s-1', spent_line('a', 1)), home.log('s-2', spent_line('b', 20))
+            whole = script.open_plain
+
+            class Failing:
+                def __init__(self, stream):
+                    self.stream = stream
+
+                def __enter__(self):
+                    return self
+
+                def __exit__(self, *_):
+                    self.stream.close()
+
+                def __getattr__(self, name):
+                    return getattr(self.stream, name)
+
+                def read(self, *_):
+                    raise OSError(5, 'Input/output error')
+            with mock.patch.object(script, 'open_plain', lambda path: Failing(whole(path)) if path == bad else whole(path)):
+                for _ in range(2):
+                    with home.ledger() as ledger:
+                        self.assertEqual((total(ledger), ledger.reading.unreadable), (1, [(bad, 'Input/output error')]))
+            with home.ledger() as ledger:
+                self.assertEqual((total(ledger), ledger.reading.unreadable, ledger.reading.files), (21, [], 2))
+            self.assertTrue(good)
+
+    def test_a_subagents_folder_that_is_a_link(self):
+        with Home() as home:
+            home.write('elsewhere/agent-1.jsonl', [spent_line('a', 1, agent='1')])
+            home.log('s-1', spent_line('b', 20))
+            os.makedirs(home.at('.claude/projects/p/s-1'))
+            os.symlink(home.at('elsewhere'), home.at('.claude/projects/p/s-1/subagents'))
+            os.symlink('..', home.at('elsewhere/subagents'))
+            with home.ledger() as ledger:
+                self.assertEqual((total(ledger), ledger.reading.files), (21, 2))
+                self.assertEqual(ledger.one("select agent from calls where key = 'a'")[0], '1')
+
+    def test_a_folder_without_logs_is_not_looked_at(self):
+        with Home() as home:
+            home.write('.claude/projects/p/s-1/tool-results/x.jsonl', [spent_line('a', 1)])
+            with home.ledger() as ledger:
+                self.assertEqual(ledger.reading.files, 0)
+
+    def test_compressed_logs_are_counted(self):
+        with Home() as home:
+            name = 'rollout-2026-11-10T12-00-00-01a2082c-4ed4-74f3-af25-c3f334c0c62e.jsonl'
+            home.write('.codex/sessions/2026/11/10/%s.zst' % name, b'x')
+            with home.ledger() as ledger:
+                self.assertEqual(ledger.reading.compressed, 1)
+
+    def test_a_log_rewritten_in_its_first_part(self):
+        with Home() as home:
+            lines = [spent_line('a', 1), spent_line('b', 20)] + [user_line(content='x' * 500)] * 20
+            path = home.log('s-1', *lines)
+            with home.ledger():
+                pass
+            lines[0] = spent_line('c', 3)
+            with open(path, 'r+b') as stream:                  # as long as it was, with the same tail
+                stream.write(json.dumps(lines[0], separators=(',', ':')).encode())
+            with home.ledger() as ledger:
+                self.assertEqual(total(ledger), 24)
+
+    def test_what_the_small_file_beside_a_transcript_says(self):
+        with Home() as home:
+            path = home.log('s-1/subagents/agent-a1', spent_line('a', 1, agent='a1', time=at(3)))
+            told = {'agentType': 'Explore', 'toolUseId': 'toolu_7', 'requestShape': 'foreground'}
+            beside = home.write(path[:-6] + '.meta.json', json.dumps(told))
+            wanted = 'select sessions.name, agents.name, type, tool_use_id, path, finished, foreground, agents.ts ' \
+                     'from agents join sessions on sessions.id = session'
+            with home.ledger() as ledger:
+                self.assertEqual(ledger.rows(wanted), [
+                    ('s-1', 'a1', 'Explore', 'toolu_7', beside, 0, 1, script.parse_time(at(3)))])
+            home.write(beside, json.dumps(dict(told, finished=True)))
+            home.append(path, [spent_line('b', 1, agent='a1', time=at(4))])
+            with home.ledger() as ledger:
+                self.assertEqual([row[5] for row in ledger.rows(wanted)], [1])
 
 
 class ManyProcessesTest(unittest.TestCase):

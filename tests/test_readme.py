@@ -46,13 +46,17 @@ class TranscriptTest(unittest.TestCase):
 class SettingsTest(unittest.TestCase):
 
     def test_the_settings_are_what_install_wires(self):
+        check = load_script('budget-check.py')
         wired = json.loads(blocks('json')[0])['hooks']
-        self.assertEqual(sorted(wired), ['PreToolUse', 'UserPromptSubmit'])
-        for event, (entry,) in wired.items():
-            self.assertEqual(entry.get('matcher'), '*' if event == 'PreToolUse' else None)
-            handler, = entry['hooks']
-            self.assertEqual((handler['type'], handler['timeout'], handler['onFailure']), ('command', 10, 'block'))
-            self.assertRegex(handler['command'], r'^\[ ! -f (\S+) \] \|\| exec python3 -IS \1$')
+        command = wired['PreToolUse'][0]['hooks'][0]['command']
+        self.assertRegex(command, r'^\[ ! -f (\S+) \] \|\| exec python3 -IS \1$')
+        entries = check.hook_entries(check.CLIENTS['claude-code'], command)
+        self.assertEqual(wired, {event: [entry] for event, entry in entries.items()})
+        self.assertEqual(sorted(wired), ['PreCompact', 'PreToolUse', 'UserPromptSubmit'])
+
+    def test_every_settings_file_that_install_wires_is_named(self):
+        for client in load_script('budget-check.py').CLIENTS.values():
+            self.assertIn('`%s`' % client.settings({}, '~'), README)
 
     def test_the_budgets_are_read(self):
         gate = load_script('budget-check.py')
@@ -60,10 +64,10 @@ class SettingsTest(unittest.TestCase):
         for text in blocks('yaml'):
             if text.startswith('notify:'):
                 for line in text.splitlines():
-                    self.assertTrue(gate.parse_budgets(line + '\n', home='/home/op').notify)
+                    self.assertTrue(gate.parse_budgets(line + '\n', 'README.md', '/home/op').notify)
                     read += 1
             else:
-                self.assertTrue(gate.parse_budgets(text, home='/home/op').armed())
+                self.assertTrue(gate.parse_budgets(text, 'README.md', '/home/op').armed())
                 read += 1
         self.assertEqual(read, 4)
 

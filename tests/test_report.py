@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -11,7 +12,7 @@ import tempfile
 import unittest
 from decimal import Decimal
 
-from support import DATA, QUICKLY, ROOT, load_script
+from support import DATA, QUICKLY, ROOT, TEMPORARY, load_script
 
 REPORT = load_script('cost-report.py')
 FOLDER = os.path.join(DATA, 'report')
@@ -60,13 +61,14 @@ def log_line(n, folder, session, agent, day, model, tokens):
     return json.dumps(line) + '\n'
 
 
-def write_logs(root, calls, more=''):
+def write_logs(root, calls, more='', home=''):
     """Transcripts of these calls under root/projects; `more` is added to the end of session B1's."""
     texts = {}
     for n, call in enumerate(calls):
         session, agent = call[1], call[2]
         name = '%s/subagents/agent-%s' % (session, agent) if agent else session
-        texts[name] = texts.get(name, '') + log_line(n, *call)
+        folder = call[0] and home + call[0]
+        texts[name] = texts.get(name, '') + log_line(n, folder, *call[1:])
     for name, text in texts.items():
         path = os.path.join(root, 'projects', 'p', name + '.jsonl')
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -78,18 +80,30 @@ def write_logs(root, calls, more=''):
 
 
 class Machine(unittest.TestCase):
-    """A throwaway home with logs; `report` runs the real script there."""
+    """A throwaway home with logs; `report` runs the real script there. The home's own path is left out of what it says."""
 
-    calls, more = CALLS, json.dumps(COST_STATE) + '\n{"type": "assistant", "message"\n'
-    budgets = os.path.join(FOLDER, 'budgets.yaml')
+    calls = CALLS
+    more = json.dumps(COST_STATE) + '\n{"type": "assistant", "message": {"usage": {\n'
     prices = os.path.join(FOLDER, 'prices.json')
 
     @classmethod
     def setUpClass(cls):
-        cls.home = tempfile.mkdtemp(prefix='armledger-')
+        cls.home = os.path.realpath(tempfile.mkdtemp(prefix='armledger-', dir=TEMPORARY))
         cls.addClassCleanup(shutil.rmtree, cls.home)
         cls.logs = os.path.join(cls.home, 'claude')
-        write_logs(cls.logs, cls.calls, cls.more)
+        for name in 'acme/web', 'globex', 'initech':
+            os.makedirs(os.path.join(cls.home, 'clients', name))
+        with open(os.path.join(FOLDER, 'budgets.yaml'), encoding='utf-8') as stream:
+            cls.budgets = cls.write('budgets.yaml', stream.read().replace('/clients', cls.home + '/clients'))
+        write_logs(cls.logs, cls.calls, cls.more, cls.home)
+
+    @classmethod
+    def write(cls, name, text):
+        path = os.path.join(cls.home, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, 'w', encoding='utf-8') as stream:
+            stream.write(text)
+        return path
 
     def environ(self, **more):
         return dict({'PATH': os.environ.get('PATH', ''), 'HOME': self.home, 'CLAUDE_CONFIG_DIR': self.logs,
@@ -99,7 +113,7 @@ class Machine(unittest.TestCase):
     def command(self, *options, script=os.path.join(ROOT, 'cost-report.py'), now=NOW, budgets=True, typed=False):
         places = ['--prices', self.prices] + (['--budgets', self.budgets] if budgets else [])
         # From cached bytecode: that saves half of the time. What a user types is tried by test_as_a_user_types_it.
-        return [*((sys.executable,) if typed else QUICKLY), script, '--now', now] + places + list(options)
+        return [*((sys.executable,) if typed else QUICKLY), script, *(['--now', now] if now else []), *places, *options]
 
     def start(self, *options, **more):
         settings = {key: more.pop(key) for key in ('script', 'now', 'budgets', 'typed') if key in more}
@@ -111,12 +125,18 @@ class Machine(unittest.TestCase):
         result = self.start(*options, **more)
         lines = [line for line in result.stderr.decode().splitlines(True) if not line.startswith('cost-report: note: ')]
         self.assertEqual((''.join(lines), result.returncode), (errors, code))
-        return result.stdout.decode()
+        return result.stdout.decode().replace(self.home, '')
 
     def rows(self, *options, **more):
-        """{all keys but the arm, or the arm: row}, as JSON has it."""
+        """(all that JSON says, its rows)"""
         found = json.loads(self.report(*options, '--format', 'json', **more), parse_float=Decimal)
         return found, found['rows']
+
+    def failing(self, *options, **more):
+        """What it says where it makes no report."""
+        result = self.start(*options, **more)
+        self.assertEqual((result.returncode, result.stdout), (1, b''))
+        return result.stderr.decode().replace(self.home, '')
 
 
 def date_ledger(folder, began):
@@ -127,9 +147,15 @@ def date_ledger(folder, began):
     db.close()
 
 
+def words_of(text):
+    return ' '.join(text.split())
+
+
 GOLDEN = {
     'table.txt': [],
     'by-day.txt': ['--by', 'day'],
+    'by-arm-day.txt': ['--by', 'arm,day'],
+    'internal.md': ['--arm', 'acme', '--month', '2026-10', '--format', 'markdown', '--internal'],
     'by-week-compare.txt': ['--by', 'week', '--compare'],
     'compare.txt': ['--compare'],
     'baseline.txt': ['--baseline', 'claude-opus-5-5'],
@@ -184,11 +210,12 @@ class FiguresTest(Machine):
     def test_month_to_date(self):
         found, rows = self.rows()
         by_arm = {row['arm']: row for row in rows}
-        # acme: five days of 5M input at 4 and a day of 5M output at 20; its rate is 90 % and its cap 200.
+        # acme: five days of 5M input at 4 and a day of 5M output at 20, at its rate of 90 %; its cap is 200.
+        acme = (5 * 20 + 100) * Decimal('0.9')
         self.assertEqual([by_arm['acme'][key] for key in ('usd', 'calls', 'cap_usd', 'pct')],
-                         [5 * 20 + 100, 6, 200, 100 * (200 * Decimal('0.9')) / 200])
+                         [acme, 6, 200, 100 * acme / 200])
         # 15.5 of 30 days have gone by.
-        self.assertEqual(by_arm['acme']['projected_usd'], round(200 * 30 / Decimal('15.5'), 6))
+        self.assertEqual(by_arm['acme']['projected_usd'], round(acme * 30 / Decimal('15.5'), 6))
         # globex: 1M input at 1, 10M reads at 0.1, 3 searches at 0.01, 100k output at 5, 40k output untranscribed.
         globex = by_arm['日本 globex']
         keys = ('usd', 'calls', 'untranscribed_usd', 'web_searches', 'output_tokens')
@@ -197,7 +224,7 @@ class FiguresTest(Machine):
         # A model without a price is taken at its family's, opus: 1M input at 4.
         self.assertEqual([by_arm['/clients/initech'][key] for key in ('usd', 'assumed_usd', 'cap_usd')], [4, 4, None])
         self.assertEqual([found[key] for key in ('total_usd', 'unattributed_usd', 'unpriced_models', 'skipped_lines')],
-                         [200 + Decimal('2.73') + 4 + 1, 1, ['claude-nonesuch-9'], 1])
+                         [acme + Decimal('2.73') + 4 + 1, 1, ['claude-nonesuch-9'], 1])
         self.assertEqual(found['total_usd'], sum(row['usd'] for row in rows))
 
     def test_shape(self):
@@ -206,86 +233,175 @@ class FiguresTest(Machine):
             'estimate', 'currency', 'since', 'until', 'timezone', 'prices_as_of', 'total_usd', 'rows',
             'unattributed_usd', 'unpriced_models', 'skipped_lines', 'warnings'])
         self.assertEqual(list(rows[0]), [
-            'arm', 'model', 'usd', 'calls', 'input_tokens', 'output_tokens', 'cache_write_tokens', 'cache_read_tokens',
+            'model', 'usd', 'calls', 'input_tokens', 'output_tokens', 'cache_write_tokens', 'cache_read_tokens',
             'web_searches', 'untranscribed_usd', 'assumed_usd', 'cap_usd', 'pct', 'projected_usd'])
-        self.assertRegex(self.report('--format', 'json'), r'"total_usd": 207\.730000,')
+        self.assertRegex(self.report('--format', 'json'), r'"total_usd": 187\.730000,')
         self.assertEqual((found['since'], found['until']), ('2026-11-01T00:00:00+00:00', '2026-11-16T12:00:00+00:00'))
 
     def test_every_grouping_has_the_same_total(self):
-        for by in REPORT.BY + ('day,model', 'session,agent,kind', 'month,week,day', 'model,arm'):
+        for by in REPORT.BY + ('day,model', 'session,agent,kind', 'month,week,day', 'week,month', 'model,arm'):
             with self.subTest(by):
                 found, rows = self.rows('--by', by)
-                self.assertEqual(sum(row['usd'] for row in rows), Decimal('207.73'))
+                self.assertEqual(list(rows[0])[:len(by.split(','))], by.split(','))       # exactly these keys
+                self.assertEqual(sum(row['usd'] for row in rows), Decimal('187.73'))
                 self.assertEqual(sum(row['calls'] for row in rows), 10)
 
+    def test_caps_stand_beside_arms_alone(self):
+        for by in 'day', 'month', 'model', 'arm,model', 'session':
+            for row in self.rows('--by', by)[1]:
+                self.assertEqual([row[key] for key in ('cap_usd', 'pct', 'projected_usd')], [None] * 3)
+        self.assertEqual({row['cap_usd'] for row in self.rows('--by', 'arm,day')[1]}, {20, None})
+
     def test_order(self):
-        _, rows = self.rows('--by', 'day')
+        _, rows = self.rows('--by', 'arm,day')
         self.assertEqual([(row['arm'], row['day'][-2:]) for row in rows][:7],
                          [('acme', day) for day in ('02', '03', '04', '05', '06', '16')] + [('/clients/initech', '12')])
         _, rows = self.rows('--by', 'day', '--by', 'arm')
         self.assertEqual([row['day'][-2:] for row in rows], ['02', '03', '04', '05', '06', '10', '12', '13', '16'])
         self.assertEqual(self.rows()[1][-1]['arm'], '(unattributed)')
 
+    def test_a_week_that_is_of_two_months(self):
+        # The week of November 30th: a call in each month.
+        logs = os.path.join(self.home, 'weeks')
+        write_logs(logs, [('/clients/acme', A1, '', day, HAIKU, (MILLION,)) for day in ('2026-11-30', '2026-12-01')])
+        _, rows = self.rows('--by', 'week,month', '--since', '2026-11-01', CLAUDE_CONFIG_DIR=logs, ARMLEDGER_HOME=logs,
+                            budgets=False, now='2026-12-05T12:00:00Z')
+        self.assertEqual([(row['week'], row['month'], row['usd']) for row in rows],
+                         [('2026-W49', '2026-11', 1), ('2026-W49', '2026-12', 1)])
+
     def test_spans(self):
-        for options, usd in ((['--month', '2026-10'], 30), (['--month', '2026-11'], Decimal('207.73')),
-                             (['--yesterday'], 0),
-                             (['--since', '2026-11-02', '--until', '2026-11-04'], 60),
-                             (['--since', '2026-11-02T10:00:01Z', '--until', '2026-11-04T10:00:00Z'], 20),
-                             (['--until', '2026-10-31'], 30), (['--since', '2026-10-20'], Decimal('217.73')),
-                             (['--since', '2026-11-16T11:00:00+01:00'], 100), (['--since', '2026-11-16T11:00'], 0)):
+        for options, usd in ((['--month', '2026-10'], 27), (['--month', '2026-11'], Decimal('187.73')),
+                             (['--yesterday'], 0), (['--last', '1d'], 90), (['--last', '5d'], 95),
+                             (['--since', '4d'], 91), (['--since', 'today'], 90), (['--until', 'yesterday'], Decimal('124.73')),
+                             (['--since', 'yesterday', '--until', 'yesterday'], 0),
+                             (['--since', '2026-11-02', '--until', '2026-11-04'], 54),
+                             (['--since', '2026-11-02T10:00:01Z', '--until', '2026-11-04T10:00:00Z'], 18),
+                             (['--until', '2026-10-31'], 27), (['--since', '2026-10-20'], Decimal('196.73')),
+                             (['--since', '2026-11-16T11:00:00+01:00'], 90), (['--since', '2026-11-16T11:00'], 0)):
             with self.subTest(options):
                 self.assertEqual(self.rows(*options)[0]['total_usd'], usd)
 
+    def test_a_time_without_a_zone_is_the_calendars(self):
+        budgets = self.write('berlin.yaml', 'timezone: Europe/Berlin\n')
+        for since, usd in ('2026-11-16T11:00', 100), ('2026-11-16T11:01', 0):            # the call is at 10:00 UTC
+            found, _ = self.rows('--since', since, budgets=False, ARMLEDGER_BUDGETS=budgets)
+            self.assertEqual((found['total_usd'], found['since']), (usd, since + ':00+01:00'))
+
     def test_looking_back(self):
-        self.assertEqual(self.rows(now='2026-11-03T10:00:00Z')[0]['total_usd'], 40)
-        self.assertEqual(self.rows(now='2026-11-03T09:59:59Z')[0]['total_usd'], 20)
-        self.assertEqual(self.rows('--yesterday', now='2026-11-07T00:00:00Z')[0]['total_usd'], 20)
+        self.assertEqual(self.rows(now='2026-11-03T10:00:00Z')[0]['total_usd'], 36)
+        self.assertEqual(self.rows(now='2026-11-03T09:59:59Z')[0]['total_usd'], 18)
+        self.assertEqual(self.rows('--yesterday', now='2026-11-07T00:00:00Z')[0]['total_usd'], 18)
 
     def test_arm(self):
-        for arm in 'acme', '/clients/acme', '/clients/acme/web', '/clients/acme/no/such/folder':
+        clients = self.home + '/clients/'
+        for arm in 'acme', clients + 'acme', clients + 'acme/web', clients + 'acme/no/such/folder', '~/clients/acme':
             with self.subTest(arm):
                 found, rows = self.rows('--arm', arm)
-                self.assertEqual((found['total_usd'], [row['arm'] for row in rows]), (200, ['acme']))
+                self.assertEqual((found['total_usd'], [row['arm'] for row in rows]), (180, ['acme']))
                 self.assertEqual(found['unattributed_usd'], 0)
         self.assertEqual(self.rows('--arm', '(unattributed)')[0]['total_usd'], 1)
+        self.assertEqual(self.rows('--arm', 'initech')[0]['total_usd'], 4)             # a short name
         self.assertEqual(self.rows('--arm', '日本 globex', '--month', '2026-10')[0]['total_usd'], 0)
 
+    def test_short_names(self):
+        logs = os.path.join(self.home, 'sites')
+        folders = ['/x/site', '/y/site', '/y/shop']
+        write_logs(logs, [(folder, A1[:-1] + str(n), '', '2026-11-10', HAIKU, (MILLION * (n + 1),))
+                          for n, folder in enumerate(folders)], home=self.home)
+        more = {'CLAUDE_CONFIG_DIR': logs, 'ARMLEDGER_HOME': logs, 'budgets': False}
+        text = self.report(**more)
+        self.assertEqual([line.split()[0] for line in text.splitlines()[3:6]], ['shop', 'y/site', 'x/site'])
+        self.assertEqual([row['arm'] for row in self.rows(**more)[1]], ['/y/shop', '/y/site', '/x/site'])
+        self.assertEqual(self.rows('--arm', 'y/site', **more)[0]['total_usd'], 2)
+        self.assertEqual(self.rows('--arm', 'shop', **more)[0]['total_usd'], 3)
+
     def test_compare(self):
-        # To the middle of the 16th there are 20 in October (the 5th); the 10 of the 20th come later.
-        found, rows = self.rows('--compare')
-        self.assertEqual({row['arm']: row['before_usd'] for row in rows if row['before_usd']}, {'acme': 20})
-        self.assertEqual(found['before'], {'since': '2026-10-01T00:00:00+00:00', 'until': '2026-10-16T12:00:00+00:00'})
+        # To the middle of the 16th there are 18 in October (the 5th); the 9 of the 20th come later.
+        _, rows = self.rows('--compare')
+        self.assertEqual([(row['before_usd'], row['change_usd']) for row in rows if row['arm'] == 'acme'], [(18, 162)])
         _, rows = self.rows('--compare', '--month', '2026-11', now='2026-12-03T00:00:00Z')
-        self.assertEqual(rows[0]['before_usd'], 30)
+        self.assertEqual(rows[0]['before_usd'], 27)
         _, rows = self.rows('--compare', '--by', 'day', '--arm', 'acme')
         self.assertEqual([(row['day'][-2:], row['before_usd'], row['change_usd']) for row in rows],
-                         [('02', 0, 20), ('03', 20, 0), ('04', 20, 0), ('05', 20, 0), ('06', 20, 0), ('16', 0, 100)])
+                         [('02', 0, 18), ('03', 18, 0), ('04', 18, 0), ('05', 18, 0), ('06', 18, 0), ('16', 0, 90)])
+
+    def test_before_the_oldest_call_nothing_is_known(self):
+        # The oldest call is of October 5th: of the first of October the others can't be said to have spent nothing.
+        _, rows = self.rows('--compare')
+        self.assertEqual({row['arm']: row['before_usd'] for row in rows},
+                         {'acme': 18, '/clients/initech': None, '日本 globex': None, '(unattributed)': None})
+        self.assertRegex(self.report('--compare'), r'initech .*\? +\?\n')
+        _, rows = self.rows('--compare', '--by', 'day', '--month', '2026-10')
+        self.assertEqual([(row['day'], row['before_usd']) for row in rows], [('2026-10-05', None), ('2026-10-20', 0)])
+
+    def test_the_running_row_is_set_beside_as_much(self):
+        # Thursday noon. The week before had 18 on each of Monday to Friday: three of them by then.
+        _, rows = self.rows('--compare', '--by', 'week', '--since', '2026-11-03', '--until', '2026-11-12',
+                            now='2026-11-12T09:00:00Z', **{})
+        # The first row is clipped at its beginning, Tuesday, and so is the one before it, which has nothing.
+        self.assertEqual([(row['week'], row['usd'], row['before_usd']) for row in rows],
+                         [('2026-W45', 72, 0), ('2026-W46', Decimal('2.73'), 54)])
+
+    def test_clocks_that_are_ahead(self):
+        """Without --now the running window is compared as far as it has come, too."""
+        import time
+        stamp = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(time.time() - 40 * 86400))
+        logs = os.path.join(self.home, 'lately')
+        write_logs(logs, [('/clients/acme', A1, '', stamp, HAIKU, (MILLION,))])
+        _, rows = self.rows('--compare', '--last', '39d', CLAUDE_CONFIG_DIR=logs, ARMLEDGER_HOME=logs, now='', budgets=False)
+        self.assertEqual([(row['usd'], row['before_usd']) for row in rows], [(0, 1)])
+
+    def test_sums_that_overlap_have_no_total(self):
+        for by in 'day', 'week', 'arm,month':
+            lines = self.report('--compare', '--by', by, '--format', 'markdown').splitlines()
+            heads = [cell.strip() for cell in lines[2].split('|')]
+            total = next(line for line in lines if line.startswith('| TOTAL')).split('|')
+            self.assertEqual([total[heads.index(name)].strip() for name in ('Before', 'Change')], ['', ''])
+        self.assertIn('18.00', self.report('--compare', '--format', 'csv').replace('0000', '0'))
 
     def test_what_was_there_before_alone(self):
-        _, rows = self.rows('--compare', '--since', '2026-11-07', '--until', '2026-11-11')      # after five days of 20
+        _, rows = self.rows('--compare', '--since', '2026-11-07', '--until', '2026-11-11')      # after five days of 18
         self.assertEqual([(row['arm'], row['usd'], row['before_usd']) for row in rows if row['before_usd']],
-                         [('acme', 0, 100)])
+                         [('acme', 0, 90)])
 
     def test_baseline(self):
         # On opus, globex: 1M input at 4, 10M reads at 0.2, 3 searches at 0.01, 140k output at 20;
         # unattributed: 200k output at 20.
         _, rows = self.rows('--baseline', 'claude-opus-5-5')
         self.assertEqual({row['arm']: row['baseline_usd'] for row in rows}, {
-            'acme': 200, '/clients/initech': 4, '日本 globex': 4 + 2 + Decimal('0.03') + Decimal('2.8'),
+            'acme': 180, '/clients/initech': 4, '日本 globex': 4 + 2 + Decimal('0.03') + Decimal('2.8'),
             '(unattributed)': 4})
         self.assertEqual([row['saved_usd'] for row in rows if row['arm'] == '日本 globex'],
                          [Decimal('8.83') - Decimal('2.73')])
+        _, rows = self.rows('--baseline', 'claude-opus-5-5', '--by', 'day,model')
+        self.assertEqual(sum(row['baseline_usd'] for row in rows), Decimal('196.83'))
 
     def test_spikes(self):
-        # acme's 16th: 100 is above 3 times 20, the median of five days with spend. The 6th: 20 is not.
-        _, rows = self.rows('--by', 'day')
+        # acme's 16th: 90 is above 3 times 18, the median of five days with spend. The 6th: 18 is not.
+        _, rows = self.rows('--by', 'arm,day')
         self.assertEqual([(row['arm'], row['day']) for row in rows if row['spike']], [('acme', '2026-11-16')])
+        # All arms together: eight days of 18, 18, 18, 18, 18, 2.73, 4 and 1 before it.
+        _, rows = self.rows('--by', 'day')
+        self.assertEqual([row['day'] for row in rows if row['spike']], ['2026-11-16'])
 
     def test_a_part_of_a_day_has_no_cap(self):
         for options, caps in ((['--since', '2026-11-05', '--until', '2026-11-06'], [20, 20]),
                               (['--since', '2026-11-05T01:00', '--until', '2026-11-06T23:00'], [None, None])):
-            _, rows = self.rows('--by', 'day', '--arm', 'acme', *options)
+            _, rows = self.rows('--by', 'arm,day', '--arm', 'acme', *options)
             self.assertEqual([row['cap_usd'] for row in rows], caps)
+
+    def test_one_figure_stands_against_a_cap(self):
+        """acme's rate is 90 %: spent, percentage and projection of its row are those of budget-check."""
+        row = next(row for row in self.rows()[1] if row['arm'] == 'acme')
+        self.assertEqual(row['pct'], 100 * row['usd'] / row['cap_usd'])
+        self.assertRegex(self.report('--arm', 'acme', COLUMNS='100'), r'acme +180\.00 +6 +200\.00 +##########\.\. +90 %')
+        self.assertIn('| acme | 180.00 | 6 | 30.0M | 200.00 | 90 % |', self.report('--format', 'markdown'))
+        self.assertIn('acme,180.000000,6,25000000,5000000,0,0,0,0.000000,0.000000,200.000000,90.0,',
+                      self.report('--format', 'csv'))
+        self.assertRegex(self.report('--format', 'html'), r'>acme</th><td class="num">180\.00</td>.*width="90\.0".*>90 %<')
+        metrics = self.report('--format', 'prometheus')
+        for name in 'spend_usd', 'counted_usd':
+            self.assertIn('armledger_%s{arm="acme",window="month"} 180.000000\n' % name, metrics)
 
     def test_agents(self):
         _, rows = self.rows('--by', 'agent', '--arm', '日本 globex')
@@ -295,27 +411,77 @@ class FiguresTest(Machine):
         self.assertEqual({row['kind']: row['usd'] for row in rows},
                          {'call': Decimal('2.53'), 'untranscribed': Decimal('0.2')})
 
+    def test_spend_outside_of_the_arms_folders(self):
+        """A session that began in acme goes to ~/oss: $7 there are acme's, and the operator is told."""
+        logs = os.path.join(self.home, 'strays')
+        write_logs(logs, [('/clients/acme', A1, '', '2026-11-10', HAIKU, (MILLION,)),
+                          ('/oss', A1, '', '2026-11-11', HAIKU, (7 * MILLION,))], home=self.home)
+        more = {'CLAUDE_CONFIG_DIR': logs, 'ARMLEDGER_HOME': logs}
+        found, rows = self.rows(**more)
+        self.assertEqual([row['usd'] for row in rows if row['arm'] == 'acme'], [8 * Decimal('0.9')])
+        told = '$6.30 of acme was spent in ~/oss'                                           # at 90 %
+        self.assertIn(told, found['warnings'])
+        self.assertIn(told, self.report(**more))
+        for form in 'html', 'markdown', 'csv':
+            result = self.start('--arm', 'acme', '--month', '2026-11', '--format', form, **more)
+            self.assertNotIn(b'oss', result.stdout + result.stderr)
+
     def test_statement_by_hand(self):
         # October: opus 1M output at 20, haiku 10M input at 1; 90 % of that; and 25 % on top.
-        lines = list(csv.DictReader(io.StringIO(self.report('--arm', 'acme', '--month', '2026-10', '--format', 'csv'))))
-        columns = ('day', 'model', 'list_usd', 'contracted_usd', 'invoice_usd')
-        self.assertEqual([tuple(line[column] for column in columns) for line in lines],
-                         [('2026-10-05', 'claude-opus-5-5', '20.000000', '18.000000', '22.500000'),
-                          ('2026-10-20', 'claude-haiku-4-5', '10.000000', '9.000000', '11.250000')])
+        statement = ('--arm', 'acme', '--month', '2026-10', '--format', 'csv')
+        lines = list(csv.DictReader(io.StringIO(self.report(*statement))))
+        self.assertEqual([(line['arm'], line['day'], line['model'], Decimal(line['invoice_usd'])) for line in lines],
+                         [('acme', '2026-10-05', 'claude-opus-5-5', Decimal('22.5')),
+                          ('acme', '2026-10-20', 'claude-haiku-4-5', Decimal('11.25'))])
+        lines = list(csv.DictReader(io.StringIO(self.report(*statement, '--internal'))))
+        columns = 'list_usd', 'contracted_usd', 'invoice_usd', 'margin_usd'
+        self.assertEqual([[Decimal(line[column]) for column in columns] for line in lines],
+                         [[20, 18, Decimal('22.5'), Decimal('4.5')], [10, 9, Decimal('11.25'), Decimal('2.25')]])
+
+    def test_a_statement_shows_invoice_amounts_alone(self):
+        """Whatever other options stand beside it: no list or contracted amount, rate, markup, cap, tier, path, other arm."""
+        secrets = ('20.00', '18.00', '27.00', '30.00', '10.00', '9.00', '200', '90', '25 %', 'alert', 'halt', 'cap',
+                   'rate_pct', 'markup', '/clients', 'globex', 'initech', 'list price', 'contracted', 'margin', 'Baseline')
+        for form in 'html', 'markdown', 'csv':
+            for more in ([], ['--compare'], ['--baseline', 'gpt-5.5'], ['--by', 'session'], ['--by', 'arm,week'],
+                         ['--billed', os.path.join(FOLDER, 'billed.csv'), '--by', 'arm']):
+                with self.subTest((form, more)):
+                    text = self.report('--arm', 'acme', '--month', '2026-10', '--format', form, *more)
+                    self.assertRegex(text, r'33\.75|11\.25')
+                    text = text.split('</style>')[-1]
+                    for word in secrets:
+                        self.assertNotIn(word, re.sub('0000', '', text))
+        self.assertIn('INTERNAL', self.report('--arm', 'acme', '--month', '2026-10', '--format', 'html', '--internal'))
+        self.assertIn('--internal goes with a statement', self.failing('--internal'))
+
+    def test_statement_of_an_arm_without_an_entry(self):
+        for form in 'html', 'markdown', 'csv':
+            text = self.report('--arm', 'initech', '--month', '2026-11', '--format', form)
+            self.assertIn('initech', text)
+            self.assertNotIn('/', re.sub('</?[^>]*>', '', text.split('</style>')[-1]))
+            self.assertIn('4.0', text)
+
+    def test_cents_of_a_statement_add_up(self):
+        # Three calls of 3,333 tokens at 1 per million: a third of a cent each, 1 cent together; at 125 % 1.25 cents.
+        logs = os.path.join(self.home, 'cents')
+        write_logs(logs, [('/clients/acme', A1, '', '2026-11-0%d' % day, HAIKU, (3334,)) for day in (1, 2, 3)], home=self.home)
+        more = {'CLAUDE_CONFIG_DIR': logs, 'ARMLEDGER_HOME': logs}
+        text = self.report('--arm', 'acme', '--month', '2026-11', '--format', 'markdown', **more)
+        cents = re.findall(r'\| (\d\.\d\d) \|\n', text)
+        self.assertEqual(cents, ['0.00', '0.01', '0.00', '0.01'])
+        lines = csv.DictReader(io.StringIO(self.report('--arm', 'acme', '--month', '2026-11', '--format', 'csv', **more)))
+        self.assertEqual([line['invoice_usd'][:4] for line in lines], cents[:3])
 
     def test_statement_of_a_running_month(self):
         text = self.report('--arm', '日本 globex', '--month', '2026-11', '--format', 'markdown')
         self.assertIn('# Statement 日本 globex, 2026-11 to date (2026-11-16)', text)
-        self.assertIn('$0.20 of list is untranscribed', text)
-        result = self.start('--arm', 'acme', '--month', '2026-12', '--format', 'markdown')
-        self.assertEqual((result.returncode, result.stdout, result.stderr),
-                         (1, b'', b'cost-report: --month: 2026-12 has not begun\n'))
+        self.assertEqual(self.failing('--arm', 'acme', '--month', '2026-12', '--format', 'markdown'),
+                         'cost-report: --month has to begin before it ends, and not in the future\n')
 
     def test_time_zone_of_a_statement(self):
-        for zone, name in ('UTC0', 'UTC (UTC+00:00)'), ('XYZ-2', 'XYZ (UTC+02:00)'):
-            calendar_text = self.report('--arm', '/clients/globex', '--month', '2026-11', '--format', 'markdown', TZ=zone,
-                                        budgets=False)
-            self.assertIn('Days are whole in the time zone %s.' % name, calendar_text)
+        for zone, name in ('UTC0', 'UTC (UTC+0000)'), ('XYZ-2', 'XYZ (UTC+0200)'):
+            text = self.report('--arm', 'globex', '--month', '2026-11', '--format', 'markdown', TZ=zone, budgets=False)
+            self.assertIn('Days are whole in the time zone %s.' % name, text)
 
     def test_cautions(self):
         """Formats that have no room for it tell on stderr what is not counted, and how far the ledger goes back."""
@@ -325,56 +491,49 @@ class FiguresTest(Machine):
         for options, arm in ((['--format', 'csv'], ''), (['--format', 'focus'], ''),
                              (['--arm', 'acme', '--month', '2026-11', '--format', 'markdown'], 'acme')):
             with self.subTest(options):
-                result = self.start(*options, ARMLEDGER_HOME=folder)
-                text = result.stderr.decode()
+                text = self.start(*options, ARMLEDGER_HOME=folder).stderr.decode()
                 self.assertIn('cost-report: note: 1 log line could not be read', text)
                 self.assertIn('cost-report: note: This ledger was begun on 2026-11-02', text)
-                self.assertEqual('$4.00 of it is at assumed prices, for want of a price of claude-nonesuch-9' in text, not arm)
+                self.assertEqual('$4.00 of it is at an assumed price' in text, not arm)
                 self.assertNotIn('globex', text)
+                self.assertNotIn('Warning', text)
 
     def test_an_arm_by_a_folder_that_is_gone(self):
         """A worktree is its main repo's, after it has been deleted too."""
         main, tree = (os.path.join(self.home, 'repos', name) for name in ('main', 'tree'))
         os.makedirs(main + '/.git/worktrees/tree')
         os.makedirs(tree)
-        with open(tree + '/.git', 'w') as stream:
-            stream.write('gitdir: %s/.git/worktrees/tree\n' % main)
-        with open(main + '/.git/worktrees/tree/gitdir', 'w') as stream:
-            stream.write(tree + '/.git\n')
+        self.write('repos/tree/.git', 'gitdir: %s/.git/worktrees/tree\n' % main)
+        self.write('repos/main/.git/worktrees/tree/gitdir', tree + '/.git\n')
         logs = os.path.join(self.home, 'gone')
         write_logs(logs, [(tree, A1, '', '2026-11-10', OPUS, (0, MILLION))])
         environ = {'CLAUDE_CONFIG_DIR': logs, 'ARMLEDGER_HOME': logs, 'budgets': False}
         self.assertEqual(self.rows('--arm', tree, **environ)[0]['total_usd'], 20)
         shutil.rmtree(tree)
         _, rows = self.rows('--arm', tree, **environ)
-        self.assertEqual([(row['arm'], row['usd']) for row in rows], [(os.path.realpath(main), 20)])
+        self.assertEqual([(row['arm'], row['usd']) for row in rows], [('/repos/main', 20)])
 
     def test_bills_without_amounts(self):
-        path = os.path.join(self.home, 'none.csv')
         for text in '', '[1]', '"x"', '{}', 'arm,usd\n', 'proj;5':
-            with open(path, 'w') as stream:
-                stream.write(text)
-            result = self.start('--billed', path)
-            self.assertEqual((result.returncode, result.stdout), (1, b''))
-            self.assertIn(b'no amounts are in it', result.stderr)
-        with open(path, 'w') as stream:
-            stream.write('TOTAL,300\n')
+            self.assertIn('no amounts are in it', self.failing('--billed', self.write('none.csv', text)))
+        path = self.write('none.csv', 'TOTAL,300\n')
         found, _ = self.rows('--billed', path)
-        self.assertEqual((found['billed'][0]['estimate_usd'], found['warnings'][:0]), (Decimal('187.73'), []))
+        self.assertEqual(found['billed'][0]['estimate_usd'], Decimal('187.73'))
         self.assertIn('it has no amount of this arm', self.report('--billed', path, '--arm', 'acme'))
 
     def test_billed(self):
-        path = os.path.join(self.home, 'bill.json')
-        with open(path, 'w') as stream:
-            stream.write('{"acme": 171.00, "total": "$300", "nobody": 1}')
+        path = self.write('bill.json', '{"acme": 171.00, "total": "$300", "nobody": 1}')
         found, _ = self.rows('--billed', path)
         # acme at its rate: 180. All: 180 + 4 + 2.73 + 1.
-        columns = ('name', 'estimate_usd', 'difference_usd', 'factor', 'over_20_pct')
+        columns = ('arm', 'estimate_usd', 'difference_usd', 'factor', 'over_20_pct')
         self.assertEqual([tuple(bill[column] for column in columns) for bill in found['billed']],
                          [('acme', 180, -9, Decimal('0.95'), False),
-                          ('total', Decimal('187.73'), Decimal('112.27'), round(300 / Decimal('187.73'), 4), True),
+                          ('total', Decimal('187.73'), Decimal('112.27'), round(300 / Decimal('187.73'), 6), True),
                           ('nobody', 0, 1, None, True)])
         self.assertNotIn('total', self.report('--billed', path, '--arm', 'acme').lower().split('billed')[1])
+        lines = self.report('--billed', path, '--format', 'csv').splitlines()
+        self.assertEqual(lines[:2], ['arm,estimate_usd,billed_usd,difference_usd,factor,over_20_pct',
+                                     'acme,180.000000,171.000000,-9.000000,0.950000,false'])
 
 
 class FixturesTest(Machine):
@@ -452,18 +611,18 @@ class FocusTest(Machine):
                 if column.endswith(('Cost', 'Price', 'Quantity')):
                     self.assertRegex(line[column], r'^\d+(\.\d+)?$')
         found, _ = self.rows('--month', '2026-10')
-        self.assertEqual(round(sum(Decimal(line['ListCost']) for line in lines), 6), found['total_usd'])
+        self.assertEqual(round(sum(Decimal(line['ContractedCost']) for line in lines), 6), found['total_usd'])
 
     def test_a_long_context_has_rows_of_its_own(self):
         found = {(line['SkuMeter'], line['ListUnitPrice']): line['ConsumedQuantity']
                  for line in self.lines() if line['x_Model'] == 'gpt-5.5' and line['InvoiceIssuerName'] == 'OpenAI'}
-        self.assertEqual(found, {('Input Tokens', '2.0'): '200000', ('Input Tokens', '4.0'): '200000',
+        self.assertEqual(found, {('Input Tokens', '2.0'): '200007', ('Input Tokens', '4.0'): '200000',
                                  ('Output Tokens', '10.0'): '10', ('Output Tokens', '15.0'): '10',
                                  ('Cache Read Tokens', '0.5'): '72000', ('Cache Read Tokens', '1.0'): '72001'})
 
     def test_providers(self):
         found = {(line['x_Model'], line['ServiceProviderName'], line['ServiceName']) for line in self.lines()}
-        self.assertIn(('gpt-5.5', 'Microsoft', 'Microsoft Foundry'), found)
+        self.assertIn(('gpt-5.5', 'OpenAI', 'OpenAI API'), found)
         self.assertIn(('us.claude-haiku-4-5', 'Amazon Web Services', 'Amazon Bedrock'), found)
         self.assertIn(('claude-opus-5-5', 'Anthropic', 'Claude API'), found)
 
@@ -474,9 +633,7 @@ class FocusTest(Machine):
                          ['2', 'Requests', '2', '0.01', '0.02'])
 
     def test_days_are_the_time_zones(self):
-        budgets = os.path.join(self.home, 'berlin.yaml')
-        with open(budgets, 'w') as stream:
-            stream.write('timezone: Europe/Berlin\n')
+        budgets = self.write('berlin.yaml', 'timezone: Europe/Berlin\n')
         lines = self.lines('--since', '2026-10-30', '--until', '2026-10-31', budgets=False, ARMLEDGER_BUDGETS=budgets)
         self.assertEqual({(line['x_Model'], line['ChargePeriodStart'], line['ChargePeriodEnd']) for line in lines},
                          {('gpt-5.5', '2026-10-29T23:00:00Z', '2026-10-30T23:00:00Z'),
@@ -504,12 +661,9 @@ class NamesTest(Machine):
 
     @classmethod
     def setUpClass(cls):
-        cls.home = tempfile.mkdtemp(prefix='armledger-')
-        cls.addClassCleanup(shutil.rmtree, cls.home)
-        cls.logs = os.path.join(cls.home, 'claude')
-        os.makedirs(cls.logs + '/projects/p')
-        with open(cls.logs + '/projects/p/s.jsonl', 'w') as stream:
-            stream.write(''.join(log_line(n, *call) for n, call in enumerate(cls.calls)))
+        super().setUpClass()
+        shutil.rmtree(cls.logs)
+        cls.write('claude/projects/p/s.jsonl', ''.join(log_line(n, *call) for n, call in enumerate(cls.calls)))
 
     def test_table(self):
         for by in 'arm', 'model', 'session', 'arm,day,week,month,model,session,agent,kind,agent-cli':
@@ -517,7 +671,7 @@ class NamesTest(Machine):
                 text = self.report('--by', by)
                 self.assertFalse([c for c in text if c != '\n' and not c.isprintable()])
                 if by != 'session' and ',' not in by:                # ids of any length are given whole
-                    self.assertLessEqual(max(map(REPORT.cells_wide, text.splitlines())), 80)
+                    self.assertLessEqual(max(map(REPORT.columns, text.splitlines())), 80)
 
     def test_csv(self):
         for options in (['--format', 'csv'], ['--format', 'csv', '--by', 'model,session'], ['--format', 'focus']):
@@ -534,8 +688,7 @@ class NamesTest(Machine):
         self.assertEqual({line.count('|') for line in table}, {table[0].count('|')})
         self.assertEqual(len(table), 2 + len(NASTY) + 1)
         self.assertNotIn('<script', text)
-        for line in table[2:]:
-            self.assertNotRegex(line, r'\| ?[=+@]')
+        self.assertIn('| =1+1 | =1+1 |', text)                # no sheet reads it: no guard of sheets
 
     def test_html(self):
         text = self.report('--format', 'html', '--by', 'model,session')
@@ -608,12 +761,12 @@ class FormatsTest(Machine):
                         ['--by', 'session'], ['--by', 'session,agent'],
                         ['--by', 'arm,day,week,month,model,kind,agent-cli']):
             with self.subTest(options):
-                self.assertLessEqual(max(map(REPORT.cells_wide, self.report(*options).splitlines())), 80)
+                self.assertLessEqual(max(map(REPORT.columns, self.report(*options).splitlines())), 80)
 
     def test_no_word_of_another_arm(self):
         os.makedirs(self.logs + '/projects/-clients-umbrella.jsonl', exist_ok=True)
         for form in REPORT.FORMATS:
-            for more in [], ['--by', 'session,model'], ['--month', '2026-11'], ['--compare']:
+            for more in [], ['--by', 'session,model'], ['--month', '2026-11'], ['--compare'], ['--baseline', OPUS]:
                 if form not in ('focus', 'prometheus') or not more or form == 'focus' and more[0] == '--month':
                     with self.subTest((form, more)):
                         text = self.report('--format', form, '--arm', 'acme', *more)
@@ -624,7 +777,7 @@ class FormatsTest(Machine):
     @unittest.skipIf(os.name == 'nt', 'needs a pseudo-terminal')
     def test_colour_only_on_a_terminal(self):
         self.assertNotIn('\x1b', self.report())
-        self.assertIn('\x1b[33m', self.on_terminal())
+        self.assertIn('\x1b[33malert', self.on_terminal())
         self.assertNotIn('\x1b[3', self.on_terminal(NO_COLOR='1'))
         self.assertNotIn('\x1b[3', self.on_terminal(TERM='dumb'))
 
@@ -648,63 +801,80 @@ class FormatsTest(Machine):
         return text.decode()
 
     def test_a_terminal_without_unicode(self):
-        text = self.report(PYTHONIOENCODING='ascii', typed=True)
-        self.assertIn('#', text)
+        text = self.report('--by', 'arm,day', PYTHONIOENCODING='ascii', typed=True)
+        self.assertIn('? 90.00', text)
         self.assertTrue(text.isascii())
+
+    def test_columns_counts_in_a_pipe(self):
+        wide = self.report('--compare', COLUMNS='150')
+        self.assertGreater(max(map(REPORT.columns, wide.splitlines())), 80)
+        self.assertIn('Used', wide.split('Other caps')[0])
+        for columns in '60', '100':
+            text = self.report('--compare', COLUMNS=columns)
+            self.assertLessEqual(max(map(REPORT.columns, text.splitlines())), int(columns))
+
+    def test_chart_axes_end_close_above_the_highest_value(self):
+        import random
+        chance = random.Random(7)
+        for _ in range(2000):
+            most = chance.randrange(PICO // 10, 10 ** chance.randrange(12, 18))
+            top, step = REPORT.axis(most)
+            self.assertTrue(most <= top < most + step and top % step == 0 and 2 <= top // step <= 6, (most, top, step))
+            self.assertIn(str(step).rstrip('0'), ('1', '2', '25', '5'))
+        self.assertEqual(REPORT.axis(207 * PICO), (250 * PICO, 50 * PICO))
 
 
 class CronTest(Machine):
+    def calm(self, name):
+        """What is spent is far below its cap, all can be read, and no model lacks a price."""
+        calm = os.path.join(self.home, name)
+        write_logs(calm, CALLS[:8], home=self.home)
+        budgets = self.write(name + '.yaml', 'budgets:\n  - arm: acme\n    path: %s/clients/acme\n'
+                             '    monthly_usd_cap: 1000\n' % self.home)
+        return {'budgets': False, 'ARMLEDGER_BUDGETS': budgets, 'CLAUDE_CONFIG_DIR': calm, 'ARMLEDGER_HOME': calm}
+
     def test_quiet(self):
         self.assertIn('acme', self.report('--quiet'))                        # at alert
-        budgets = os.path.join(self.home, 'calm.yaml')
-        with open(budgets, 'w') as stream:
-            stream.write('budgets:\n  - arm: acme\n    path: /clients/acme\n    monthly_usd_cap: 1000\n')
-        calm = os.path.join(self.home, 'calm')
-        write_logs(calm, CALLS[:8])
-        environ = {'budgets': False, 'ARMLEDGER_BUDGETS': budgets, 'CLAUDE_CONFIG_DIR': calm, 'ARMLEDGER_HOME': calm}
-        self.assertEqual(self.report('--quiet', '--yesterday', **environ), '')
-        self.assertIn('acme', self.report('--yesterday', **environ))
-        self.assertIn('days old', self.report('--quiet', now='2027-02-01T00:00:00Z', **environ))
+        calm = self.calm('calm')
+        self.assertEqual(self.report('--quiet', '--yesterday', **calm), '')
+        self.assertIn('acme', self.report('--yesterday', **calm))
+        self.assertIn('days old', self.report('--quiet', now='2027-02-01T00:00:00Z', **calm))
         path = os.path.join(self.home, 'quiet.json')
-        self.assertEqual(self.report('--quiet', '--format', 'json', '--output', path, **environ), '')
+        self.assertEqual(self.report('--quiet', '--format', 'json', '--output', path, **calm), '')
         self.assertTrue(os.path.exists(path))
 
     def test_quiet_again(self):
         """What could not be read in logs that were written before the window begins is told of, and no alarm."""
-        budgets, calm = os.path.join(self.home, 'calmer.yaml'), os.path.join(self.home, 'calmer')
-        with open(budgets, 'w') as stream:
-            stream.write('budgets:\n  - arm: acme\n    path: /clients/acme\n    monthly_usd_cap: 1000\n')
-        write_logs(calm, CALLS[:8])
-        garbled = os.path.join(calm, 'projects', 'p', 'garbled.jsonl')
-        environ = {'budgets': False, 'ARMLEDGER_BUDGETS': budgets, 'CLAUDE_CONFIG_DIR': calm, 'ARMLEDGER_HOME': calm}
+        calm = self.calm('calmer')
+        garbled = os.path.join(calm['ARMLEDGER_HOME'], 'projects', 'p', 'garbled.jsonl')
         for written, told in ('2026-11-14T23:00:00Z', False), ('2026-11-15T01:00:00Z', True):
             with open(garbled, 'a') as stream:
-                stream.write('{"type": "assistant", "message"\n')
+                stream.write('{"type": "assistant", "message": {"usage": {\n')
             os.utime(garbled, (REPORT.parse_time(written) // 1000,) * 2)
-            self.assertEqual('could not be read' in self.report('--quiet', '--yesterday', **environ), told)
-        self.assertIn('2 log lines could not be read', self.report('--yesterday', **environ))
+            self.assertEqual('could not be read' in words_of(self.report('--quiet', '--yesterday', **calm)), told)
+        self.assertIn('2 log lines could not be read', words_of(self.report('--yesterday', **calm)))
 
     def test_why_cron_is_told(self):
         """acme is over its day's cap and near its month's on the 16th; the 15th was calm."""
         for options in [], ['--by', 'model'], ['--by', 'session'], ['--format', 'markdown'], ['--format', 'html']:
             with self.subTest(options):
                 text = self.report('--yesterday', '--quiet', *options)
-                self.assertRegex(text, r'(Other|Against the) caps, now')
-                for word in 'halt', '450%', 'alert', '90%':
+                self.assertIn('Other caps, now', text)
+                for word in 'halt', '450 %', 'alert', '90 %':
                     self.assertIn(word, text)
-                self.assertNotIn('27%', text)                            # globex is well below its cap
+                self.assertNotIn('27 %', text)                           # globex is well below its cap
         self.assertNotIn('caps, now', self.report('--yesterday', '--arm', '日本 globex'))
 
     def test_no_spend_has_empty_bars(self):
-        text = self.report('--yesterday')
+        text = self.report('--yesterday', COLUMNS='100')
         self.assertIn('acme', text)
-        self.assertNotIn('█', text.split('Other caps')[0])
+        self.assertIn('............', text.split('Other caps')[0])
+        self.assertNotIn('#', text.split('Other caps')[0])
 
     def test_assumed_spend_is_marked_in_the_total(self):
-        self.assertIn('~207.73', self.report())
-        self.assertIn('~207.73', self.report('--format', 'markdown'))
-        self.assertIn('200.00', self.report('--arm', 'acme'))
-        self.assertNotIn('~2', self.report('--arm', 'acme'))
+        self.assertIn('~187.73', self.report())
+        self.assertIn('~187.73', self.report('--format', 'markdown'))
+        self.assertNotIn('~', self.report('--arm', 'acme'))
 
     def test_when_the_ledger_was_begun(self):
         folder, told = os.path.join(self.home, 'young'), 'This ledger was begun on 2026-11-02'
@@ -712,9 +882,9 @@ class CronTest(Machine):
         date_ledger(folder, '2026-11-02T08:00:00Z')
         text = ' '.join(self.report(ARMLEDGER_HOME=folder).split())
         self.assertIn(told + '; its oldest call is of 2026-10-05: spend whose logs had been deleted before', text)
-        self.assertIn('its oldest call here is of 2026-11-10', ' '.join(
+        self.assertIn('its oldest call is of 2026-10-05', ' '.join(
             self.report('--arm', '日本 globex', ARMLEDGER_HOME=folder).split()))
-        self.assertIn(told, self.rows(ARMLEDGER_HOME=folder)[0]['warnings'][0])
+        self.assertIn(told, ' '.join(self.rows(ARMLEDGER_HOME=folder)[0]['warnings']))
         self.assertNotIn(told, self.report('--since', '2026-11-03', ARMLEDGER_HOME=folder))
         calm = {'CLAUDE_CONFIG_DIR': self.home + '/none', 'budgets': False, 'ARMLEDGER_HOME': self.home + '/empty'}
         self.report(**calm)
@@ -729,14 +899,14 @@ class CronTest(Machine):
                 stream.write('{"ts": %d, "arm": "acme", "tier": "halt", "code": 3}\n' % REPORT.parse_time(NOW))
             text = ' '.join(self.report('--arm', arm, ARMLEDGER_HOME=folder).split())
             self.assertEqual('the notify command of acme failed once (exit code 3)' in text, said)
-        self.assertIn('notify command', self.rows(ARMLEDGER_HOME=folder)[0]['warnings'][0])
+        self.assertIn('notify command', ' '.join(self.rows(ARMLEDGER_HOME=folder)[0]['warnings']))
         self.assertNotIn('notify command', self.report(ARMLEDGER_HOME=folder))       # it is told once
 
     def test_output(self):
         path = os.path.join(self.home, 'out.csv')
         self.assertEqual(self.report('--format', 'csv', '--output', path), '')
         with open(path, encoding='utf-8', newline='') as stream:
-            self.assertEqual(stream.read(), self.report('--format', 'csv'))
+            self.assertEqual(stream.read().replace(self.home, ''), self.report('--format', 'csv'))
         with open(path, 'w') as stream:
             stream.write('as before')
         result = self.start('--format', 'csv', '--output', path, '--baseline', 'claude-opus-55')
@@ -746,15 +916,16 @@ class CronTest(Machine):
         with open(path) as stream:
             self.assertEqual(stream.read(), 'as before')
         self.assertEqual([name for name in os.listdir(self.home) if '.tmp' in name], [])
-        result = self.start('--output', os.path.join(self.home, 'no', 'such', 'folder'))
-        self.assertEqual(result.returncode, 1)
+        self.assertEqual(self.failing('--output', os.path.join(self.home, 'no', 'such', 'file.html')),
+                         'cost-report: /no/such: --output: there is no such folder; make it first\n')
 
     @unittest.skipIf(os.name == 'nt', 'devices')
     def test_output_to_standard_output(self):
         folder = tempfile.mkdtemp(dir=self.home)
         for name in '-', '/dev/stdout', '/dev/fd/1':
             result = subprocess.run(self.command('--output', name), env=self.environ(), cwd=folder, stdout=subprocess.PIPE)
-            self.assertEqual((result.stdout.decode(), result.returncode, os.listdir(folder)), (self.report(), 0, []))
+            self.assertEqual((result.stdout.decode().replace(self.home, ''), result.returncode, os.listdir(folder)),
+                             (self.report(), 0, []))
 
     @unittest.skipIf(os.name == 'nt', 'links and modes')
     def test_output_keeps_links_modes_and_devices(self):
@@ -769,28 +940,23 @@ class CronTest(Machine):
         self.assertFalse(os.path.isfile('/dev/null'))
 
     def spend_json(self, text):
-        spend, budgets = os.path.join(self.home, 'spend.json'), os.path.join(self.home, 'elsewhere.yaml')
-        with open(budgets, 'w') as stream:
-            stream.write('spend_json: %s\nbudgets:\n  - arm: hot\n    path: /clients/acme\n    monthly_usd_cap: 10.00\n'
-                         '    rate_pct: 90\n' % spend)
-        with open(spend, 'w') as stream:
-            stream.write(text)
+        spend = self.write('spend.json', text)
+        budgets = self.write('elsewhere.yaml', 'spend_json: %s\nbudgets:\n  - arm: hot\n    path: %s/clients/acme\n'
+                             '    monthly_usd_cap: 10.00\n    rate_pct: 90\n' % (spend, self.home))
         return {'budgets': False, 'ARMLEDGER_BUDGETS': budgets}
 
     def test_spend_from_elsewhere(self):
-        """hot: 15 of the export at 90 % is 13.50, 135 % of its cap; 200 in the logs."""
+        """hot: 15 of the export at 90 % is 13.50, 135 % of its cap; 180 in the logs, which don't stand against it."""
         environ = self.spend_json('{"hot": 15.00}')
         found, rows = self.rows(**environ)
-        self.assertEqual([(row['usd'], row['cap_usd'], row['pct'], row['counted_usd']) for row in rows
-                          if row['arm'] == 'hot'], [(200, 10, 135, 15)])
-        self.assertIn('spend.json has (spend_json in budgets.yaml), as the gate does', found['warnings'][0])
-        text = self.report(**environ)
-        self.assertRegex(text, r'hot +200\.00 +13\.50 +10\.00 █+ +135% .* already')
-        self.assertIn('spend_json in budgets.yaml', ' '.join(text.split()))
+        self.assertEqual([(row['usd'], row['cap_usd'], row['pct']) for row in rows if row['arm'] == 'hot'], [(180, None, None)])
+        self.assertIn('spend.json has (spend_json in budgets.yaml), as the gate does', ' '.join(found['warnings']))
+        text = self.report(COLUMNS='100', **environ)
+        self.assertRegex(text, r'Other caps, now\n.*\nhot +month +13\.50 +10\.00 +#+ +135 % +hard_stop .*yes')
+        self.assertIn('spend_json in budgets.yaml', words_of(text))
         metrics, where = self.report('--format', 'prometheus', **environ), '{arm="hot",window="month"} '
-        for name, value in ('spend_usd', '200.000000'), ('counted_usd', '13.500000'), ('cap_ratio', '1.350000'), ('tier', '3'):
+        for name, value in ('spend_usd', '180.000000'), ('counted_usd', '13.500000'), ('cap_ratio', '1.350000'), ('tier', '3'):
             self.assertIn('armledger_' + name + where + value + '\n', metrics)
-        self.assertEqual({row['cap_usd'] for row in self.rows('--by', 'day', **environ)[1]}, {None})
         self.assertEqual([row['pct'] for row in self.rows('--month', '2026-10', **environ)[1] if row['arm'] == 'hot'],
                          [270])                                          # 30 at 90 %: the export is of this month
 
@@ -808,13 +974,11 @@ class CronTest(Machine):
         """A slip must not become the working folder's arm: it is another client's."""
         web = os.path.join(self.home, 'clients', 'web')
         os.makedirs(os.path.join(web, 'src'))
-        budgets = os.path.join(self.home, 'two.yaml')
-        with open(budgets, 'w') as stream:
-            stream.write('budgets:\n  - arm: web\n    path: %s\n    monthly_usd_cap: 9\n  - arm: globex\n'
-                         '    path: /clients/globex\n    monthly_usd_cap: 9\n' % web)
-        for arm, words in (('globx', 'no arm and no folder globx; did you mean globex?'), ('GLOBEX', 'did you mean globex?'),
-                           ('nope', 'no arm and no folder nope'), ('no/pe', 'no folder no/pe'), ('~x/y', 'no folder ~x/y'),
-                           ('./nope', 'no folder ./nope'), ('', '--arm is empty'), (' ', '--arm is empty'),
+        budgets = self.write('two.yaml', 'budgets:\n  - arm: web\n    path: %s\n    monthly_usd_cap: 9\n  - arm: globex\n'
+                             '    path: %s/clients/globex\n    monthly_usd_cap: 9\n' % (web, self.home))
+        for arm, words in (('globx', 'no arm is named globx: did you mean globex?'), ('GLOBEX', 'did you mean globex?'),
+                           ('nope', 'no arm is named nope'), ('no/pe', 'no/pe'), ('~x/y', '~x/y'),
+                           ('', '--arm is empty'), (' ', '--arm is empty'),
                            ('/elsewhere', 'nothing was spent in /elsewhere')):
             with self.subTest(arm):
                 for more in [], ['--month', '2026-11', '--format', 'csv']:
@@ -830,37 +994,31 @@ class CronTest(Machine):
                 self.assertIn(b', arm web', result.stdout)
 
     def test_bills_of_no_arm(self):
-        path = os.path.join(self.home, 'slip.csv')
-        with open(path, 'w') as stream:
-            stream.write('acm,3\nacme,180\n')
-        self.assertEqual(self.rows('--billed', path)[0]['warnings'][0],
-                         '--billed: there is no arm acm; did you mean acme?')
-        self.assertIn("Estimates beside bills are at each arm's rate_pct", ' '.join(self.report('--billed', path).split()))
+        path = self.write('slip.csv', 'acm,3\nacme,180\n')
+        self.assertIn('--billed: there is no arm acm; did you mean acme?', self.rows('--billed', path)[0]['warnings'])
 
     def test_help(self):
         text = self.report('--help')
         self.assertEqual(text, self.report('-h', '--format', 'csv'))
-        for name, _, words in REPORT.OPTIONS:
-            self.assertRegex(text, '  --%s .*%s' % (name, words[:20]))
+        self.assertGreater(len(REPORT.OPTIONS), 18)
+        for name in REPORT.OPTIONS:
+            self.assertRegex(text, '(?m)^  %s ' % name)
+        self.assertRegex(self.report('--version'), r'^armledger \d+\.\d+')
 
     def test_broken_budgets(self):
-        budgets = os.path.join(self.home, 'broken.yaml')
-        with open(budgets, 'w') as stream:
-            stream.write('budgets:\n  - arm: acme\n\tpath: x\n')
+        budgets = self.write('broken.yaml', 'budgets:\n  - arm: acme\n\tpath: x\n')
         for options in [], ['--format', 'json'], ['--format', 'focus'], ['--quiet']:
             result = self.start(*options, budgets=False, ARMLEDGER_BUDGETS=budgets)
             self.assertEqual(result.returncode, 1)
-            self.assertIn(b'broken.yaml:3:1: ', result.stderr)
-            self.assertIn(b'/clients/acme', result.stdout)
+            self.assertRegex(result.stderr, b'broken.yaml:3(:1)?: ')
+            self.assertIn(b'acme', result.stdout)
 
     def test_broken_budgets_and_one_arm(self):
         """Which calls are an arm's is not known then: another's could be shown."""
-        budgets = os.path.join(self.home, 'broken.yaml')
-        with open(budgets, 'w') as stream:
-            stream.write('budgets:\n  - arm: acme\n\tpath: x\n')
+        budgets = self.write('broken.yaml', 'budgets:\n  - arm: acme\n\tpath: x\n')
         result = self.start('--arm', 'acme', budgets=False, ARMLEDGER_BUDGETS=budgets)
         self.assertEqual((result.returncode, result.stdout), (1, b''))
-        self.assertIn(b'broken.yaml:3:1: ', result.stderr)
+        self.assertRegex(result.stderr, b'broken.yaml:3(:1)?: ')
 
     def test_the_verdict_is_budget_checks(self):
         command = self.command('--json', script=os.path.join(ROOT, 'budget-check.py'))
@@ -879,25 +1037,19 @@ class CronTest(Machine):
             self.assertIn('armledger_cap_ratio%s%.6f\n' % (where, spent / cap), metrics)
             self.assertIn('armledger_tier%s%d\n' % (where, tiers.index(tier)), metrics)
 
-    def test_progress(self):
-        stream = io.StringIO()
-        progress = REPORT.Progress(stream)
-        progress.clear()
-        self.assertEqual(stream.getvalue(), '')
-        progress(3, 10, 2 << 20, 8 << 20)
-        self.assertEqual(stream.getvalue(), '\r\x1b[Kreading logs: 3 of 10 files, 2 of 8 MB, 0 s left')
-        progress.clear()
-        self.assertTrue(stream.getvalue().endswith('\r\x1b[K'))
-
     def test_errors(self):
-        for options, words in ((['--by', 'arms'], "--by: 'arms' is no key; write one or more of arm, day"),
+        for options, words in ((['--by', 'arms'], "--by: 'arms' is none; write one of arm, day"),
                                (['--month', '2026-13'], "--month: '2026-13' is no month; write 2026-10"),
                                (['--since', '2026-02-30'], "--since: '2026-02-30' is no date"),
                                (['--since', '0001-01-01'], "--since: '0001-01-01' is no date"),
                                (['--month', '0000-01'], "--month: '0000-01' is no month"),
-                               (['--since', '2026-11-05', '--until', '2026-11-04'], '--since has to be before --until'),
+                               (['--since', '2026-11-05', '--until', '2026-11-04'], '--since has to begin before it ends'),
+                               (['--since', '2026-12-05'], '--since has to begin before it ends, and not in the future'),
+                               (['--last', '0d'], "--last: '0d' is no date"), (['--last', 'week'], "--last: 'week' is no date"),
+                               (['--month', '2026-W47'], "is no month"), (['--since', '2026-W47'], "is no date"),
+                               (['--last', '7d', '--since', '3d'], '--last and --since cannot go together'),
                                (['--month', '2026-11', '--yesterday'], '--month and --yesterday cannot go together'),
-                               (['--arm', 'nobody'], "--arm: there is no arm and no folder nobody"),
+                               (['--arm', 'nobody'], "no arm is named nobody"),
                                (['--format', 'xml'], "--format: 'xml' is none; write one of table, json"),
                                (['--forma', 'csv'], 'there is no option --forma; did you mean --format?'),
                                (['acme'], 'there is no option acme; see --help'),
@@ -915,73 +1067,87 @@ class CronTest(Machine):
                 self.assertIn(words, result.stderr.decode())
                 self.assertEqual(result.stderr.count(b'\n'), 1)
 
-    def test_alone(self):
+    def alone(self):
         folder = os.path.join(self.home, 'alone')
-        os.makedirs(folder)
+        os.makedirs(folder, exist_ok=True)
         shutil.copy(os.path.join(ROOT, 'cost-report.py'), folder)
         shutil.copy(self.prices, folder)
-        for form in REPORT.FORMATS:
-            with self.subTest(form):
-                text = self.report('--format', form, script=os.path.join(folder, 'cost-report.py'), budgets=False)
-                self.assertIn('/clients/globex', text)
-        found, rows = self.rows(script=os.path.join(folder, 'cost-report.py'), budgets=False)
-        self.assertEqual({row['arm']: row['usd'] for row in rows}, {
-            '/clients/acme': 180, '/clients/acme/web': 20, '/clients/globex': Decimal('2.73'), '/clients/initech': 4,
-            '(unattributed)': 1})
-        result = self.start(script=os.path.join(folder, 'cost-report.py'))
-        self.assertEqual(result.returncode, 1)
-        self.assertIn('has to lie beside', result.stderr.decode())
+        return os.path.join(folder, 'cost-report.py')
+
+    def test_alone(self):
+        """Without budget-check.py: what the logs tell, by folder; and what they can't is said."""
+        script = self.alone()
+        text = self.report(script=script, budgets=False)
+        self.assertRegex(text, r'180\.000000 +5  /clients/acme\n')
+        self.assertIn('made without budget-check.py', text)
+        found, rows = self.rows(script=script, budgets=False)
+        # globex without what no transcript line shows
+        self.assertEqual({row['arm']: (row['usd'], row['calls']) for row in rows}, {
+            '/clients/acme': (180, 5), '/clients/acme/web': (20, 1), '/clients/globex': (Decimal('2.53'), 2),
+            '/clients/initech': (4, 1), '(unattributed)': (1, 1)})
+        self.assertEqual(found['skipped_lines'], 1)
+        found, rows = self.rows('--since', '2026-11-16', script=script, budgets=False)
+        self.assertEqual([row['usd'] for row in rows], [100])
+        for options in ['--by', 'day'], ['--arm', 'acme'], ['--format', 'html'], ['--budgets', 'x']:
+            self.assertIn(' needs budget-check.py beside this script; `make install`',
+                          self.failing(*options, script=script, budgets=False))
+
+    def test_a_neighbour_of_another_version(self):
+        script = self.alone()
+        with open(os.path.join(ROOT, 'budget-check.py'), encoding='utf-8') as stream:
+            text = stream.read()
+        path = os.path.join(os.path.dirname(script), 'budget-check.py')
+        try:
+            for changed, code in (text, 0), (text.replace('# --- END shared', '# other\n# --- END shared'), 1):
+                self.assertEqual(changed == text, not code)
+                with open(path, 'w', encoding='utf-8') as stream:
+                    stream.write(changed)
+                result = self.start('--version', script=script, budgets=False)
+                self.assertEqual(result.returncode, code, result.stderr)
+            self.assertIn(b'another version than the cost-report.py beside it; `make install` puts both there', result.stderr)
+        finally:
+            os.unlink(path)
+
+    def test_its_own_errors_are_budget_checks(self):
+        checker = REPORT.check
+        for name in 'UserError', 'Prices', 'parse_time', 'AGENTS', 'printable':
+            self.assertIs(getattr(REPORT, name), getattr(checker, name))
+
+    def test_no_name_is_given_twice(self):
+        """What one part of a script calls by a name, a later part must not."""
+        import ast
+        for script in 'cost-report.py', 'budget-check.py':
+            with open(os.path.join(ROOT, script), encoding='utf-8') as stream:
+                names = [node.name for node in ast.parse(stream.read()).body if hasattr(node, 'name')]
+            self.assertEqual(sorted(name for name in set(names) if names.count(name) > 1), [])
 
     def test_empty_ledger(self):
         empty = {'budgets': False, 'CLAUDE_CONFIG_DIR': '/none', 'ARMLEDGER_HOME': self.home + '/empty'}
         for form in REPORT.FORMATS:
-            with self.subTest(form):
-                self.assertTrue(self.report('--format', form, **empty))
-        text = ' '.join(self.report(**empty).split())
+            for more in [], ['--by', 'day', '--compare'] * (form not in ('focus', 'prometheus')):
+                with self.subTest(form):
+                    self.assertTrue(self.report('--format', form, *more, **empty))
+        text = words_of(self.report(**empty))
         self.assertIn('No spend in this time.', text)
-        self.assertIn('no session logs were found, and the ledger is empty; looked in /none/projects', text)
+        self.assertIn('no session logs were found', text)
 
 
 class ArithmeticTest(unittest.TestCase):
-    def test_money(self):
-        for pico, places, text in (
-                (0, 2, '0.00'), (1234567 * PICO, 2, '1,234,567.00'), (5 * 10 ** 9, 2, '0.00'),
-                (15 * 10 ** 9, 2, '0.02'),
-                (-15 * 10 ** 9, 2, '-0.02'), (-1, 2, '0.00'), (1, 6, '0.000000'), (1500000, 6, '0.000002'),
-                (500000, 6, '0.000000'), (999999500000, 6, '1.000000'), (PICO, 0, '1')):
-            with self.subTest((pico, places)):
-                self.assertEqual(REPORT.money(pico, places), text)
-
     def test_exact(self):
         for value, scale, text in ((0, 6, '0.0'), (1, 6, '0.000001'), (1500000, 6, '1.5'), (20 * MILLION, 6, '20.0'),
                                    (125, 2, '1.25')):
             self.assertEqual(REPORT.exact(value, scale), text)
             self.assertEqual(Decimal(text), Decimal(value) / 10 ** scale)
 
-    def test_percent_is_rounded_down(self):
-        for part, whole, places, text in ((999, 1000, 0, '99'), (9999, 10000, 1, '99.9'), (1, 1, 1, '100.0'),
-                                          (1, 3, 0, '33'), (0, 5, 1, '0.0'), (5, 0, 0, None), (1, 10000, 1, '0.0')):
-            self.assertEqual(REPORT.percent(part, whole, places), text)
-
     def test_short_counts(self):
         for number, text in ((0, '0'), (999, '999'), (1000, '1.0k'), (12345, '12.3k'), (999999, '999k'),
                              (10 ** 6, '1.0M'), (123456789, '123M'), (5 * 10 ** 9, '5.0G'), (10 ** 13, '10.0T')):
             self.assertEqual(REPORT.short_count(number), text)
 
-    def test_rounded_amounts_add_up(self):
-        import random
-        chance = random.Random(3)
-        for _ in range(200):
-            amounts = [chance.randrange(10 ** chance.randrange(1, 15)) for _ in range(chance.randrange(40))]
-            for places in 2, 6:
-                rounded, unit = REPORT.add_up(amounts, places), PICO // 10 ** places
-                self.assertEqual(sum(rounded), REPORT.divide(sum(amounts), unit) * unit)
-                self.assertTrue(all(abs(a - b) < unit and not b % unit for a, b in zip(amounts, rounded)))
-
     def test_amounts_as_people_write_them(self):
         for text, usd in (
                 ('1', PICO), ('1,234.50', 1234 * PICO + PICO // 2), ('$5', 5 * PICO), (' 7 USD ', 7 * PICO),
-                ('-3', -3 * PICO), ('-$3.5', -3 * PICO - PICO // 2), ('$-3', -3 * PICO), ('0.000000000001', 1),
+                ('-3', -3 * PICO), ('-$3.5', -3 * PICO - PICO // 2), ('0.000000000001', 1),
                 ('', None),
                 ('1e3', None), ('x', None), ('1,23', None), ('\u0663', None), ('1.2.3', None)):
             with self.subTest(text):
@@ -992,8 +1158,8 @@ class ArithmeticTest(unittest.TestCase):
                 ('{"a": 1.10, "b": "2"}', {'a': 11 * PICO // 10, 'b': 2 * PICO}),
                 ('arm,usd\na,1.10\n"b, c","1,000.00"\n', {'a': 11 * PICO // 10, 'b, c': 1000 * PICO}),
                 ('\ufeffa,1\n\n', {'a': PICO}), ('{"a": 0.1}', {'a': PICO // 10}),
-                ('a,1\na,2\n', 'f:2: a: stands here twice'), ('{"a": 1, "a": 2}', 'f: a: stands here twice'),
-                ('a,1\nb,x\n', 'f:2: b: its amount'), ('{"a": null}', 'f: a: its amount'), ('{', 'f: not JSON')):
+                ('a,1\na,2\n', 'f: a: stands here twice'), ('{"a": 1, "a": 2}', 'f: a: stands here twice'),
+                ('a,1\nb,x\n', 'f: b: its amount'), ('{"a": null}', 'f: a: its amount'), ('{', 'f: not JSON')):
             with self.subTest(text):
                 if type(found) is dict:
                     self.assertEqual(REPORT.parse_bills(text, 'f'), found)
@@ -1001,89 +1167,40 @@ class ArithmeticTest(unittest.TestCase):
                     with self.assertRaisesRegex(REPORT.UserError, found):
                         REPORT.parse_bills(text, 'f')
 
-    def test_spike_rule(self):
-        def rows(days):
-            found = [REPORT.Row(REPORT.Arm('a', None), ('a', '2026-11-%02d' % day),
-                                REPORT.NOTHING._replace(usd=int(usd * PICO))) for day, usd in days.items()]
-            REPORT.mark_spikes(found, ('arm', 'day'), {('a', row.key[1]): row.figures.usd for row in found})
-            return [int(row.key[1][-2:]) for row in found if row.spike]
-        usual = {1: 10, 2: 12, 3: 8, 4: 10, 5: 11}                               # the median is 10
-        self.assertEqual(rows(dict(usual, **{})), [])
-        self.assertEqual(rows({**usual, 6: 30}), [])
-        self.assertEqual(rows({**usual, 6: 30.01}), [6])
-        self.assertEqual(rows({1: 10, 2: 12, 3: 8, 4: 10, 6: 99}), [])             # four days tell too little
-        self.assertEqual(rows({1: .1, 2: .1, 3: .1, 4: .1, 5: .1, 6: 5}), [])      # pennies
-        self.assertEqual(rows({1: .1, 2: .1, 3: .1, 4: .1, 5: .1, 6: 5.01}), [6])
-        self.assertEqual(rows({1: 10, 2: 20, 3: 10, 4: 20, 5: 10, 6: 20, 7: 46}), [7])       # the median of six: 15
-
     def test_widths(self):
-        for text, cells in (('abc', 3), ('日本', 4), ('e\u0301', 1), ('█', 1), ('…', 1), ('\uff21', 2)):
-            self.assertEqual(REPORT.cells_wide(text), cells)
-        self.assertEqual(REPORT.fit('日本語', 4, 'text'), '日… ')
-        self.assertEqual(REPORT.fit('/clients/acme', 8, 'text'), '…ts/acme')
-        self.assertEqual([len(REPORT.bar((part / 100, 1), 7)) for part in range(101)], [7] * 101)
+        self.assertEqual(REPORT.cut('日本語', 4), '日…')
+        self.assertEqual(REPORT.cut('/clients/acme', 8), '…ts/acme')
+        self.assertEqual(REPORT.cut('abcdef', 4), 'abc…')
+
+    def test_no_formulas_in_sheets(self):
+        for text in NASTY:
+            cell = next(csv.reader([REPORT.csv_cell(text)]))[0]
+            self.assertNotIn(cell.lstrip()[:1] or 'x', tuple('=+-@\uff1d'))
+        self.assertEqual(REPORT.csv_cell(REPORT.number('-9.50')), '-9.50')           # an amount stays one
 
 
-class CalendarTest(unittest.TestCase):
-    ZONES = ('UTC', 'Europe/Berlin', 'America/New_York', 'Asia/Kolkata', 'Australia/Lord_Howe', 'America/Sao_Paulo',
-             'Asia/Beirut', 'Pacific/Apia', 'Africa/Cairo')
+class SpikeTest(Machine):
+    """A day is marked above $5 and above 3 times the median of at least five days in the 28 before it."""
 
-    def zones(self):
-        for zone in self.ZONES:
-            try:
-                yield REPORT.Calendar(zone)
-            except REPORT.UserError:
-                pass                                                     # a system without this zone
+    calls = ()
 
-    def test_days_hang_together(self):
-        for calendar in self.zones():
-            with self.subTest(calendar.timezone):
-                start = calendar.window('day', 1262304000000)[0]         # 2010-01-01
-                for _ in range(800):
-                    since, end = calendar.window('day', start)
-                    self.assertEqual(since, start)
-                    self.assertTrue(20 * 3600000 <= end - since <= 28 * 3600000)
-                    self.assertNotEqual(calendar.date(start), calendar.date(start - 1))
-                    start = end
+    def spikes(self, days):
+        name = 'spikes%d' % len(os.listdir(self.home))
+        logs = os.path.join(self.home, name)
+        write_logs(logs, [('/clients/globex', A1, '', '2026-11-%02d' % day, HAIKU, (round(usd * MILLION),))
+                          for day, usd in days.items()], home=self.home)
+        _, rows = self.rows('--by', 'arm,day', '--since', '2026-11-01', CLAUDE_CONFIG_DIR=logs, ARMLEDGER_HOME=logs)
+        return [int(row['day'][-2:]) for row in rows if row['spike']]
 
-    def test_windows(self):
-        calendar = REPORT.Calendar('UTC')
-        at = REPORT.parse_time('2026-11-16T12:00:00Z')
-        for name, since, end in (('day', '2026-11-16', '2026-11-17'), ('week', '2026-11-16', '2026-11-23'),
-                                 ('month', '2026-11-01', '2026-12-01')):
-            self.assertEqual(calendar.window(name, at), (calendar.midnight(since), calendar.midnight(end)))
-        december = REPORT.parse_time('2026-12-31T12:00:00Z')
-        self.assertEqual(calendar.window('month', december)[1], calendar.midnight('2027-01-01'))
-
-    def test_labels(self):
-        import datetime
-        calendar, day = REPORT.Calendar('UTC'), datetime.date(2019, 12, 20)
-        for _ in range(900):
-            year, week, _ = day.isocalendar()
-            label = '%04d-W%02d' % (year, week)
-            self.assertEqual(REPORT.week_label(day.isoformat()), label)
-            start = REPORT.label_start(calendar, 'week', label)
-            self.assertEqual(calendar.date(start), (day - datetime.timedelta(day.weekday())).isoformat())
-            day += datetime.timedelta(1)
-
-    def test_days_in_sql(self):
-        import random
-        chance, db = random.Random(5), sqlite3.connect(':memory:')
-        for calendar in self.zones():
-            span = REPORT.Span(1772000000000, 1772000000000 + 400 * 86400000, None, 0)
-            sql = calendar.day_sql(span, '?1')
-            for _ in range(300):
-                ms = chance.randrange(span.since, span.until)
-                day, = db.execute('select ' + sql, (ms,)).fetchone()
-                self.assertEqual(REPORT.utc_date(day), calendar.date(ms))
-        db.close()
-
-    def test_checkers_calendar_is_the_same(self):
-        checker = load_script('budget-check.py')
-        for calendar in self.zones():
-            for at in range(1767000000000, 1800000000000, 7 * 86400000 + 1234567):
-                for name in REPORT.TIME_KEYS:
-                    self.assertEqual(calendar.window(name, at), checker.window_bounds(name, at, calendar.timezone))
+    def test_rule(self):
+        usual = {1: 10, 2: 12, 3: 8, 4: 10, 5: 11}                               # the median is 10
+        self.assertEqual(self.spikes(usual), [])
+        self.assertEqual(self.spikes({**usual, 6: 30}), [])
+        self.assertEqual(self.spikes({**usual, 6: 30.01}), [6])
+        self.assertEqual(self.spikes({1: 10, 2: 12, 3: 8, 4: 10, 6: 99}), [])             # four days tell too little
+        self.assertEqual(self.spikes({1: .1, 2: .1, 3: .1, 4: .1, 5: .1, 6: 5}), [])      # pennies
+        self.assertEqual(self.spikes({1: .1, 2: .1, 3: .1, 4: .1, 5: .1, 6: 5.01}), [6])
+        self.assertEqual(self.spikes({1: 10, 2: 20, 3: 10, 4: 20, 5: 10, 6: 20, 7: 46}), [7])       # the median of six: 15
 
 
 if __name__ == '__main__':

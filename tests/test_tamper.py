@@ -382,6 +382,8 @@ PASSED_THOUGH_HARMFUL = [
     ('Bash', {'command': 'git clone . /tmp/acme2 && cd /tmp/acme2 && claude -p go'}, 'a copy of the repo is another arm'),
 ]
 
+# The logs of each agent are guarded.
+LOGS = ['rm -rf ~/.gemini/tmp', 'rm -rf ~/.qwen/projects', 'rm ~/.qwen/usage_record.jsonl', 'mv ~/.copilot/session-state /tmp/x', ': > ~/.copilot/session-state/a/events.jsonl']
 # Each of these uses what is let pass: a read, a copy, a message, a redirection to a file of no account.
 RELAXED = [
     'bash -c "$(cat <<\'EOF\'\nrm ~/.claude/hooks/budgets.yaml\nEOF\n)"',
@@ -445,9 +447,8 @@ class Home(unittest.TestCase):
     def found(self, tool, tool_input, cwd=None):
         """The gate's refusal of a tool, None if it passes."""
         budgets = budget_check.load_budgets(self.hooks + '/budgets.yaml', self.home)
-        arm = argparse.Namespace(name='acme', entry=argparse.Namespace(action='hard_stop'))
-        request = budget_check.Request('claude-code', 'PreToolUse', tool, tool_input, 'toolu_1', 'session', '', cwd or self.cwd, '')
-        return budget_check.guard(request, budgets, arm, {'HOME': self.home}, self.hooks, self.home)
+        request = budget_check.Request('claude-code', 'tool', tool, tool_input, 'toolu_1', 'session', '', cwd or self.cwd, '')
+        return budget_check.guard(request, budgets, budgets.entries[0], {'HOME': self.home}, self.hooks, self.home)
 
     def check(self, rows):
         for tool, tool_input, refused in rows:
@@ -464,7 +465,7 @@ class Tampering(Home):
         self.check(EDITS)
 
     def test_commands_that_are_refused(self):
-        self.check([('Bash', {'command': command}, True) for command in COMMANDS_REFUSED + RED_TEAM + RELAXED])
+        self.check([('Bash', {'command': command}, True) for command in COMMANDS_REFUSED + RED_TEAM + RELAXED + LOGS])
         self.check([(tool, tool_input, True) for tool, tool_input in TRIES])
 
     def test_commands_that_pass(self):
@@ -554,12 +555,12 @@ class Tampering(Home):
                 self.assertLess(min(times), .2)         # 0.05 s on an idle machine
 
     def test_an_error_refuses_shells_and_editors_and_nothing_else(self):
-        arm = argparse.Namespace(name='acme', entry=argparse.Namespace(action='hard_stop'))
+        entry = argparse.Namespace(arm='acme', action='hard_stop')
         for tool, refused in ('Bash', True), ('Write', True), ('mcp__x__edit_file', True), ('Read', False), ('Agent', False):
             for error in ValueError('x'), RecursionError(), SystemExit('told to end'):
                 with self.subTest(tool=tool, error=error), mock.patch.object(budget_check, 'Protected', side_effect=error):
-                    request = budget_check.Request('claude-code', 'PreToolUse', tool, {}, 't', 's', '', self.cwd, '')
-                    answer = budget_check.guard(request, None, arm, {}, self.hooks, self.home)
+                    request = budget_check.Request('claude-code', 'tool', tool, {}, 't', 's', '', self.cwd, '')
+                    answer = budget_check.guard(request, None, entry, {}, self.hooks, self.home)
                     self.assertEqual(answer is not None and answer.refused, refused)
 
 
@@ -572,11 +573,11 @@ class ThroughTheHook(Home):
         for name in ('budget-check.py', 'pretooluse-hook.py', 'prices.json'):
             shutil.copy(os.path.join(ROOT, name), os.path.join(cls.hooks, name))
 
-    def run_hook(self, budgets, **payload):
+    def run_hook(self, budgets, options=(), **payload):
         with open(self.hooks + '/budgets.yaml', 'w') as stream:
             stream.write(budgets)
         payload = dict({'session_id': 's1', 'cwd': self.cwd, 'hook_event_name': 'PreToolUse', 'tool_use_id': 't1'}, **payload)
-        done = subprocess.run([sys.executable, '-IS', self.hooks + '/pretooluse-hook.py'], input=json.dumps(payload), stdout=subprocess.PIPE,
+        done = subprocess.run([sys.executable, '-IS', self.hooks + '/pretooluse-hook.py', *options], input=json.dumps(payload), stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, encoding='utf-8', env={'HOME': self.home, 'PATH': os.environ['PATH']}, timeout=60)
         self.assertEqual((done.returncode, done.stderr), (0, ''))
         return json.loads(done.stdout) if done.stdout else None
@@ -601,6 +602,16 @@ class ThroughTheHook(Home):
 
     def test_what_passes_is_silent(self):
         self.assertIsNone(self.run_hook(BUDGETS, tool_name='Bash', tool_input={'command': 'echo x > budgets.yaml'}))
+
+    def test_other_agents_get_answers_that_they_honour(self):
+        command = {'command': 'sed -i s/200/9000/ ~/.claude/hooks/budgets.yaml'}
+        answer = self.run_hook(BUDGETS, ('--agent', 'gemini'), hook_event_name='BeforeTool', tool_name='run_shell_command', tool_input=command)
+        self.assertEqual(answer['decision'], 'deny')
+        self.assertIn('the caps', answer['reason'])
+        answer = self.run_hook(BUDGETS, ('--agent', 'qwen'), timestamp='2026-01-01T00:00:00Z', tool_name='run_shell_command', tool_input=command)
+        self.assertEqual(answer['hookSpecificOutput']['permissionDecision'], 'deny')
+        answer = self.run_hook(BUDGETS, ('--agent', 'copilot'), hook_event_name='preToolUse', sessionId='s1', toolName='bash', toolArgs=command)
+        self.assertEqual(answer['permissionDecision'], 'deny')
 
     def test_an_arm_that_only_warns_is_not_guarded(self):
         self.assertIsNone(self.run_hook(BUDGETS + '    action_on_breach: warn\n', tool_name='Bash',

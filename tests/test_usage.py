@@ -68,6 +68,7 @@ class FirstStepsTest(UsageCase):
 
     def test_no_logs_yet(self):
         with Home(ACME) as home:
+            home.folder('clients/acme')
             shutil.rmtree(home.at('.claude/projects'))
             result = home.main('--now', NOW)
             self.assertEqual((result.code, result.err), (0, NO_LOGS))
@@ -134,7 +135,7 @@ class MistakesTest(UsageCase):
             for text, near in ('acne', 'acme'), ('Acme', 'acme'), ('glbex', 'globex'), ('acme ', 'acme'):
                 with self.subTest(text):
                     self.refused(home.main(text), text, 'did you mean %s?' % near)
-            self.refused(home.main('zzzzzz'), 'zzzzzz', home.budgets)
+            self.refused(home.main('zzzzzz'), 'zzzzzz', 'budgets.yaml')
             self.refused(home.main(''))
 
     def test_names_that_a_terminal_must_not_see(self):
@@ -194,12 +195,14 @@ class MistakesTest(UsageCase):
 
     def test_without_a_home_or_an_environment(self):
         with Home(ACME) as home:
+            home.folder('clients/acme')
             result = home.run('budget-check.py', '--now', NOW, '--budgets', home.budgets, '--ledger', home.at('l'),
                               HOME=home.path, PATH=None, LANG=None, TZ=None)
             self.assertEqual((result.code, result.err), (0, NO_LOGS))
 
     def test_unreadable_lines_and_unknown_models_are_told(self):
         with Home(ACME) as home:
+            home.folder('clients/acme')
             home.log('s-1', spent_line('a', 5, cwd=home.at('clients/acme')), '{"output_tokens": nonsense}\n',
                      spent_line('b', 5, cwd=home.at('clients/acme'), model='claude-nonesuch-9'))
             result = home.main('--now', NOW)
@@ -210,6 +213,7 @@ class MistakesTest(UsageCase):
 
     def test_a_closed_pipe(self):
         with Home(ACME) as home:
+            home.folder('clients/acme')
             reading, writing = os.pipe()
             os.close(reading)
             with subprocess.Popen(home.command('budget-check.py', '--now', NOW), stdout=writing, stderr=subprocess.PIPE,
