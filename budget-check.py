@@ -247,7 +247,7 @@ def add_total(totals, model, tokens, paid=0):
 
 # -- Claude Code: transcripts
 
-CLAUDE_WORDS = b'"usage"', b'"output_tokens"', b'"cost-state"'
+CLAUDE_WORDS = b'"assistant"', b'"cost-state"', b'"output_tokens"'
 EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
 
 
@@ -259,6 +259,9 @@ def read_claude(path, text, state):
         find_beginning(name, text, state, found)
     told, seen = state.get('told') or (None, ''), 0
     for start, line in lines_with(CLAUDE_WORDS, text):
+        if b'"assistant"' not in line and b'"cost-state"' not in line:
+            found.skipped += not (line[:1] == b'{' and line.rstrip()[-1:] == b'}')
+            continue                           # no call is on it, and it is whole or counted
         its_gist = gist_of(line)
         if its_gist and its_gist == gist:      # another line of the call before
             continue
