@@ -4399,8 +4399,10 @@ def keys_of(request, budgets, environ, home):
     place = resolve_place(request.cwd, home)
     for name in ('ARMLEDGER_BUDGETS', 'ARMLEDGER_PRICES', 'ARMLEDGER_HOME'):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
+        # A folder that is no repo, such as /tmp, may well hold them.
+        is_clients = place.is_repo or not is_path(arm_of(budgets, place))
         is_in_repo = named and (named + os.sep).startswith(place.root + os.sep)
-        if is_in_repo and place.root != os.path.realpath(home):
+        if is_in_repo and is_clients and place.root != os.path.realpath(home):
             raise UserError('$%s names a file in the repo whose cap it decides about: keep it '
                             'elsewhere' % name, named)
     request, began, root = beginning(request)

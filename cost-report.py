@@ -2410,6 +2410,13 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         complain('interrupted')
+    except OSError as error:
+        complain(error)
+    except Exception as error:
+        if not check or not isinstance(error, check.sqlite().Error):
+            raise
+        home = check.home_of(os.environ)
+        complain(check.ledger_error(check.find_ledger(options.ledger, os.environ, home), error))
     return 1
 
 

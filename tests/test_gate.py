@@ -59,6 +59,10 @@ class BoundSessionTest(GateCase):
                 self.assertTrue(self.ask(home, tool='Bash', cwd=cwd, session='s-1', agent_id='a1').ended)
                 self.assertTrue(self.ask(home, 'UserPromptSubmit', cwd=cwd, session='s-1').refused)
         self.assertTrue(self.ask(home, tool='Bash', cwd='elsewhere', session='s-2').silent)
+        # A folder above that is no repo may hold what decides about the cap.
+        result = home.gate(payload(home, tool='Bash', cwd=home.root, session='s-1'),
+                           ARMLEDGER_BUDGETS=home.budgets)
+        self.assertTrue(self.said(result).ended)
 
     def test_what_is_spent_elsewhere_counts(self):
         home = self.home()
