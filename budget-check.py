@@ -1377,16 +1377,13 @@ class Ledger:
         if self.meta('prices') != prices.text:
             prices.as_of  # reads it: an error shows before anything changes
             self.write(self.reprice)
+        until, failure = min(self.limit, began + 60.0), sqlite().OperationalError
         while self.survey(environ, named):
             try:
-                if self.write(self.take_in, 0.1):
+                if self.write(self.take_in, 0.3):
                     break
-            except (
-                sqlite().OperationalError
-            ) as error:  # while others hold the lock, they may read it all
-                if 'locked' not in str(error) or time.monotonic() > min(
-                    self.limit, began + 60.0
-                ):
+            except failure as error:
+                if 'locked' not in str(error) or time.monotonic() > until:
                     raise
         (skipped,) = self.one('select coalesce(sum(skipped), 0) from files where skipped')
         return Reading(
@@ -1402,6 +1399,7 @@ class Ledger:
         every time."""
         self.pending, self.listed, self.gone, self.unreadable = [], {}, [], []
         self.seen, self.folders = set(), {}
+        self.surveyed = self.one('pragma data_version')    # another's commit changes it
         changed = []
         for path, agent, changed_ns, compressed, entries in self.rows('select * from folders'):
             self.folders[path] = agent, changed_ns, compressed, json.loads(entries)
@@ -1520,8 +1518,11 @@ class Ledger:
         return 'compressed' if is_compressed else ''
 
     def take_in(self):
-        """Read what is pending and put it into the ledger, batch by batch; whether that was
-        all."""
+        """Read what is pending and put it into the ledger, batch by batch; whether that was all.
+
+        Of many processes that wait for the lock one reads; the others look again what is left."""
+        if self.one('pragma data_version') != self.surveyed:
+            return False
         self.db.executemany(
             'delete from files where path = ?', [(path,) for path in self.gone]
         )
