@@ -2699,7 +2699,7 @@ AMBIGUOUS = re.compile(
     r'(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$')
 CONSTANTS = {'null': None, 'true': True, 'false': False}
 # Not even in a comment: control characters, and what ends a line for some readers.
-FORBIDDEN = re.compile('[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufeff\ufffe\uffff]')
+FORBIDDEN = '[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufeff\ufffe\uffff]'
 MOST_COLUMNS = 1000              # YAML readers look for a key's colon no further than 1024
 TOO_LONG = 'a line of more than %d characters: write a list as one "- item" a line' \
            % MOST_COLUMNS
@@ -2790,7 +2790,7 @@ def tokens_of(line, name, number):
 def check_characters(line, said, place):
     if line.isprintable():
         return
-    for odd in FORBIDDEN.findall(line) + [char for char in said if not char.isprintable()]:
+    for odd in re.findall(FORBIDDEN, line) + [char for char in said if not char.isprintable()]:
         advice = 'a tab: use spaces' if odd == '\t' else \
             'the character U+%04X is not read here: delete it, or type a plain one' % ord(odd)
         raise UserError(advice, *place[:2], line.index(odd) + 1)
@@ -2930,11 +2930,11 @@ LATER = ('session_usd_cap', 'others')        # keys that this version doesn't re
 RIGHT_SHAPE = 'a list under budgets: with, for each arm, "- arm: NAME" and below it ' \
               '"monthly_usd_cap: 200.00"'
 ABSOLUTE = 'an absolute path, or one that begins with ~/'
-# What a text must look like.
-TEXTS = {kind: re.compile(form) for kind, form in (
-    ('TEXT', r'.*\S'), ('NAME', r'(?!\()[^\s/\\]([^/\\]{0,98}[^\s/\\])?$'),
-    ('PATH', r'/|~(/|$)|[A-Za-z]:([\\/]|$)|\\\\'),
-    ('DAY', r'\d{4}-(?!02-3|(0[469]|11)-31)(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$'))}
+# What a text must look like. (Compiled where it is needed: the gate has no time for more.)
+TEXTS = {
+    'TEXT': r'.*\S', 'NAME': r'(?!\()[^\s/\\]([^/\\]{0,98}[^\s/\\])?$',
+    'PATH': r'/|~(/|$)|[A-Za-z]:([\\/]|$)|\\\\',
+    'DAY': r'\d{4}-(?!02-3|(0[469]|11)-31)(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$'}
 # What to write instead, by key or else by kind; its %s are the least and the most.
 ADVICE = {
     'timezone': 'local, or a name such as Europe/Berlin',
@@ -3019,7 +3019,7 @@ def fitted(rule, kind, value):
         is_fit = rule.least * unit <= number <= rule.most * unit
         return number if is_fit else None
     is_fit = form is bool if kind == 'FLAG' else form is str and (
-        TEXTS[kind].match(value) if kind in TEXTS else kind == value and kind.islower())
+        re.match(TEXTS[kind], value) if kind in TEXTS else kind == value and kind.islower())
     return value if is_fit else None
 
 
@@ -3585,7 +3585,7 @@ def find_arm(text, ledger, budgets, home):
     if os.path.isdir(path):
         return arm_of(budgets, resolve_place(path, home))
     # Another word must not become a folder below the working one: that may be another client's.
-    if TEXTS['PATH'].match(text) or re.match(r'\.\.?(/|$)', text):
+    if re.match(TEXTS['PATH'], text) or re.match(r'\.\.?(/|$)', text):
         gone = ledger.rows('select max(id) from places where ? in (cwd, path)', path)[0][0]
         return arm_of(budgets, ledger.places()[gone] if gone else resolve_place(path, home))
     near = nearest(text, by_name)
