@@ -1509,12 +1509,11 @@ class Ledger:
         except OSError:
             return ''  # it has gone meanwhile
         metered = (
-            'select 1 from sessions where name = ?1 '
-            'union all select 1 from agents where name = ?1'
+            'select 1 from sessions where name = ? '
+            'union all select 1 from agents where name = ?'
         )
-        is_compressed = path.endswith('.jsonl.zst') and not self.one(
-            metered, entry.name[:-10][-36:]
-        )
+        thread = entry.name[:-10][-36:]
+        is_compressed = path.endswith('.jsonl.zst') and not self.one(metered, thread, thread)
         return 'compressed' if is_compressed else ''
 
     def take_in(self):
@@ -1721,9 +1720,9 @@ class Ledger:
         """Note when and where a session began. Returns its number."""
         number = self.number('sessions', agent, name)
         self.db.execute(
-            """update sessions set began = min(coalesce(began, ?1), coalesce(?1, began)),
-                root = coalesce(nullif(?2, ''), root), version = ?3 where id = ?4""",
-            (began, root, version, number),
+            """update sessions set began = min(coalesce(began, ?), coalesce(?, began)),
+                root = coalesce(nullif(?, ''), root), version = ? where id = ?""",
+            (began, began, root, version, number),
         )
         self.forks += [name] * bool(root)
         (origin_ts,) = self.one('select origin_ts from sessions where id = ?', number)
@@ -1751,7 +1750,7 @@ class Ledger:
             )
             if before != origin:
                 for statement in MOVE:
-                    self.db.execute(statement, (origin, number))
+                    self.db.execute(statement, {'origin': origin, 'session': number})
                 moves += [
                     (*fork, -1)
                     for fork in self.rows(
@@ -2187,12 +2186,12 @@ BEGIN_AGENT = """insert into agents values (?, ?, '', '', '', 0, 0, ?, ?)
     on conflict do update set ts = min(ts, excluded.ts),
     pair = case when excluded.ts < ts then excluded.pair else pair end"""
 MOVED = """update %s set pair = (
-    select new.id from pairs as old join pairs as new on new.place = old.place and new.origin = ?1
-    where old.id = %s.pair) where session = ?2"""
+    select new.id from pairs as old join pairs as new on new.place = old.place and new.origin = :origin
+    where old.id = %s.pair) where session = :session"""
 MOVE = (
-    """insert or ignore into pairs (place, origin) select place, ?1 from pairs where id in (
-        select pair from calls where session = ?2
-        union select pair from agents where session = ?2)""",
+    """insert or ignore into pairs (place, origin) select place, :origin from pairs where id in (
+        select pair from calls where session = :session
+        union select pair from agents where session = :session)""",
     MOVED % ('calls', 'calls'),
     MOVED % ('agents', 'agents'),
 )

@@ -2103,8 +2103,8 @@ class Books:
     def rows(self, select, span, tail=''):
         """Of the calls in a span: pair by pair, as the index has them."""
         return self.ledger.rows(
-            'select %s from pairs cross join calls on pair = pairs.id where owned and ts >= ?1 '
-            'and ts < ?2 and (?3 is null or arm = ?3) %s' % (select, tail),
+            'select %s from pairs cross join calls on pair = pairs.id where owned and ts >= ? '
+            'and ts < ? and arm is coalesce(?, arm) %s' % (select, tail),
             span.since, span.until, self.arm)
 
     def entry(self, arm):
