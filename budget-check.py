@@ -4464,7 +4464,7 @@ def decide(request, budgets, keys, environ, folder, home, leave_open):
             answer = reserve(ledger, request, budgets, standings, now_ms)
         if answer.refused or request.event not in ('tool', 'prompt'):
             return answer
-        warnings = warnings_of(ledger, budgets, prices, reading, keys[0]) if is_marked else []
+        warnings = warnings_of(ledger, budgets, prices, reading, keys[-1]) if is_marked else []
         return told_once(ledger, request, budgets, standings, warnings, now_ms)
     finally:
         if leave_open:           # a process that ends at once needn't copy SQLite's log into the
@@ -4603,21 +4603,33 @@ def answer_held(ledger, request, budgets, keys, now_ms, expensive):
 
 
 def answer_for(ledger, request, budgets, standings, expensive):
-    """The Answer by where its arms stand."""
-    for standing in standings:
-        if standing.verdict.tier == 'halt':
-            return halt(ledger, request, budgets, standing)
-    for standing in standings:
-        is_stopped = standing.verdict.verdict == 'HARD_STOP'
-        if is_stopped and (expensive or is_sub_agents(request, budgets)):
-            return refusal(request, budgets, standing, arithmetic(standing), expensive)
-        if not expensive or standing.entry.action != 'hard_stop':
-            continue
-        usd = at_rate(standing.entry, may_cost(ledger, standing, request))
-        for one in standing.held.windows:
-            if one.spent + one.reserved + usd > one.grace:
-                why = arithmetic_of_running(standing, one, usd, request.tool)
-                return refusal(request, budgets, standing, why, True, one)
+    """The Answer by where its arms stand: the folder's, then the session's own. A session of one
+    client hears neither name nor figures of another's."""
+    for standing in reversed(standings):
+        answer = answer_of_arm(ledger, request, budgets, standing, expensive)
+        if answer.refused and standing is not standings[-1]:
+            why = 'armledger: the arm that this folder belongs to is stopped, so nothing more is ' \
+                  'spent in it. Do not retry here: go back to your own folder, or hand over to the ' \
+                  'user.'
+            return answer._replace(reason=why, told=why)
+        if answer.refused:
+            return answer
+    return SILENCE
+
+
+def answer_of_arm(ledger, request, budgets, standing, expensive):
+    if standing.verdict.tier == 'halt':
+        return halt(ledger, request, budgets, standing)
+    is_stopped = standing.verdict.verdict == 'HARD_STOP'
+    if is_stopped and (expensive or is_sub_agents(request, budgets)):
+        return refusal(request, budgets, standing, arithmetic(standing), expensive)
+    if not expensive or standing.entry.action != 'hard_stop':
+        return SILENCE
+    usd = at_rate(standing.entry, may_cost(ledger, standing, request))
+    for one in standing.held.windows:
+        if one.spent + one.reserved + usd > one.grace:
+            why = arithmetic_of_running(standing, one, usd, request.tool)
+            return refusal(request, budgets, standing, why, True, one)
     return SILENCE
 
 
@@ -5625,7 +5637,8 @@ def check(options):
     if options.json:
         print(format_json(verdict_json(standings, budgets, prices, warnings)))
     else:
-        colour = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
+        is_terminal = sys.stdout and sys.stdout.isatty()     # it may be closed
+        colour = is_terminal and 'NO_COLOR' not in os.environ
         print(format_standings(standings, budgets, prices, colour))
         for warning in warnings:
             print('budget-check: ' + printable(warning, 1000), file=sys.stderr)

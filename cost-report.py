@@ -1577,7 +1577,7 @@ def cut(text, size):
 
 def terminal():
     """(width, colour) of standard output."""
-    is_terminal, width = sys.stdout.isatty(), os.environ.get('COLUMNS', '')
+    is_terminal, width = sys.stdout and sys.stdout.isatty(), os.environ.get('COLUMNS', '')
     if not width.isdigit():
         width = os.get_terminal_size(sys.stdout.fileno()).columns if is_terminal else 80
     colour = is_terminal and not os.environ.get('NO_COLOR') and os.environ.get('TERM') != 'dumb'

@@ -80,6 +80,12 @@ class BoundSessionTest(GateCase):
         self.assertNotIn('beta', said.reason)
         self.assertTrue(self.ask(home, tool='Bash', cwd='clients/beta', session='s-2').silent)
         spend(home, 15000000, cwd='clients/beta', session='old-beta')
+        spend(home, 1000000, session='s-3')                # acme's own, and beta's session goes there
+        spend(home, 1000000, cwd='clients/beta', session='s-4')
+        for event in {'tool': 'Bash'}, {'tool': 'Agent'}:
+            said = self.ask(home, **event, cwd='clients/acme', session='s-4')
+            self.assertTrue(said.refused)
+            self.assertNotIn('acme', said.reason + said.told)
         self.assertIn('beta', self.ask(home, tool='Bash', cwd='clients/beta', session='s-2').reason)
 
     def test_a_fork_began_where_its_parent_did(self):
