@@ -1078,11 +1078,10 @@ def repo_at(folder):
     main, marker, name = named.rpartition('/.git/worktrees/')
     if not marker:
         return folder  # its git folder lies elsewhere
-    back = first_text('%s/.git/worktrees/%s/gitdir' % (main, name))
-    is_its = back and os.path.realpath(os.path.dirname(back)) == folder
-    return (
-        os.path.realpath(main) if is_its else folder
-    )  # else anyone could name another's repo
+    its_folder = '%s/.git/worktrees/%s' % (main, name)
+    back = os.path.dirname(first_text(its_folder + '/gitdir'))      # relative to it, or not
+    is_its = back and os.path.realpath(os.path.join(its_folder, back)) == folder
+    return os.path.realpath(main) if is_its else folder     # else anyone could name another's repo
 
 
 @lru_cache(None)
