@@ -1180,11 +1180,8 @@ def parse_moment(text, option, now):
 
 def split(span, unit):
     """The days, weeks or months of a span, clipped as it is at its ends."""
-    spans, at = [], span.since
-    while at < span.until:
-        spans.append(span_of(unit, at, span.until)._replace(since=at))
-        at = spans[-1].end
-    return spans
+    return [Span(max(start, span.since), min(end, span.until), unit, start, end)
+            for _, start, end in check.windows_between(unit, span.since, span.until)]
 
 
 def before(span, now):
