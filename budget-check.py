@@ -1074,7 +1074,7 @@ def repo_at(folder):
     named = os.path.normpath(os.path.join(folder, text[7:].strip())).replace('\\', '/')
     around, marker, _ = named.partition('/.git/modules/')
     if marker and folder.startswith(around + os.sep):
-        return repo_at(around) or around  # a submodule
+        return repo_at(around) or folder  # a submodule, if there is a repo that it is one of
     main, marker, name = named.rpartition('/.git/worktrees/')
     if not marker:
         return folder  # its git folder lies elsewhere
@@ -1519,7 +1519,8 @@ class Ledger:
         """Read what is pending and put it into the ledger, batch by batch; whether that was all.
 
         Of many processes that wait for the lock one reads; the others look again what is left."""
-        if self.one('pragma data_version') != self.surveyed:
+        is_stale = self.one('pragma data_version') != self.surveyed
+        if is_stale and time.monotonic() < self.limit:
             return False
         self.db.executemany(
             'delete from files where path = ?', [(path,) for path in self.gone]
@@ -2518,11 +2519,13 @@ def read_apart(jobs, prices, now_ms):
                 finally:
                     os._exit(0)
             children[child] = out
-        for child in list(children):
-            at, is_over = 0, False
+        for child, out in list(children.items()):
+            at = 0
             while True:
-                is_over = is_over or os.waitpid(child, os.WNOHANG)[0]
-                told, begin = os.pread(children[child].fileno(), 8 * BLOCK, at), 0
+                is_over = child not in children or os.waitpid(child, os.WNOHANG)[0]
+                if is_over:
+                    children.pop(child, None)  # its number may be another process's from now on
+                told, begin = os.pread(out.fileno(), 8 * BLOCK, at), 0
                 size = int.from_bytes(told[:8], 'little')
                 while size and begin + 8 + size <= len(told):
                     result = marshal.loads(told[begin + 8 : begin + 8 + size])
@@ -2534,7 +2537,6 @@ def read_apart(jobs, prices, now_ms):
                     break
                 if not begin:
                     time.sleep(0.005)
-            del children[child]
     finally:
         for child in children:
             os.kill(child, 9)
@@ -4398,10 +4400,11 @@ def keys_of(request, budgets, environ, home):
     place = resolve_place(request.cwd, home)
     for name in ('ARMLEDGER_BUDGETS', 'ARMLEDGER_PRICES', 'ARMLEDGER_HOME'):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
+        is_inside = named and (named + os.sep).startswith(place.root + os.sep)
+        if not is_inside or place.root == os.path.realpath(home):
+            continue
         # A folder that is no repo, such as /tmp, may well hold them.
-        is_clients = place.is_repo or not is_path(arm_of(budgets, place))
-        is_in_repo = named and (named + os.sep).startswith(place.root + os.sep)
-        if is_in_repo and is_clients and place.root != os.path.realpath(home):
+        if place.is_repo or not is_path(arm_of(budgets, place)):
             raise UserError('$%s names a file in the repo whose cap it decides about: keep it '
                             'elsewhere' % name, named)
     request, began, root = beginning(request)

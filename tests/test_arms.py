@@ -319,6 +319,12 @@ class WorktreeTest(unittest.TestCase):
         home.write('code/site/lib/.git', 'gitdir: ../.git/modules/lib\n')
         self.assertEqual(Work(home).call('code/site/lib/src').arms(), {'~/code/site': {'code/site/lib/src'}})
 
+    def test_a_submodule_of_nothing_is_a_repo_by_itself(self):
+        """Else a file that an agent writes would make the folder above, which is no repo, its arm."""
+        home = self.home(entry('acme', '~/clients/acme'), default=True)
+        home.write('code/lib/.git', 'gitdir: ../.git/modules/lib\n')
+        self.assertEqual(Work(home).call('code/lib/src').arms(), {'~/code/lib': {'code/lib/src'}})
+
 
 class DefaultTest(unittest.TestCase):
     """Every repo that no entry lists, each by itself."""

@@ -174,6 +174,28 @@ class Killed(unittest.TestCase):
         self.assertGreater(len(counts), 5, 'all was read although the time was up')
         self.same_as_a_fresh_read(home, home.ledger)
 
+    def test_a_process_that_has_ended_is_not_killed(self):
+        """Its number may be another's by then."""
+        home = Home(self)
+        home.add_calls(1.0)
+        folder, name = os.path.split(home.transcript)
+        job = folder, os.sep + name, 'claude-code', 0, 0, 0, 0, '{}'
+        ended, wait, end = [], os.waitpid, os.kill
+
+        def wait_for_end(child, _):
+            ended.append(child)
+            return wait(child, 0)
+
+        def kill(child, number):
+            self.assertNotIn(child, ended)
+            end(child, number)
+        with mock.patch.object(os, 'waitpid', wait_for_end), mock.patch.object(os, 'kill', kill):
+            results = self.gate.read_apart([job, job], self.prices, 0)
+            self.assertEqual(len(next(results).calls), 1)
+            self.assertEqual(len(ended), 1)
+            results.close()
+        self.assertEqual(len(ended), 2)
+
     def test_kill_at_any_moment(self):
         self.kill_often(ROUNDS, SEED)
 
