@@ -44,11 +44,10 @@ OPEN = 1 << 62  # later than any time
 # A line of a billed call; several lines, and copies in other files, are one call. Calls are told
 # apart by key and request. Of the lines with one key only those of the least standing // 2 count;
 # those with an odd standing are marked as copies.
-#   kind    call, advisor, compaction; echo: a call that is told under another key
+#   kind    call, advisor_message, compaction; echo: a call that is told under another key
 #   tokens  input, output, cache writes for 5 minutes, for an hour, cache reads, web searches
 Call = namedtuple(
-    'Call', 'key request session agent standing kind ts cwd model variant tokens uses_tool'
-)
+    'Call', 'key request session agent standing kind ts cwd model variant tokens uses_tool')
 
 # What an agent itself says that a session has used up to now.
 #   start     what a family of forks has in common, or 0
@@ -63,10 +62,30 @@ Session = namedtuple('Session', 'name began cwd_ts cwd root version')
 
 
 class Found:
-    """What some lines of a log say."""
+    """What some lines of a log say. `state` is what its reader keeps of the lines before them."""
 
-    def __init__(self):
-        self.calls, self.marks, self.sessions, self.skipped = [], [], [], 0
+    def __init__(self, state=None):
+        self.calls, self.marks, self.sessions, self.skipped, self.state = [], [], [], 0, state
+
+    def records_of(self, line):
+        records = parse_records(line)
+        self.skipped += {} in records
+        return records
+
+    def add_session(self, record, session, began, ts):
+        """Note where a session was at a time, if nothing earlier is known of it."""
+        earliest, cwd = self.state.setdefault('earliest', {}), text_in(record, 'cwd')
+        if cwd and ts and ts < earliest.get(session, OPEN):
+            earliest[session] = ts
+            self.sessions.append(Session(session, began, ts, cwd, '', text_in(record, 'version')))
+
+    def add_mark(self, mark):
+        self.marks.append(mark)
+        self.state.setdefault('open', []).append(mark)
+
+    def end_marks(self, ts):
+        """A session went on: its totals are told again, with the end of their stretch."""
+        self.marks += [Mark(*mark)._replace(ended=ts) for mark in self.state.pop('open', ())]
 
 
 class UserError(Exception):
@@ -83,10 +102,9 @@ BIDI = '\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069
 
 def printable(text, limit=200):
     """Log text and names for a terminal: no control characters, no bidi tricks, not endless."""
-    kept = ''.join(
-        c if c.isprintable() and c not in BIDI else '\ufffd' for c in text[: limit + 1]
-    )
-    return kept if len(kept) <= limit else kept[: limit - 1] + '…'
+    kept = ''.join(c if c.isprintable() and c not in BIDI else '\ufffd'
+                   for c in text[:limit + 1])
+    return kept if len(kept) <= limit else kept[:limit - 1] + '…'
 
 
 # -- values
@@ -94,8 +112,10 @@ def printable(text, limit=200):
 
 def parse_time(text):
     """Milliseconds since the epoch of an ISO 8601 time; None if it isn't one. No zone is UTC."""
-    from datetime import datetime
-
+    try:
+        from _datetime import datetime         # `datetime` alone takes 1 ms more to import
+    except ImportError:
+        from datetime import datetime
     form = r'(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?([Zz]|[+-]\d\d:?\d\d)?\Z'
     try:
         day, minute, second, fraction, zone = re.match(form, text, re.ASCII).groups()
@@ -136,6 +156,10 @@ def text_in(record, name):
     return text_of(record.get(name))
 
 
+def texts(record, *names):
+    return [text_in(record, name) for name in names]
+
+
 def part(value, name):
     """A map inside of a map, {} if there is none."""
     inner = value.get(name)
@@ -162,14 +186,15 @@ def open_plain(path):
     return open(number, 'rb', buffering=0)
 
 
-SCAN = json.JSONDecoder().scan_once  # json.loads without its preparations: half the time
+SCAN = json.JSONDecoder().scan_once    # json.loads without its preparations: half the time
+OPENING = re.compile(r'\{"(?:parentUuid|isSidechain|type|uuid|timestamp|sessionId|id)":')
 
 
 def parse_records(line):
     """The JSON objects of a line, [] for a blank one, {} in the place of what can't be read.
 
     Agents' lines get torn, with the next one glued on, or come behind NULs or a BOM: so it goes
-    on at the next place where a record can begin."""
+    on at the next place where a record can begin. After 20 that can't be read it gives up."""
     text = line.decode('utf-8', 'replace').replace('\0', '').strip('\ufeff \t\r\n')
     at, found = 0, []
     while at < len(text) and found.count({}) < 20:
@@ -178,10 +203,7 @@ def parse_records(line):
         except (StopIteration, ValueError, RecursionError):
             record, at = {}, at + 1
         found.append(record if type(record) is dict else {})
-        opening = re.compile(
-            r'\{"(?:parentUuid|isSidechain|type|uuid|timestamp|sessionId|id)":'
-        )
-        begun = opening.search(text, at)
+        begun = OPENING.search(text, at)
         at = begun.start() if begun else len(text)
     return found
 
@@ -195,102 +217,80 @@ def lines_with(words, text):
             starts.add(text.rfind(b'\n', 0, at) + 1)
             at = text.find(word, text.find(b'\n', at))
     for start in sorted(starts):
-        yield start, text[start : text.find(b'\n', start)]
+        yield start, text[start:text.find(b'\n', start)]
 
 
-def records_of(line, found):
-    records = parse_records(line)
-    found.skipped += {} in records
-    return records
+def reader(words, read_record):
+    """The `read` of an Agent whose records can be read one by one."""
+    def read(path, text, state):
+        found = Found(state)
+        for _, line in lines_with(words, text):
+            for record in found.records_of(line):
+                read_record(record, path, found)
+        return found
+    return read
 
 
-def records_with(words, text, found):
-    for _, line in lines_with(words, text):
-        yield from records_of(line, found)
-
-
-def records_in(text):
-    for match in re.finditer(b'.+', text):
-        yield from parse_records(match.group())
-
-
-# -- sessions and their totals, as every reader keeps them
-
-
-def add_session(record, session, began, ts, state, found):
-    """Note where a session was at a time, if nothing earlier is known of it."""
-    earliest, cwd = state.setdefault('earliest', {}), text_in(record, 'cwd')
-    if cwd and ts and ts < earliest.get(session, OPEN):
-        earliest[session] = ts
-        version = text_in(record, 'version')
-        found.sessions.append(Session(session, began, ts, cwd, '', version))
-
-
-def add_mark(mark, state, found):
-    found.marks.append(mark)
-    state.setdefault('open', []).append(mark)
-
-
-def end_marks(ts, state, found):
-    """A session went on: its totals are told again, with the end of their stretch."""
-    found.marks += [Mark(*mark)._replace(ended=ts) for mark in state.pop('open', ())]
-
-
-def add_total(totals, model, tokens, paid=0):
-    """Put what a model has used to what the other names of the same model have."""
-    name, used = model_name(model), [*tokens, round(figure(paid, MILLION) * PICO)]
-    totals[name] = list(map(int.__add__, totals.get(name) or [0] * 7, used))
+def totals_of(models, tokens_of):
+    """A Mark's totals; what the names of one model have used is put together."""
+    totals = {}
+    for model in models:
+        name, usage = model_name(model), part(models, model)
+        used = [*tokens_of(usage), round(figure(usage.get('costUSD'), MILLION) * PICO)]
+        totals[name] = list(map(int.__add__, totals.get(name) or [0] * 7, used))
+    return totals
 
 
 # -- Claude Code: transcripts
 
 CLAUDE_WORDS = b'"assistant"', b'"cost-state"', b'"output_tokens"'
-EXTRA_CALLS = {'advisor_message': 'advisor', 'compaction': 'compaction'}
+EXTRA_CALLS = 'advisor_message', 'compaction'
+BESIDES = re.compile(b'"(?:toolInputStreamMs|apiBlockIndex|requestId)":')
 
 
 def read_claude(path, text, state):
     """What complete lines of a transcript say (an internal format, as of 2.1.331)."""
-    found, name, gist = Found(), os.path.basename(path)[:-6], b''
+    found, name, last_gist = Found(state), os.path.basename(path)[:-6], b''
     is_agent = name.startswith('agent-')
     if not (is_agent or state.get('earliest')):
-        find_beginning(name, text, state, found)
+        find_beginning(name, text, found)
     told, seen = state.get('told') or (None, ''), 0
     for start, line in lines_with(CLAUDE_WORDS, text):
-        if b'"assistant"' not in line and b'"cost-state"' not in line:
-            found.skipped += not (line[:1] == b'{' and line.rstrip()[-1:] == b'}')
-            continue                           # no call is on it, and it is whole or counted
-        its_gist = gist_of(line)
-        if its_gist and its_gist == gist:      # another line of the call before
-            continue
-        gist = b''
-        for record in parse_call(line) or records_of(line, found):
+        gist, short = split_call(line)
+        if gist and gist == last_gist:
+            continue                           # another line of the call before
+        last_gist = b''
+        records = parse_records(short)
+        if [part(record, 'message').get('content') for record in records] != [[]]:
+            records = found.records_of(line)
+        for record in records:
             ts = time_of(record)
             if not ts:
                 told, seen = told_before(text[seen:start], told), start
             if record.get('type') == 'cost-state':
-                add_mark(claude_mark(record, name, *told), state, found)
+                found.add_mark(claude_mark(record, name, *told))
             calls = claude_calls(record, name, ts or told[0])
             if calls:
                 found.calls += calls
-                gist = its_gist
-                told, seen = (calls[0].ts, calls[0].cwd or told[1]), start
-                end_marks(told[0] or OPEN, state, found)
+                last_gist = gist
+                found.end_marks(calls[0].ts or OPEN)
                 if not (is_agent or 'forkedFrom' in record):
-                    add_session(record, calls[0].session, None, ts, state, found)
+                    found.add_session(record, calls[0].session, None, ts)
     state['told'] = told_before(text[seen:], told)
     return found
 
 
-def find_beginning(name, text, state, found):
+def find_beginning(name, text, found):
     """A session began with its first line that has a time, and is not marked as a copy.
 
     The copies that a fork's file has are older: they tell where its family began."""
-    for record in records_in(text):
-        ts, session = time_of(record), text_in(record, 'sessionId') or name
-        if ts and 'forkedFrom' not in record:
-            add_session(record, session, state.setdefault('began', ts), ts, state, found)
-        if found.sessions:
-            break
+    for line in re.finditer(b'.+', text):
+        for record in parse_records(line.group()):
+            ts, session = time_of(record), text_in(record, 'sessionId') or name
+            if ts and 'forkedFrom' not in record:
+                found.add_session(record, session, found.state.setdefault('began', ts), ts)
+            if found.sessions:
+                return
 
 
 def told_before(text, told):
@@ -304,137 +304,96 @@ def told_before(text, told):
     return ts or told[0], cwd or told[1]
 
 
-def gist_of(line):
-    """What the lines of one call have in common: all but content and block. Only for speed."""
-    start, stop = line.find(b'"message":'), line.rfind(b'"stop_reason":')
-    content, request = line.find(b'"content":', start), line.find(b'"requestId":', stop)
-    if not 0 < start < content < stop < request:
-        return b''
-    end = (
-        re.compile(b'"(?:toolInputStreamMs|apiBlockIndex|requestId)":')
-        .search(line, stop)
-        .start()
-    )
-    return line[start:content] + line[stop:end] + line[request : line.find(b',', request)]
+def split_call(line):
+    """(what all lines of a call have in common, the line without its content) of a line with one
+    call, blanks for another. Only for speed: content is most of a line, and isn't billed.
 
-
-def parse_call(line):
-    """The record of a call's line without its content, which is most of it and isn't billed; None for
-    a line that isn't so. A quote inside of a text is escaped: what is found here are keys."""
-    content, stop = line.find(b'"content":['), line.rfind(b'"stop_reason":')
-    if not 0 < content < stop or line.find(b'"message":', content, stop) >= 0:
-        return None
-    text = (line[:content] + b'"content":[],' + line[stop:]).decode('utf-8', 'replace')
-    try:
-        record, end = SCAN(text, 0)
-    except (StopIteration, ValueError, RecursionError):
-        return None
-    is_call = type(record) is dict and not text[end:].strip() and record.get('type') == 'assistant'
-    return [record] if is_call and part(record, 'message').get('content') == [] else None
+    A quote inside of a text is escaped, so what is found are keys; the parse proves which."""
+    stop = line.rfind(b'],"stop_reason":') + 2
+    start, request = line.find(b'"message":'), line.find(b'"requestId":', stop)
+    content = line.find(b'"content":[', start)
+    if not 0 < start < content < stop < request or line.count(b'"message":') > 1:
+        return b'', b''
+    end = BESIDES.search(line, stop).start()
+    gist = line[start:content] + line[stop:end] + line[request:line.find(b',', request)]
+    return gist, line[:content] + b'"content":[],' + line[stop:]
 
 
 def claude_calls(record, name, ts):
     """The call that a line is of, and those that only its iterations name; [] if none is billed."""
-    if record.get('type') == 'progress':  # older versions: a copy of a sub-agent's line
+    if record.get('type') == 'progress':       # older versions: a copy of a sub-agent's line
         data = part(record, 'data')
         record = {**record, **data, **part(data, 'message'), 'isSidechain': True}
-    message, request = part(record, 'message'), text_in(record, 'requestId')
+    message = part(record, 'message')
     usage, model = part(message, 'usage'), message.get('model')
-    key = text_in(message, 'id') or request or text_in(record, 'uuid')
+    request, session, agent, cwd, uuid = texts(
+        record, 'requestId', 'sessionId', 'agentId', 'cwd', 'uuid')
+    key = text_in(message, 'id') or request or uuid
     is_failure = model == '<synthetic>' or record.get('isApiErrorMessage') is True
     if record.get('type') != 'assistant' or not usage or not key or is_failure:
         return []
     is_side = record.get('isSidechain') is True
+    standing = is_side * 4 + (not request) * 2 + ('forkedFrom' in record)
     tags = map(usage.get, ('service_tier', 'speed', 'inference_geo'))
-    call = Call(
-        key,
-        request,
-        text_in(record, 'sessionId') or name,
-        text_in(record, 'agentId') or 'sidechain' * is_side,
-        is_side * 4 + (not request) * 2 + ('forkedFrom' in record),
-        'call',
-        ts,
-        text_in(record, 'cwd'),
-        model_name(model),
-        ' '.join(tag for tag in tags if tag in TAGS),
-        claude_tokens(usage),
-        message.get('stop_reason') == 'tool_use',
-    )
-    calls, iterations = [call], usage.get('iterations')
+    calls = [Call(
+        key, request, session or name, agent or 'sidechain' * is_side, standing, 'call', ts, cwd,
+        model_name(model), ' '.join(tag for tag in tags if tag in TAGS), claude_tokens(usage),
+        message.get('stop_reason') == 'tool_use')]
+    iterations = usage.get('iterations')
     for n, one in enumerate(iterations if type(iterations) is list else ()):
-        kind = type(one) is dict and EXTRA_CALLS.get(text_in(one, 'type'))
-        if kind:
-            name = model_name(one.get('model') or model)
-            calls.append(
-                call._replace(
-                    key='%s#%d' % (key, n), kind=kind, model=name, tokens=claude_tokens(one)
-                )
-            )
+        kind = type(one) is dict and text_in(one, 'type')
+        if kind in EXTRA_CALLS:
+            calls.append(calls[0]._replace(
+                key='%s#%d' % (key, n),
+                kind=kind,
+                tokens=claude_tokens(one),
+                model=model_name(one.get('model') or model)))
     return calls
 
 
 def claude_tokens(usage):
     """Writes that aren't split are for 5 minutes; a split above its sum is the truth."""
     fresh, output, written, read = counts(
-        usage,
-        'input_tokens',
-        'output_tokens',
-        'cache_creation_input_tokens',
-        'cache_read_input_tokens',
-    )
+        usage, 'input_tokens', 'output_tokens', 'cache_creation_input_tokens',
+        'cache_read_input_tokens')
     short, long = counts(
-        part(usage, 'cache_creation'), 'ephemeral_5m_input_tokens', 'ephemeral_1h_input_tokens'
-    )
+        part(usage, 'cache_creation'), 'ephemeral_5m_input_tokens', 'ephemeral_1h_input_tokens')
     searches = count(part(usage, 'server_tool_use').get('web_search_requests'))
     return fresh, output, max(short, written - long), long, read, searches
 
 
 def claude_mark(record, name, ts, cwd):
     """A cost-state has neither time nor folder. Up to 2.1.308 it doesn't split cache writes."""
-    totals, is_split, models = {}, True, part(record, 'modelUsage')
-    for model in models:
-        usage = part(models, model)
+    models, long_writes = part(record, 'modelUsage'), 'cacheCreationEphemeral1hInputTokens'
+
+    def tokens_of(usage):
         fresh, output, written, long, read, searches = counts(
-            usage,
-            'inputTokens',
-            'outputTokens',
-            'cacheCreationInputTokens',
-            'cacheCreationEphemeral1hInputTokens',
-            'cacheReadInputTokens',
-            'webSearchRequests',
-        )
-        is_split = is_split and 'cacheCreationEphemeral1hInputTokens' in usage
-        tokens = fresh, output, max(0, written - long), long, read, searches
-        add_total(totals, model, tokens, usage.get('costUSD'))
-    session, start = text_in(record, 'sessionId') or name, figure(
-        record.get('startTime'), OPEN
-    )
-    return Mark(session, ts, cwd, int(start), is_split, OPEN, totals)
+            usage, 'inputTokens', 'outputTokens', 'cacheCreationInputTokens', long_writes,
+            'cacheReadInputTokens', 'webSearchRequests')
+        return fresh, output, max(0, written - long), long, read, searches
+
+    return Mark(
+        text_in(record, 'sessionId') or name,
+        ts,
+        cwd,
+        int(figure(record.get('startTime'), OPEN)),
+        all(long_writes in part(models, model) for model in models),
+        OPEN,
+        totals_of(models, tokens_of))
 
 
 # -- Codex CLI: rollouts
 
-CODEX_WORDS = (
-    b'"session_meta"',
-    b'"turn_context"',
-    b'"thread_settings_applied"',
-    b'_call"',
-    b'"token_usage_record"',
-    b'"token_count"',
-)
-CODEX_USAGE = (
-    'input_tokens',
-    'cached_input_tokens',
-    'cache_write_input_tokens',
-    'output_tokens',
-)
+CODEX_WORDS = (b'"session_meta"', b'"turn_context"', b'"thread_settings_applied"', b'_call"',
+               b'"token_usage_record"', b'"token_count"')
+CODEX_USAGE = 'input_tokens', 'cached_input_tokens', 'cache_write_input_tokens', 'output_tokens'
 CODEX_TOOLS = 'function_call', 'custom_tool_call', 'local_shell_call'
 
 
-def read_codex(path, text, state):
-    """What complete lines of a rollout say (an internal format, from 2025-09 to 0.169)."""
-    found, thread = Found(), os.path.basename(path)[-42:-6]
-    if not state:  # until its head says more: rollout-<local time>-<thread>.jsonl
+def read_codex(record, path, found):
+    """A record of a rollout (an internal format, from 2025-09 to 0.169)."""
+    state, thread = found.state, os.path.basename(path)[-42:-6]
+    if not state:          # until its head says more: rollout-<local time>-<thread>.jsonl
         state.update(
             dict.fromkeys(('cwd', 'model', 'tier', 'version'), ''),
             thread=thread,
@@ -442,265 +401,218 @@ def read_codex(path, text, state):
             root=thread,
             began=None,
             ts=None,
-            total=None,
-            last=None,
+            total={},
+            last=({}, '', False),
             drops=0,
-            tool=False,
-        )
-    for record in records_with(CODEX_WORDS, text, found):
-        kind, payload = record.get('type'), part(record, 'payload')
-        if kind in ('event_msg', 'response_item'):
-            kind = payload.get('type')
-        state['ts'] = time_of(record) or state['ts']
-        is_own = payload.get('thread_id') in (None, state['thread'])
-        if kind == 'session_meta':
-            codex_head(payload, state, found)
-        elif kind == 'turn_context':
-            state['model'] = text_in(payload, 'model') or state['model']
-            state['cwd'] = text_in(payload, 'cwd') or state['cwd']
-        elif kind == 'thread_settings_applied' and is_own:
-            settings = part(payload, 'thread_settings')  # all of them: what is absent is off
-            state['tier'] = text_in(settings, 'service_tier')
-            state['model'] = state['model'] or text_in(settings, 'model')
-        elif kind in CODEX_TOOLS:
-            state['tool'] = True
-        elif kind == 'token_usage_record' and is_own:
-            codex_record(payload, state, found)
-        elif kind == 'token_count':
-            codex_count(part(payload, 'info'), state, found)
-    return found
+            tool=False)
+    kind, payload = record.get('type'), part(record, 'payload')
+    if kind in ('event_msg', 'response_item'):
+        kind = payload.get('type')
+    state['ts'] = time_of(record) or state['ts']
+    is_own = payload.get('thread_id') in (None, state['thread'])
+    if kind == 'session_meta':
+        codex_head(payload, state, found)
+    elif kind == 'turn_context':
+        model, cwd = texts(payload, 'model', 'cwd')
+        state.update(model=model or state['model'], cwd=cwd or state['cwd'])
+    elif kind == 'thread_settings_applied' and is_own:
+        settings = part(payload, 'thread_settings')    # all of them: what is absent is off
+        tier, model = texts(settings, 'service_tier', 'model')
+        state.update(tier=tier if tier in TAGS else '', model=state['model'] or model)
+    elif kind in CODEX_TOOLS:
+        state['tool'] = True
+    elif kind == 'token_usage_record' and is_own:
+        key = text_in(payload, 'response_id') or '%s@%s' % (state['thread'], state['ts'])
+        add_codex_call(codex_usage(payload, 'usage'), key, True, state, found)
+    elif kind == 'token_count':
+        codex_count(part(payload, 'info'), state, found)
 
 
 def codex_head(meta, state, found):
     """The first one is the file's own. A copied history has those of the threads above, upwards.
 
     A sub-agent's calls are its session's; a fork is a session of its own."""
-    thread, session = text_in(meta, 'id'), text_in(meta, 'session_id')
+    thread, session, parent, fork_of, cwd, version = texts(
+        meta, 'id', 'session_id', 'parent_thread_id', 'forked_from_id', 'cwd', 'cli_version')
     spawn = part(part(part(meta, 'source'), 'subagent'), 'thread_spawn')
-    parent = text_in(meta, 'parent_thread_id') or text_in(spawn, 'parent_thread_id')
+    parent = parent or text_in(spawn, 'parent_thread_id')
     if thread and not state['version']:
         session = parent or thread if session in ('', thread) else session
         state.update(
             thread=thread,
             root=thread,
             session=session,
-            cwd=text_in(meta, 'cwd'),
+            cwd=cwd,
             began=time_of(meta) or state['ts'],
-            version=text_in(meta, 'cli_version') or '?',
-        )
+            version=version or '?')
     if thread == state['root']:
-        state['root'] = text_in(meta, 'forked_from_id') or parent or thread
-    is_session = state['session'] == state['thread']
-    found.sessions.append(
-        Session(
-            state['session'],
-            state['began'] if is_session else None,
-            state['began'],
-            state['cwd'],
-            state['root'] * (is_session and state['root'] != state['thread']),
-            state['version'],
-        )
-    )
-
-
-def codex_record(record, state, found):
-    """A call; newer versions write this, and a token_count in the same words before or after."""
-    usage, last = codex_usage(record, 'usage'), state['last']
-    if last and last[0] == usage:
-        add_codex_call(last[1], 'echo', usage, state, found)
-    state['last'] = [usage, '']
-    key = text_in(record, 'response_id') or '%s@%s' % (state['thread'], state['ts'])
-    add_codex_call(key, 'record', usage, state, found)
+        state['root'] = fork_of or parent or thread
+    began, root = state['began'], state['root']
+    if state['session'] != state['thread']:
+        began, root = None, ''                 # of the session above nothing is known
+    found.sessions.append(Session(
+        state['session'],
+        began,
+        state['began'],
+        state['cwd'],
+        root * (root != state['thread']),
+        state['version']))
 
 
 def codex_count(info, state, found):
-    """A call, unless it is told again, or is a record's echo.
+    """A call, unless it is told again.
 
     A copy of a parent's history has the parent's totals, whatever its times: the family's root,
     the total, and how often totals were set back before (by a compaction) are the key."""
-    total, usage = codex_usage(info, 'total_token_usage'), codex_usage(
-        info, 'last_token_usage'
-    )
-    before, is_fork = state['total'], state['root'] != state['thread']
+    total, before = codex_usage(info, 'total_token_usage'), state['total']
+    usage = codex_usage(info, 'last_token_usage')
     if total and total == before:
         return
     if total:
         risen = [now - then for now, then in zip(total, before or [0] * 4)]
         state['drops'] += min(risen) < 0
         state['total'] = total
-        if before or not is_fork:  # a fork's first total has its parent's in it
-            usage = usage if any(usage or ()) else [max(0, tokens) for tokens in risen]
+        is_fork = state['root'] != state['thread']
+        if not any(usage) and (before or not is_fork):     # a fork's first has its parent's in it
+            usage = [max(0, tokens) for tokens in risen]
     key = '%s:%d:%s' % (state['root'], state['drops'], total or [state['ts'], usage])
-    kind = 'echo' if state['last'] == [usage, ''] else 'count'
-    state['last'] = [usage, key]
-    add_codex_call(key, kind, usage, state, found)
+    add_codex_call(usage, key, False, state, found)
 
 
 def codex_usage(record, name):
-    """Four counts, None if there are none."""
+    """Four counts, or {}."""
     usage = part(record, name)
-    return counts(usage, *CODEX_USAGE) if usage else None
+    return usage and counts(usage, *CODEX_USAGE)
 
 
-def add_codex_call(key, kind, usage, state, found):
-    """A record goes before a count; an echo takes the place of a count, and bills nothing."""
-    if not any(usage or ()):
+def add_codex_call(usage, key, is_record, state, found):
+    """A call's record, of newer versions, or its token_count, of all. The two in the same words,
+    in either order, are one call: an echo, which bills nothing, takes the place of the count."""
+    (last, last_key, was_record), state['last'] = state['last'], (usage, key, is_record)
+    is_twin = usage == last and is_record != was_record
+    if not any(usage):
         return
     thread, session = state['thread'], state['session']
-    tags = [state['tier']] * (state['tier'] in TAGS) + ['unsaid'] * (not state['model'])
-    uses_tool = kind != 'echo' and state['tool']
-    state['tool'] = state['tool'] and not uses_tool
-    found.calls.append(
-        Call(
-            key,
-            '',
-            session,
-            thread if thread != session else '',
-            2 * (kind == 'count'),
-            'echo' if kind == 'echo' else 'call',
-            state['ts'],
-            state['cwd'],
-            model_name(state['model'] or 'gpt-5'),
-            ' '.join(tags),
-            split_input(*usage if kind != 'echo' else [0] * 4),
-            uses_tool,
-        )
-    )
+    variant = state['tier'] + ' unsaid' * (not state['model'])         # so its price is assumed
+    call = Call(
+        key,
+        '',
+        session,
+        thread * (thread != session),
+        2 * (not is_record),
+        'call',
+        state['ts'],
+        state['cwd'],
+        model_name(state['model'] or 'gpt-5'),
+        variant,
+        split_input(*usage),
+        state['tool'])
+    if is_twin:
+        found.calls.append(call._replace(
+            key=last_key if is_record else key,
+            standing=0,
+            kind='echo',
+            tokens=(0,) * 6,
+            uses_tool=False))
+    if is_record or not is_twin:
+        found.calls.append(call)
+        state['tool'] = False
 
 
 # -- Copilot CLI, Qwen Code, Gemini CLI
 
-COPILOT_USAGE = 'inputTokens', 'cacheReadTokens', 'cacheWriteTokens', 'outputTokens'
+def read_copilot(record, path, found):
+    """Of events.jsonl. Before 1.0.102 it has totals alone, written as a session ends."""
+    data, ts, state = part(record, 'data'), time_of(record), found.state
+    session, place = os.path.basename(os.path.dirname(path)), part(data, 'context') or data
+    state['cwd'] = text_in(place, 'cwd') or state.get('cwd', '')
+    found.add_session(dict(place, version=data.get('copilotVersion')), session, ts, ts)
+    usage = part(data, 'usage') or part(data, 'compactionTokensUsed')
+    call, models = text_in(usage, 'apiCallId'), part(data, 'modelMetrics')
+    key, tokens = call or text_in(data, 'compactionAttemptId'), copilot_tokens(usage)
+    if key and any(tokens):
+        state['has_calls'] = True
+        found.end_marks(ts or OPEN)
+        found.calls.append(Call(
+            key,
+            '',
+            session,
+            text_in(record, 'agentId'),
+            0,
+            'call' if call else 'compaction',
+            ts,
+            state['cwd'],
+            model_name(usage.get('model')),
+            '',
+            tokens,
+            bool(usage.get('numToolCalls'))))
+    elif models and 'has_calls' not in state:
+        totals = totals_of(models, lambda model: copilot_tokens(part(model, 'usage')))
+        found.add_mark(Mark(session, ts, state['cwd'], 0, True, OPEN, totals))
 
 
-def read_copilot(path, text, state):
-    """events.jsonl of a session. Before 1.0.102 it has totals alone, written as a session ends."""
-    found, session = Found(), os.path.basename(os.path.dirname(path))
-    for record in records_with((b'"session.',), text, found):
-        data, ts = part(record, 'data'), time_of(record)
-        place, models, totals = part(data, 'context') or data, part(data, 'modelMetrics'), {}
-        state['cwd'] = text_in(place, 'cwd') or state.get('cwd', '')
-        add_session(
-            dict(place, version=data.get('copilotVersion')), session, ts, ts, state, found
-        )
-        usage = part(data, 'usage') or part(data, 'compactionTokensUsed')
-        key, tokens = text_in(usage, 'apiCallId'), split_input(*counts(usage, *COPILOT_USAGE))
-        kind = 'call' if key else 'compaction'
-        key = key or text_in(data, 'compactionAttemptId')
-        if key and any(tokens):
-            state['has_calls'] = True
-            end_marks(ts or OPEN, state, found)
-            found.calls.append(
-                Call(
-                    key,
-                    '',
-                    session,
-                    text_in(record, 'agentId'),
-                    0,
-                    kind,
-                    ts,
-                    state['cwd'],
-                    model_name(usage.get('model')),
-                    '',
-                    tokens,
-                    bool(usage.get('numToolCalls')),
-                )
-            )
-        elif models and 'has_calls' not in state:
-            for model in models:
-                usage = counts(part(part(models, model), 'usage'), *COPILOT_USAGE)
-                add_total(totals, model, split_input(*usage))
-            add_mark(Mark(session, ts, state['cwd'], 0, True, OPEN, totals), state, found)
-    return found
+def copilot_tokens(usage):
+    return split_input(*counts(
+        usage, 'inputTokens', 'cacheReadTokens', 'cacheWriteTokens', 'outputTokens'))
 
 
-def read_qwen(path, text, state):
-    """A session's chat, or usage_record.jsonl: the totals of each session, whenever one ends."""
-    found = Found()
-    for record in records_with((b'api_response"', b'"models"'), text, found):
-        session, ts = text_in(record, 'sessionId'), time_of(record)
-        models, totals = part(record, 'models'), {}
-        event = part(part(record, 'systemPayload'), 'uiEvent')
-        if event.get('event.name') == 'qwen-code.api_response':
-            add_session(record, session, ts, ts, state, found)
-            whole, read, output, thoughts, total = counts(
-                event,
-                'input_token_count',
-                'cached_content_token_count',
-                'output_token_count',
-                'thoughts_token_count',
-                'total_token_count',
-            )
-            output += thoughts * (total == whole + output + thoughts)  # as some APIs count
-            found.calls.append(
-                Call(
-                    text_in(event, 'response_id') or text_in(record, 'uuid'),
-                    '',
-                    session,
-                    text_in(event, 'subagent_name'),
-                    0,
-                    'call',
-                    ts,
-                    text_in(record, 'cwd'),
-                    model_name(event.get('model')),
-                    '',
-                    split_input(whole, read, 0, output),
-                    False,
-                )
-            )
-        elif models and path.endswith('usage_record.jsonl'):
-            for model in models:
-                whole, read, output = counts(
-                    part(models, model), 'inputTokens', 'cachedTokens', 'outputTokens'
-                )
-                add_total(totals, model, split_input(whole, read, 0, output))
-            ts = int(figure(record.get('timestamp'), OPEN))
-            found.marks.append(
-                Mark(session, ts, text_in(record, 'project'), 0, True, ts + 1, totals)
-            )
-    return found
+def read_qwen(record, path, found):
+    """Of a session's chat, or of usage_record.jsonl: a session's totals, whenever it ends."""
+    session, uuid, cwd, project = texts(record, 'sessionId', 'uuid', 'cwd', 'project')
+    event, models = part(part(record, 'systemPayload'), 'uiEvent'), part(record, 'models')
+    if event.get('event.name') == 'qwen-code.api_response':
+        ts, key, agent = time_of(record), *texts(event, 'response_id', 'subagent_name')
+        found.add_session(record, session, ts, ts)
+        whole, read, output, thoughts, total = counts(
+            event, 'input_token_count', 'cached_content_token_count', 'output_token_count',
+            'thoughts_token_count', 'total_token_count')
+        output += thoughts * (total == whole + output + thoughts)      # as some APIs count
+        found.calls.append(Call(
+            key or uuid,
+            '',
+            session,
+            agent,
+            0,
+            'call',
+            ts,
+            cwd,
+            model_name(event.get('model')),
+            '',
+            split_input(whole, read, 0, output),
+            False))
+    elif models and path.endswith('usage_record.jsonl'):
+        ts = int(figure(record.get('timestamp'), OPEN))
+        totals = totals_of(models, lambda usage: split_input(
+            *counts(usage, 'inputTokens', 'cachedTokens', None, 'outputTokens')))
+        found.marks.append(Mark(session, ts, project, 0, True, ts + 1, totals))
 
 
-def read_gemini(path, text, state):
-    """A session's or a sub-agent's chat; its folder stands in .project_root, beside all chats."""
-    found, folder = Found(), path.rpartition(os.sep + 'chats' + os.sep)[0]
-    for record in records_with((b'"startTime"', b'"tokens"'), text, found):
-        ts, tokens, name = (
+def read_gemini(record, path, found):
+    """Of a session's or sub-agent's chat; its folder stands in .project_root, beside all chats."""
+    tokens, state, name = part(record, 'tokens'), found.state, text_in(record, 'sessionId')
+    if name:                                   # a head, at each start and resume
+        home, _, inner = path.rpartition(os.sep + 'chats' + os.sep)
+        above, is_agent = os.path.dirname(inner), record.get('kind') == 'subagent'
+        state.update(session=above if is_agent else name, agent=name * is_agent,
+                     cwd=state.get('cwd') or read_small(home + '/.project_root'))
+        began = parse_time(record.get('startTime'))
+        found.add_session(state, state['session'], began, began)
+    elif record.get('type') == 'gemini' and tokens and state:
+        whole, read, output, thoughts, tool = counts(
+            tokens, 'input', 'cached', 'output', 'thoughts', 'tool')
+        found.calls.append(Call(
+            text_in(record, 'id'),
+            '',
+            state['session'],
+            state['agent'],
+            0,
+            'call',
             time_of(record),
-            part(record, 'tokens'),
-            text_in(record, 'sessionId'),
-        )
-        if name:  # a head, at each start and resume
-            is_agent = record.get('kind') == 'subagent'
-            session = os.path.basename(os.path.dirname(path)) if is_agent else name
-            state.update(
-                session=session,
-                agent=name * is_agent,
-                cwd=state.get('cwd') or read_small(os.path.join(folder, '.project_root')),
-            )
-            began = parse_time(record.get('startTime'))
-            add_session(state, session, began, began, state, found)
-        elif record.get('type') == 'gemini' and tokens and state:
-            whole, read, output, thoughts, tool = counts(
-                tokens, 'input', 'cached', 'output', 'thoughts', 'tool'
-            )
-            found.calls.append(
-                Call(
-                    text_in(record, 'id'),
-                    '',
-                    state['session'],
-                    state['agent'],
-                    0,
-                    'call',
-                    ts,
-                    state['cwd'],
-                    model_name(record.get('model')),
-                    '',
-                    split_input(whole + tool, read, 0, output + thoughts),
-                    bool(record.get('toolCalls')),
-                )
-            )
-    return found
+            state['cwd'],
+            model_name(record.get('model')),
+            '',
+            split_input(whole + tool, read, 0, output + thoughts),
+            bool(record.get('toolCalls'))))
 
 
 def read_small(path):
@@ -714,74 +626,38 @@ def read_small(path):
 
 # -- the agents that are metered
 
-# roots(environ, home) -> folders and files to look in; wanted(path) -> whether a file there is a
-# log; read(path, bytes of complete lines, state) -> Found. A state is a map that JSON can hold, {}
-# for a log's first lines.
-Agent = namedtuple('Agent', 'name title roots wanted read')
+class Agent(namedtuple('Agent', 'name title read logs variable homes inner')):
+    """An agent. read(path, bytes of complete lines, state) -> Found; a state is a map that JSON
+    can hold, {} for a log's first lines. `logs` finds the names of its logs; they lie at each of
+    `inner` in its homes: those that a variable lists, with commas, else the usual ones."""
+
+    __slots__ = ()
+
+    def wanted(self, path):
+        """Is a file below a root a log?"""
+        return re.search(self.logs, path)
+
+    def roots(self, environ, home):
+        """Folders and files to look in."""
+        named = [one.strip() for one in environ.get(self.variable, '').split(',') if one.strip()]
+        homes = named or [os.path.join(home, one) for one in self.homes]
+        return [os.path.abspath(os.path.join(os.path.expanduser(one), name))
+                for one in homes for name in self.inner]
 
 
-def metered(name, title, read, wanted, variable, usual, *inner):
-    """An agent's homes are those that a variable lists, with commas, else the usual ones."""
-
-    def roots(environ, home):
-        listed = [one.strip() for one in environ.get(variable, '').split(',') if one.strip()]
-        homes = map(os.path.expanduser, listed or [os.path.join(home, one) for one in usual])
-        return [os.path.join(os.path.abspath(one), *name) for one in homes for name in inner]
-
-    return name, Agent(name, title, roots, re.compile(wanted).search, read)
-
-
-AGENTS = dict(
-    (
-        metered(
-            'claude-code',
-            'Claude Code',
-            read_claude,
-            r'\.jsonl$',
-            'CLAUDE_CONFIG_DIR',
-            ['.claude', '.config/claude'],
-            ['projects'],
-        ),
-        metered(
-            'codex',
-            'Codex',
-            read_codex,
-            r'\brollout-[^/\\]*\.jsonl$',
-            'CODEX_HOME',
-            ['.codex'],
-            ['sessions'],
-            ['archived_sessions'],
-        ),
-        metered(
-            'copilot',
-            'Copilot CLI',
-            read_copilot,
-            r'\bevents\.jsonl$',
-            'COPILOT_HOME',
-            ['.copilot'],
-            ['session-state'],
-        ),
-        metered(
-            'qwen',
-            'Qwen Code',
-            read_qwen,
-            r'\bchats[/\\].*\.jsonl$|\busage_record\.jsonl$',
-            'QWEN_HOME',
-            ['.qwen'],
-            ['projects'],
-            ['usage_record.jsonl'],
-        ),
-        metered(
-            'gemini',
-            'Gemini CLI',
-            read_gemini,
-            r'\bchats[/\\].*\.jsonl$',
-            'GEMINI_CLI_HOME',
-            [''],
-            ['.gemini', 'tmp'],
-        ),
-    )
-)
+AGENTS = {agent.name: agent for agent in (
+    Agent('claude-code', 'Claude Code', read_claude, r'\.jsonl$',
+          'CLAUDE_CONFIG_DIR', ('.claude', '.config/claude'), ('projects',)),
+    Agent('codex', 'Codex', reader(CODEX_WORDS, read_codex), r'\brollout-[^/\\]*\.jsonl$',
+          'CODEX_HOME', ('.codex',), ('sessions', 'archived_sessions')),
+    Agent('copilot', 'Copilot CLI', reader([b'"session.'], read_copilot), r'\bevents\.jsonl$',
+          'COPILOT_HOME', ('.copilot',), ('session-state',)),
+    Agent('qwen', 'Qwen Code', reader([b'api_response"', b'"models"'], read_qwen),
+          r'\bchats[/\\].*\.jsonl$|\busage_record\.jsonl$',
+          'QWEN_HOME', ('.qwen',), ('projects', 'usage_record.jsonl')),
+    Agent('gemini', 'Gemini CLI', reader([b'"startTime"', b'"tokens"'], read_gemini),
+          r'\bchats[/\\].*\.jsonl$',
+          'GEMINI_CLI_HOME', ('',), ('.gemini/tmp',)))}
 
 
 # -- prices
@@ -807,17 +683,14 @@ def split_model(model):
     region, bedrock, name = re.match(
         r'(?:.*/)?(?:[a-z_]+:)?(?:(global|us-gov|[a-z]{2,4})\.(?=anthropic\.|claude-))?'
         r'(?:(anthropic)\.)?(.*)',
-        model.lower(),
-        re.DOTALL,
-    ).groups()
+        model.lower(), re.DOTALL).groups()
     suffix = r'(?:-20\d{6}|-20\d\d-\d\d-\d\d|@[\w.-]+|\[1m\])+$'
     if name.startswith('claude-'):
         name = name.replace('.', '-')
         suffix = r'(?:-20\d{6}|-v\d+(?::\d+)?|@[\w-]+|[-:](?:thinking|beta)|\[1m\])+$'
     name = re.sub(suffix, '', name) or '?'
-    name = re.sub(
-        r'^claude-([4-9][\d-]*)-([a-z]+)$', r'claude-\2-\1', name
-    )  # as routers have it
+    # As routers have it.
+    name = re.sub(r'^claude-([4-9][\d-]*)-([a-z]+)$', r'claude-\2-\1', name)
     return '' if region == 'global' else region or bedrock or '', name
 
 
@@ -833,11 +706,8 @@ def load_prices(path):
             text = stream.read().decode('utf-8-sig')
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
-        raise UserError(
-            'cannot read the price list (%s); put prices.json beside the script, or name '
-            'one with --prices FILE or $ARMLEDGER_PRICES' % reason,
-            path,
-        )
+        raise UserError('cannot read the price list (%s); put prices.json beside the script, or '
+                        'name one with --prices FILE or $ARMLEDGER_PRICES' % reason, path)
     return Prices(text, path)
 
 
@@ -857,22 +727,17 @@ class Prices:
         """({name: model}, {family: name}); a model has its provider's values too."""
         try:
             listed = json.loads(
-                self.text, parse_float=millionths, parse_int=millionths, object_hook=priced
-            )
+                self.text, parse_float=millionths, parse_int=millionths, object_hook=priced)
             models = {}
             for name, model in listed['models'].items():
                 model = dict(listed['providers'][model['provider']], **model)
                 for alias in [name] + model.pop('aliases', []):
                     models[split_model(alias)[1]] = model
-            return models, {
-                key: split_model(name)[1] for key, name in listed['fallbacks'].items()
-            }
+            families = listed['fallbacks'].items()
+            return models, {family: split_model(name)[1] for family, name in families}
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            raise UserError(
-                'this is no price list (%s); `budget-check.py --doctor` says more'
-                % printable(str(error)),
-                self.path,
-            )
+            raise UserError('this is no price list (%s); `budget-check.py --doctor` says more'
+                            % printable(str(error)), self.path)
 
     @property
     def as_of(self):
@@ -903,19 +768,14 @@ class Prices:
             if context > above:
                 return units, assumed or any([tokens[n] for n in lent])
 
-    @lru_cache(None)  # few, and calls are many
+    @lru_cache(None)                           # few, and calls are many
     def rows(self, model, day, variant):
         """As model_rows, with the prices that other models lend."""
         is_listed, tags, links = self.resolve(model, variant)
-        day = time.strftime('%Y-%m-%d', time.gmtime(day * 86400))
-        (own, assumed), *others = [model_rows(link, tags, day) for link in links]
-        for above, units, _ in own:
-            for other, _ in others:
-                lender = next(row[1] for row in other if row[0] <= above)
-                units[:] = [
-                    theirs if unit is None else unit for unit, theirs in zip(units, lender)
-                ]
-        return own, assumed or not is_listed
+        day, rows = time.strftime('%Y-%m-%d', time.gmtime(day * 86400)), ()
+        for link in reversed(links):
+            rows, assumed = model_rows(link, tags, day, rows)
+        return rows, assumed or not is_listed
 
     def resolve(self, model, variant=''):
         """(whether a model is listed, the tags that change its price, what to price it by: itself,
@@ -953,14 +813,11 @@ def millionths(text):
 
 def priced(entry):
     """What of a map prices something."""
-    return {
-        LIKE.get(key, key): entry[key]
-        for key in entry
-        if key not in ('source', 'note', 'as_of')
-    }
+    return {LIKE.get(key, key): value for key, value in entry.items()
+            if key not in ('source', 'note', 'as_of')}
 
 
-def model_rows(model, tags, day):
+def model_rows(model, tags, day, lenders):
     """([(context, units, lent classes)], of which the first that is below a call's context holds;
     whether they are assumed) of a listed model."""
     entry, assumed = in_force(model['prices'], day)
@@ -980,9 +837,10 @@ def model_rows(model, tags, day):
         rows = rows[:1] if context == 'flat' else rows
         for _, units, _ in rows[:1] if context == 'standard' else rows:
             # To the nearest pico-dollar: no list price has that many decimals.
-            units[:5] = [
-                unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]
-            ]
+            units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
+    for above, units, _ in rows if lenders else ():
+        lender = next(theirs for at, theirs, _ in lenders if at <= above)
+        units[:] = [own if own is not None else theirs for own, theirs in zip(units, lender)]
     return sorted(rows, key=lambda row: -row[0]), assumed
 
 

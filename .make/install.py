@@ -149,7 +149,7 @@ def edit_settings(path, content, edit):
 def plan_wiring(agent, python, hook):
     before = read_bytes(agent.path)
     command = wiring.command_line(python, hook, agent.name)
-    entries = gate().hook_entries(agent.client, command)
+    entries = wiring.hook_entries(agent.client, command)
     if agent.is_own:
         hooks = {event: [entry] for event, entry in entries.items()}
         after = (json.dumps({'version': 1, 'hooks': hooks}, indent=2) + '\n').encode()

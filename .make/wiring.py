@@ -33,6 +33,15 @@ def command_line(python, hook, agent='claude-code'):
             f'{{ echo {shlex.quote(why)} >&2; exit 2; }}; done; }}')
 
 
+def hook_entries(client, command):
+    """{event: entry} that wire a client of budget-check.py to the gate, as its settings hold them."""
+    handler = {name: value or command for name, value in client.handler.items()}
+    if 'bash' in handler:                  # Copilot's form has no groups
+        return dict.fromkeys(client.events, handler)
+    group = {'hooks': [handler]}
+    return {event: {'matcher': '*', **group} if 'Tool' in event else group for event in client.events}
+
+
 def exists_test(hook):
     """How every line that an installer wrote begins."""
     return f'[ ! -f {shlex.quote(hook)} ] || '

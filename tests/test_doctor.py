@@ -249,7 +249,7 @@ class Doctor(unittest.TestCase):
         self.spend(model='claude-nova-77', name='.claude/projects/x/t.jsonl')
         self.sees('no price is known for claude-nova-77')
         self.write('.claude/hooks/prices.json', '{')
-        self.sees('prices.json')
+        self.sees('error', 'prices.json:1:2')
 
     def test_logs(self):
         self.write('.codex/sessions/2026/rollout-x.jsonl.zst', 'x')

@@ -677,7 +677,7 @@ class SettingsTexts(unittest.TestCase):
     def test_what_is_put_in_comes_out_again(self):
         random_ = random.Random(5)
         command = wiring.command_line('python3', '/h/pretooluse-hook.py')
-        groups = budget_check.hook_entries(budget_check.CLIENTS['claude-code'], command)
+        groups = wiring.hook_entries(budget_check.CLIENTS['claude-code'], command)
         for n in range(int(os.environ.get('ARMLEDGER_SETTINGS_TEXTS', '150'))):
             settings = self.settings(random_)
             text = json.dumps(settings, indent=random_.choice([None, 2, 4, '\t']), ensure_ascii=random_.random() < 0.5)

@@ -370,7 +370,7 @@ class CallTest(unittest.TestCase):
             home.log('s-2', copy)
             with home.ledger() as ledger:
                 self.assertEqual(sorted(calls_of(ledger, 'kind', 'input', 'output').values()), [
-                    ('advisor', 100, 200), ('call', 10, 20), ('compaction', 1000, 2000)])
+                    ('advisor_message', 100, 200), ('call', 10, 20), ('compaction', 1000, 2000)])
                 self.assertEqual(total(ledger), 10 + 100 + 400 + 4000 + 1000 + 10000)
 
     def test_what_no_api_says_is_as_near_as_can_be(self):

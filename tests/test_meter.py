@@ -210,7 +210,7 @@ class ClaudeTest(unittest.TestCase):
             {'type': 'message', 'output_tokens': 1}, {'type': 'advisor_message', 'model': 'claude-haiku-4-5', 'output_tokens': 2},
             {'type': 'compaction', 'input_tokens': 3}, 7, {'type': []}]}))
         self.assertEqual([(call.key, call.kind, call.model, call.tokens) for call in found.calls], [
-            ('msg_1', 'call', 'claude-opus-5-5', TOKENS), ('msg_1#1', 'advisor', 'claude-haiku-4-5', (0, 2, 0, 0, 0, 0)),
+            ('msg_1', 'call', 'claude-opus-5-5', TOKENS), ('msg_1#1', 'advisor_message', 'claude-haiku-4-5', (0, 2, 0, 0, 0, 0)),
             ('msg_1#2', 'compaction', 'claude-opus-5-5', (3, 0, 0, 0, 0, 0))])
 
     def test_progress_lines(self):

@@ -8,6 +8,9 @@ import unittest
 
 from support import ROOT, load_script
 
+sys.path.insert(0, os.path.join(ROOT, '.make'))
+import wiring  # noqa: E402
+
 with open(os.path.join(ROOT, 'README.md'), encoding='utf-8') as stream:
     README = stream.read()
 
@@ -50,7 +53,7 @@ class SettingsTest(unittest.TestCase):
         wired = json.loads(blocks('json')[0])['hooks']
         command = wired['PreToolUse'][0]['hooks'][0]['command']
         self.assertRegex(command, r'^\[ ! -f (\S+) \] \|\| exec python3 -IS \1$')
-        entries = check.hook_entries(check.CLIENTS['claude-code'], command)
+        entries = wiring.hook_entries(check.CLIENTS['claude-code'], command)
         self.assertEqual(wired, {event: [entry] for event, entry in entries.items()})
         self.assertEqual(sorted(wired), ['PreCompact', 'PreToolUse', 'UserPromptSubmit'])
 
