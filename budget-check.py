@@ -3620,10 +3620,9 @@ WindowVerdict = namedtuple(
     'window start end spent reserved cap grace halt tier pct left cap_at projected')
 
 # Where an arm stands: `verdict` by what is spent, `held` with what is set aside for running tools.
-# spent: {window: pico-dollars at list price}; dearest_usd: what the dearest of its last sub-agents
-# cost, but never more than a tool is thought to.
-Standing = namedtuple('Standing', 'key entry name verdict held pairs spent dearest_usd '
-                                  'untranscribed_usd assumed_usd')
+# spent: {window: pico-dollars at list price}.
+Standing = namedtuple(
+    'Standing', 'key entry name verdict held pairs spent untranscribed_usd assumed_usd')
 
 
 def judge(entry, spent_by_window, now_ms, reserved=0, began_ms=None):
@@ -3690,18 +3689,17 @@ def stand(ledger, budgets, key, now_ms, looking_back=False):
         else:
             sums[window] = ledger.spent(pairs, start, end if looking_back else None)
         if window == 'total':
-            sql = 'select min(ts) from calls where owned and pair in (%s)'
+            sql = 'select (select min(ts) from calls where owned and pair = pairs.id) ' \
+                  'from pairs where id in (%s)'            # from the index, pair by pair
             began_ms = min((ts for ts, in ledger.rows_in(sql, pairs) if ts), default=None)
     spent = {window: usd for window, (usd, _, _) in sums.items()}
-    dearest = min(dearest_sub_agent(ledger, pairs), quarter_of(entry))
-    reserved = 0 if looking_back else set_aside(ledger, key, now_ms, dearest)
+    reserved = 0 if looking_back else set_aside(ledger, key, entry, pairs, now_ms)
     verdict = judge(entry, spent, now_ms, 0, began_ms)
-    held = judge(entry, spent, now_ms, reserved, began_ms)
+    held = judge(entry, spent, now_ms, reserved, began_ms) if reserved else verdict
     name = key
     if is_path(key):
         name = short_names(dict.fromkeys([key] + armed_keys(ledger, budgets)))[key]
-    return Standing(key, entry, name, verdict, held, pairs, spent, dearest,
-                    *sums[verdict.worst.window][1:])
+    return Standing(key, entry, name, verdict, held, pairs, spent, *sums[verdict.worst.window][1:])
 
 
 LARGEST_EXPORT = 16 << 20        # bytes
@@ -3768,11 +3766,14 @@ UNTIED = '''
     and agents.ts >= ? group by agents.name having min(calls.ts) >= ? order by 1'''
 
 
-def set_aside(ledger, key, now_ms, dearest_usd):
+def set_aside(ledger, key, entry, pairs, now_ms):
     """Pico-dollars that this arm's running tools may still cost."""
-    if ledger.one('select 1 from running where arm = ? and ts > ?', key, now_ms):
+    newest, = ledger.one('select max(ts) from running where arm = ?', key)
+    if newest is None:
+        return 0
+    if newest > now_ms:          # the clock was set back
         ledger.db.execute('update running set ts = ? where ts > ?', (now_ms, now_ms))
-    total, untied = 0, {}
+    total, untied, dearest_usd = 0, {}, dearest_sub_agent(ledger, entry, pairs)
     for session, tool, ts, usd, agent, micro in ledger.rows(RUNNING, key, now_ms - RUNNING_MS):
         if matches(tool, SPAWNERS):
             usd = max(usd, dearest_usd)
@@ -3798,13 +3799,14 @@ def set_aside_untied(ledger, session, rows):
                for (tool, _, usd), less in zip(rows, spent))
 
 
-def dearest_sub_agent(ledger, pairs):
-    """Pico-dollars of the dearest of these pairs' last ten sub-agents; 0 if there were none."""
+def dearest_sub_agent(ledger, entry, pairs):
+    """Pico-dollars of the dearest of an arm's last ten sub-agents, but no more than a tool is
+    thought to cost; 0 if there were none."""
     last = sorted(ledger.rows_in('select ts, session, name from agents where pair in (%s) '
                                  'order by ts desc limit 10', pairs), reverse=True)[:10]
     sums = [ledger.one('select sum(usd / 1000000) from calls where session = ? and agent = ?',
                        session, name)[0] for _, session, name in last]
-    return max((micro or 0 for micro in sums), default=0) * MILLION
+    return min(max((micro or 0 for micro in sums), default=0) * MILLION, quarter_of(entry))
 
 
 def quarter_of(entry):
@@ -3816,7 +3818,8 @@ def may_cost(ledger, standing, request):
     """What an expensive tool may cost, at list price: as much as the dearest of the arm's last
     sub-agents, or $1; one that starts none, as the asking agent's dearest call of late."""
     if matches(request.tool, SPAWNERS):
-        return standing.dearest_usd or min(PICO, quarter_of(standing.entry))
+        known = dearest_sub_agent(ledger, standing.entry, standing.pairs)
+        return known or min(PICO, quarter_of(standing.entry))
     return min(dearest_call(ledger, request), quarter_of(standing.entry))
 
 
@@ -3922,8 +3925,10 @@ def warnings_of(ledger, budgets, prices, reading, key=None):
     if unpriced:
         warnings.append('no price is known for %s: a fallback is assumed; add it to prices.json'
                         % ', '.join(map(printable, unpriced[:5])))
-    known = [path for path, in ledger.rows('select path from folders')]
-    unread = [printable(folder) for folder in unmetered(os.environ, ledger.home, known)]
+    unread = unmetered(os.environ, ledger.home)
+    if unread:                   # to look where all folders of the ledger really are takes long
+        known = [path for path, in ledger.rows('select path from folders')]
+        unread = list(map(printable, unmetered(os.environ, ledger.home, known)))
     if unread:
         warnings.append('%s of logs that nobody named, so what they cost is not counted: %s; run '
                         '`CLAUDE_CONFIG_DIR=~/.claude,%s budget-check.py` once (CODEX_HOME for '
@@ -4273,7 +4278,7 @@ def keys_of(request, budgets, environ, home):
                          'where name = ? and places.id <> 0', root)
         began = row[0] if row else began
         ledger.close()
-    origin = resolve_place(began, home) if began else None
+    origin = resolve_place(began, home) if began not in ('', request.cwd) else None
     keys = arm_of(budgets, place, origin), origin and arm_of(budgets, origin)
     return request, [key for key in dict.fromkeys(keys) if key and entry_of(budgets, key)]
 
@@ -4287,6 +4292,10 @@ def beginning(request):
     except (OSError, ValueError):
         return request, '', ''
     head = head[:head.rfind(b'\n') + 1]
+    here = json.dumps({'cwd': request.cwd}, ensure_ascii=False, separators=(',', ':'))[1:-1]
+    folders = head.count(b'"cwd":')
+    if request.cli != 'codex' and folders and folders == head.count(here.encode(errors='replace')):
+        return request, request.cwd, ''    # it was nowhere else: no line need be parsed
     rows = AGENTS[request.cli].read(request.transcript, head, {}).sessions
     rows = [row for row in rows if row.name == rows[0].name]
     if not rows:
@@ -4327,13 +4336,8 @@ def decide(request, budgets, keys, environ, folder, home, leave_open):
         warnings = warnings_of(ledger, budgets, prices, reading, keys[-1]) if is_marked else []
         return told_once(ledger, request, budgets, standings, warnings, now_ms)
     finally:
-        if leave_open:           # a process that ends at once needn't copy SQLite's log into the
-            LEFT_OPEN.append(ledger)                       # file: that waits for the disk
-        else:
+        if not leave_open:       # who ends at once needn't wait for SQLite's log to be copied
             ledger.close()
-
-
-LEFT_OPEN = []
 
 
 def leave_mark(ledger, request, keys, now_ms):
@@ -4531,7 +4535,7 @@ def reserve(ledger, request, budgets, standings, now_ms):
     def check_and_add():
         current = []
         for one in standings:
-            aside = set_aside(ledger, one.key, now_ms, one.dearest_usd)
+            aside = set_aside(ledger, one.key, one.entry, one.pairs, now_ms)
             current.append(one._replace(held=judge(one.entry, one.spent, now_ms, aside)))
         answer = answer_for(ledger, request, budgets, current, True)
         if not answer.refused and first.entry.action == 'hard_stop':

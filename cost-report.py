@@ -1080,7 +1080,7 @@ DETAILS = {
               "'side chain' else 'sub-agent' end) end"),
     'kind': ('kind', 'kind'),
     'agent-cli': ('session', '(select agent from sessions where id = session)'),
-    'utc-day': ('ts / %d' % DAY_MS,) * 2}        # prices change there
+    'utc-day': ('ts / %d utc_day' % DAY_MS, 'utc_day')}        # prices change there
 BY = ('arm',) + TIMES + tuple(DETAILS)[:-1]
 WHOLE = 100 * MILLION            # percentages are in millionths
 
@@ -1088,30 +1088,61 @@ WHOLE = 100 * MILLION            # percentages are in millionths
 def sum_by(books, spans, by, fields=PLAIN):
     """{the values of these keys: {field: sum}} over all calls of some spans."""
     details = [DETAILS[key] for key in by if key in DETAILS]
-    # SQLite's integers end at nine million dollars: amounts are summed up in halves.
-    sums = ['sum({0} >> 20){1}, sum({0} & 1048575){1}'.format(
-        sql, ' filter (where %s)' % ONLY[name] if name in ONLY else '') if name in AMOUNTS
-        else 'sum(%s)' % sql
-            for name, sql in fields.items()]
-    arm = 'arm' if 'arm' in by or books.has_rates else "''"        # few groups are fast
-    select = ', '.join([arm] + [shown for _, shown in details] + sums)
-    group = 'group by ' + ', '.join([arm] + [column for column, _ in details])
+    shown = [one for _, one in details]
+    columns = ', '.join(column for column, _ in details).split(', ') if details else []
+    arm = ['arm'] * ('arm' in by or books.has_rates)       # few groups are fast
     found = {}
-    for span in spans:
-        labels = {key: label_of(key, span.since) for key in by if key in TIMES}
-        for arm, *values in books.rows(select, span, group):
-            values, rate = iter(values), books.rate(arm)
-            known = dict(labels, arm=arm)
-            key = tuple([known[key] if key in known else next(values) for key in by])
+    for run in runs_of(spans):
+        since, length = run[0].since, max(1, run[0].until - run[0].since)
+        labels = [{key: label_of(key, span.since) for key in by if key in TIMES} for span in run]
+        at = ['(ts - %d) / %d at' % (since, length)] * (len(run) > 1)
+        keys = at + arm + columns
+        group = list(map(str, range(1, len(keys) + 1))) or ["''"]
+        if at and not arm and columns[:1] in (['model'], ['session']):
+            group[:2] = ['at + %d * %s' % (len(run), columns[0])]   # one number sorts faster
+        options = {'around': 'select %s from (%%s) calls' % ', '.join(shown + ['*'])}
+        if books.arm is None and since <= books.oldest:
+            options['tables'] = 'calls not indexed join pairs'          # as they lie in the file
+        for values in books.rows(
+                ', '.join([*keys, *sums_of(fields)]), run[0]._replace(until=run[-1].until),
+                'group by ' + ', '.join(group), **options):
+            names, values = iter(values[:len(shown)]), iter(values[len(shown):])
+            known = dict(labels[next(values) if at else 0], arm=next(values) if arm else '')
+            key = tuple([known[key] if key in known else next(names) for key in by])
             row = found.setdefault(key, dict.fromkeys([*fields, 'list_usd'], 0))
-            for name in fields:
-                number = next(values)
-                if name in AMOUNTS:
-                    number = ((number or 0) << 20) + (next(values) or 0)
-                    row['list_usd'] += number * (name == 'usd')
-                    number = number if rate == WHOLE else divide_even(number * rate, WHOLE)
-                row[name] += number
+            add_up(row, list(values)[len(columns):], fields, books.rate(known['arm']))
     return found
+
+
+def sums_of(fields):
+    """SQLite's integers end at nine million dollars: amounts are summed up in halves."""
+    for name, sql in fields.items():
+        only = ' filter (where %s)' % ONLY[name] if name in ONLY else ''
+        halves = ('%s >> 20', '%s & 1048575') if name in AMOUNTS else ('%s',)
+        yield from ('sum(%s)%s' % (half % sql, only) for half in halves)
+
+
+def add_up(row, values, fields, rate):
+    values = iter(values)
+    for name in fields:
+        number = next(values)
+        if name in AMOUNTS:
+            number = ((number or 0) << 20) + (next(values) or 0)
+            row['list_usd'] += number * (name == 'usd')
+            number = number if rate == WHOLE else divide_even(number * rate, WHOLE)
+        row[name] += number
+
+
+def runs_of(spans):
+    """Spans of the same length that follow each other, together: a statement does for all."""
+    runs = []
+    for span in spans:
+        last = runs[-1][-1] if runs else None
+        if last and (span.since, span.until) == (last.until, 2 * last.until - last.since):
+            runs[-1].append(span)
+        else:
+            runs.append([span])
+    return runs
 
 
 def unit_of(by):
@@ -1955,12 +1986,11 @@ class Books:
                             % printable(text))
         return arm
 
-    def rows(self, select, span, tail=''):
+    def rows(self, columns, span, tail='', around='%s', tables='pairs cross join calls'):
         """Of the calls in a span: pair by pair, as the index has them."""
-        return self.ledger.rows(
-            'select %s from pairs cross join calls on pair = pairs.id where owned and ts >= ? '
-            'and ts < ? and arm is coalesce(?, arm) %s' % (select, tail),
-            span.since, span.until, self.arm)
+        sql = 'select %s from %s on pair = pairs.id where owned and ts >= %d and ts < %d and ' \
+              'arm is coalesce(?, arm) %s' % (columns, tables, span.since, span.until, tail)
+        return self.ledger.rows(around % sql, self.arm)
 
     def entry(self, arm):
         return check.entry_of(self.budgets, arm)
@@ -1973,7 +2003,7 @@ class Books:
         """A line for each arm that has spent outside of its folders, in sessions begun in them."""
         places, outside = self.ledger.places(), {}
         for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', span,
-                                         'group by pairs.id having place <> origin'):
+                                         'and place <> origin group by pairs.id'):
             if arm in self.listed and check.arm_of(self.budgets, places.get(place)) != arm:
                 folder = places[place].path.replace(self.home.rstrip('/') + '/',
                                                     '~/') if place else 'no known folder'
