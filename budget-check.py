@@ -905,23 +905,12 @@ def resolve_place(cwd, home):
     return Place(name, path, repos[-1], True, repos[0]) if repos else Place(name, path, path, False)
 
 
-def first_text(path):
-    """What a small file says, '' if it can't be read."""
-    try:
-        with open_plain(path) as stream:
-            return os.fsdecode(stream.read(4096)).strip()
-    except (OSError, ValueError):
-        return ''
-
-
 def repo_at(folder):
     """The main repo of a folder that has a `.git`, None if it has none."""
     dot_git = os.path.join(folder, '.git')
-    text = first_text(dot_git)
+    text = read_small(dot_git)
     if not text.startswith('gitdir:'):
         return folder if os.path.isdir(dot_git) else None
-    if not text_of(text):
-        return folder
     git_folder = os.path.normpath(os.path.join(folder, text[7:].strip())).replace('\\', '/')
     around, is_module, _ = git_folder.partition('/.git/modules/')
     if is_module and folder.startswith(around + os.sep):
@@ -933,7 +922,7 @@ def repo_at(folder):
 
 def worktree_at(git_folder):
     """Where a worktree is, as its folder in its repo's .git says; '' if it doesn't."""
-    back = os.path.dirname(first_text(git_folder + '/gitdir'))
+    back = os.path.dirname(read_small(git_folder + '/gitdir'))
     return back and os.path.realpath(os.path.join(git_folder, back))
 
 
@@ -1203,7 +1192,7 @@ class Ledger:
         """What has changed on disk: `pending` files, `listed` folders; whether there is any. A
         folder is listed again when its time says that names came or went; a file is looked at
         every time."""
-        self.pending, self.listed, self.unreadable = [], {}, []
+        self.pending, self.listed, self.gone, self.unreadable = [], {}, [], []
         self.data_version = self.one('pragma data_version')        # another's commit changes it
         rows = self.rows('select path, agent, changed_ns, compressed, entries from folders')
         logs = json.loads('[%s]' % ','.join([row[4] for row in rows]))
@@ -1265,16 +1254,17 @@ class Ledger:
             if folder_changed_ns < time.time_ns() - RACY_NS:
                 changed_ns = folder_changed_ns
         except (FileNotFoundError, NotADirectoryError):
-            if self.folders.pop(folder, None):
-                self.listed[folder] = None
-            return []
+            changed_ns = None
         except OSError as error:               # tried, and told of, until it can be listed
             self.unreadable.append((folder, error.strerror))
             logs = before[3]
+        self.gone += [folder + name for name in before[3] if name not in logs]
         logs = {name: before[3].get(name, new) for name, new in logs.items()}
-        self.folders[folder] = now = agent, changed_ns, compressed, logs
+        now = agent, changed_ns, compressed, logs
         if now != before:
-            self.listed[folder] = now
+            self.listed[folder] = self.folders[folder] = now
+        if changed_ns is None:                 # it has gone
+            self.folders.pop(folder, None)
         return inner
 
     def kind_of(self, entry, folder, agent):
@@ -1307,7 +1297,12 @@ class Ledger:
         is_stale = self.one('pragma data_version') != self.data_version
         if is_stale and time.monotonic() < self.limit:
             return False
-        self.note_folders()
+        change = self.db.executemany
+        change('delete from files where path = ?', [(path,) for path in self.gone])
+        change('delete from folders where path = ?', [(path,) for path in self.listed])
+        change('insert into folders values (?, ?, ?, ?, ?)', [
+            (path, *row, packed(logs)) for path, (*row, logs) in self.listed.items()
+            if row[1] is not None])
         held = {path: row for path, *row in self.rows_in(
             'select path, ino, offset, seam, skipped, state from files where path in (%s)',
             [folder + name for folder, name, _, _ in self.pending])}
@@ -1346,17 +1341,6 @@ class Ledger:
         self.is_alone = files < len(jobs)      # a process that read has died
         return not self.is_alone
 
-    def note_folders(self):
-        for path, row in self.listed.items():
-            logs = row[3] if row else {}
-            gone = self.one('select entries from folders where path = ?', path) or ('{}',)
-            self.db.executemany('delete from files where path = ?', [
-                (path + name,) for name in json.loads(*gone) if name not in logs])
-            self.db.execute('delete from folders where path = ?', (path,))
-            if row:
-                self.db.execute('insert into folders values (?, ?, ?, ?, ?)',
-                                (path, *row[:3], packed(logs)))
-
     def apply_or_report(self, batch):
         """What can't be stored of one file must not keep the others out."""
         self.db.execute('savepoint files')
@@ -1389,11 +1373,6 @@ class Ledger:
             if result.entry:
                 folders.setdefault(result.folder, {})[path[len(result.folder):]] = result.entry
         insert('replace into files values (?, ?, ?, ?, ?, ?, ?)', [one.file for one in fresh])
-        for folder, read in folders.items():
-            row = self.one('select entries from folders where path = ?', folder)
-            if row:
-                self.db.execute('update folders set entries = ? where path = ?',
-                                (packed(dict(json.loads(*row), **read)), folder))
         cwds = {row[7] for one in fresh for row in one.calls}
         cwds.update(row[3] for one in fresh for row in one.sessions)
         insert('insert into cwds values (?, ?)', [(cwd, self.place(cwd)) for cwd in cwds])
@@ -1415,6 +1394,11 @@ class Ledger:
                 self.take_mark(one.file[1], *mark)
         self.settle_rests()
         self.run(FORGET)
+        for folder, read in folders.items():
+            logs = self.folders[folder][3]     # only now: what fails above isn't read
+            logs.update(read)
+            self.db.execute('update folders set entries = ? where path = ?',
+                            (packed(logs), folder))
 
     def run(self, statements, values=()):
         for statement in statements.split(';\n'):
@@ -1993,7 +1977,7 @@ def facts_of(path):
         return None
     beside = os.path.splitext(path)[0] + '.meta.json'
     try:
-        told = json.loads(first_text(beside) or '{}')
+        told = json.loads(read_small(beside) or '{}')
         return (text_of(told.get('agentType'), 200), text_of(told.get('toolUseId'), 200), beside,
                 int(told.get('finished') is True), int(told.get('requestShape') == 'foreground'))
     except (AttributeError, ValueError, RecursionError):
