@@ -670,7 +670,8 @@ AGENTS = {agent.name: agent for agent in (
 
 # -- prices
 
-UNIT_NAMES = 'input', 'output', 'cache_write_5m', 'cache_write_1h', 'cache_read'
+UNIT_NAMES = ('input', 'output', 'cache_write_5m', 'cache_write_1h', 'cache_read',
+              'web_search_usd')
 LIKE = {'cache_write_30m': 'cache_write_5m', 'cache_write_12h': 'cache_write_1h'}
 TAGS = 'batch', 'flex', 'priority', 'fast', 'ultrafast', 'us'
 
@@ -738,14 +739,13 @@ class Prices:
                 self.text, parse_float=millionths, parse_int=millionths, object_hook=priced)
             models = {}
             for name, model in listed['models'].items():
-                model = dict(listed['providers'][model['provider']], **model)
+                model = {**listed['providers'][model['provider']], **model}
                 for alias in [name] + model.pop('aliases', []):
                     models[split_model(alias)[1]] = model
             families = listed['fallbacks'].items()
             return models, {family: split_model(name)[1] for family, name in families}
-        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            raise UserError('this is no price list (%s); `budget-check.py --doctor` says more'
-                            % printable(str(error)), self.path)
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            raise UserError('this is no price list; `budget-check.py --doctor` says where', self.path)
 
     @property
     def as_of(self):
@@ -761,29 +761,31 @@ class Prices:
         is_listed, _, links = self.resolve(model)
         return '%08x' % crc32(repr((PRICING, is_listed, links)).encode())
 
-    def usd(self, model, ts, tokens, variant='', is_one_call=True):
-        """Pico-dollars of a call, and whether a price is assumed."""
-        units, assumed = self.units(model, ts, tokens, variant, is_one_call)
+    def usd(self, model, ts, tokens, *more):
+        """Pico-dollars of a call, and whether a price is assumed; more: as for units."""
+        units, assumed = self.units(model, ts, tokens, *more)
         return sum([number * unit for number, unit in zip(tokens, units)]), assumed
 
     def units(self, model, ts, tokens, variant='', is_one_call=True):
         """Pico-dollars per token of each class and per search, and whether a price is assumed.
 
         The tokens are one call's, or a sum over calls: no long context is seen in that."""
-        rows, assumed = self.rows(model, ts // 86400000, variant)
         context = (tokens[0] + tokens[2] + tokens[3] + tokens[4]) * is_one_call
-        for above, units, lent in rows:
+        for above, units, assumed in self.rows(model, ts // 86400000, variant):
             if context > above:
-                return units, assumed or any([tokens[n] for n in lent])
+                return units, any([tokens[n] for n in assumed])
 
     @lru_cache(None)                           # few, and calls are many
     def rows(self, model, day, variant):
-        """As model_rows, with the prices that other models lend."""
+        """[(context, units, the classes at an assumed price)]: the first below a call's holds."""
         is_listed, tags, links = self.resolve(model, variant)
-        day, rows = time.strftime('%Y-%m-%d', time.gmtime(day * 86400)), ()
-        for link in reversed(links):
-            rows, assumed = model_rows(link, tags, day, rows)
-        return rows, assumed or not is_listed
+        day, rows = time.strftime('%Y-%m-%d', time.gmtime(day * 86400)), []
+        for above in sorted([-1, *(tier['above'] for tier in links[0].get('long_context', ()))]):
+            units = [None] * 6
+            for link in reversed(links):
+                units, assumed = listed_units(link, tags, day, above, units)
+            rows.insert(0, (above, units, assumed if is_listed else range(6)))
+        return rows
 
     def resolve(self, model, variant=''):
         """(whether a model is listed, the tags that change its price, what to price it by: itself,
@@ -796,14 +798,13 @@ class Prices:
             name = split_model(name[:-5])[1]
             tags.add('fast')
         if 'fast' in tags:
-            tags.discard('batch')  # they are not sold together
+            tags -= {'batch', 'priority'}      # not sold together; another name of it
         family = max((key for key in families if name.startswith(key)), key=len, default='*')
-        for link in map(models.get, (name, families[family], families['*'])):
-            if link and link not in links:
-                links.append(link)
-                entries = link['prices'] + link.get('long_context', [])
-                if not any(None in units_of(entry, link)[0] for entry in entries):
-                    break
+        for link in filter(None, map(models.get, (name, families[family], families['*']))):
+            links.append(link)
+            entries = link['prices'] + link.get('long_context', [])
+            if all(set(UNIT_NAMES) <= {*link, *entry} for entry in entries):
+                break
         return name in models, tags, links
 
 
@@ -814,59 +815,51 @@ def millionths(text):
     """A number of prices.json in whole millionths: a price per million tokens is then one in
     pico-dollars per token, and exact."""
     whole, _, decimals = text.partition('.')
-    if not (whole + decimals).isdigit() or len(decimals) > 6:
-        raise ValueError('%s is not a number such as 0.25' % text)
+    if '-' in whole or len(decimals) > 6:
+        raise ValueError
     return int(whole + decimals.ljust(6, '0'))
 
 
 def priced(entry):
-    """What of a map prices something."""
-    return {LIKE.get(key, key): value for key, value in entry.items()
-            if key not in ('source', 'note', 'as_of')}
+    """What of a map prices something; `above` as the whole number above which it does."""
+    entry = {LIKE.get(key, key): value for key, value in entry.items()
+             if key not in ('source', 'note', 'as_of')}
+    if 'above' in entry:
+        entry['above'] = entry['above'] // MILLION - entry.get('inclusive', False)
+    return entry
 
 
-def model_rows(model, tags, day, lenders):
-    """([(context, units, lent classes)], of which the first that is below a call's context holds;
-    whether they are assumed) of a listed model."""
-    entry, assumed = in_force(model['prices'], day)
-    rows = [(-1, *units_of(entry, model))]
-    for tier in model.get('long_context', ()):
-        if not in_force([tier], day)[1]:
-            above = tier['above'] // MILLION - bool(tier.get('inclusive'))
-            rows.append((above, *units_of(tier, model)))
-    for tag in {'fast' if tag == 'priority' and tag not in model else tag for tag in tags}:
-        modifier = model.get(tag)
-        dated = modifier if type(modifier) is list else [{'multiplier': modifier}]
-        tagged, is_over = in_force(dated, day)
-        if is_over or not modifier:
-            assumed = True
-            continue
-        context, factor = tagged.get('long_context'), tagged['multiplier']
-        rows = rows[:1] if context == 'flat' else rows
-        for _, units, _ in rows[:1] if context == 'standard' else rows:
-            # To the nearest pico-dollar: no list price has that many decimals.
-            units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
-    for above, units, _ in rows if lenders else ():
-        lender = next(theirs for at, theirs, _ in lenders if at <= above)
-        units[:] = [own if own is not None else theirs for own, theirs in zip(units, lender)]
-    return sorted(rows, key=lambda row: -row[0]), assumed
+def listed_units(model, tags, day, size, lent):
+    """(units, the classes at an assumed price) of a listed model; what it doesn't have is lent."""
+    base, is_assumed = in_force(model['prices'], day)
+    tiers = [tier for tier in model.get('long_context', ())
+             if tier['above'] <= size and not in_force([tier], day)[1]]
+    entry = max(tiers, key=lambda tier: tier['above'], default=base)
+    factors = []
+    for tag in tags:
+        modifier = model.get(tag, model.get('fast') if tag == 'priority' else None)
+        tagged, is_over = in_force(modifier, day)
+        rule = tagged.get('long_context') if entry is not base else ''
+        entry = base if rule == 'flat' else entry
+        factors += [tagged['multiplier']] * (not is_over and rule != 'standard')
+        is_assumed |= is_over
+    listed = list(map({**model, **entry}.get, UNIT_NAMES))
+    units = [entry.get(unit) if type(unit) is str else unit for unit in listed]
+    for factor in factors:                     # to the nearest pico-dollar, if it has decimals
+        units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
+    units[5] = units[5] and units[5] * MILLION
+    units = [theirs if own is None else own for own, theirs in zip(units, lent)]
+    return units, [n for n in range(6) if is_assumed or type(listed[n]) is not int]
 
 
-def in_force(entries, day):
+def in_force(dated, day):
     """Of dated entries that of a day, else the one before it, else the first; and whether it isn't
-    the day's."""
-    entries = sorted(entries, key=lambda entry: entry.get('from', ''))
-    entry = ([one for one in entries if one.get('from', '') <= day] or entries[:1])[-1]
+    the day's. A tag may be a number for all days, or None."""
+    if type(dated) is not list:
+        return {'multiplier': dated}, not dated
+    begun = [one for one in dated if one.get('from', '') <= day] or dated[:1]
+    entry = max(begun, key=lambda one: one.get('from', ''))
     return entry, not entry.get('from', '') <= day < entry.get('until', '9999')
-
-
-def units_of(entry, model):
-    """(pico-dollars per token of each class, and per search; the classes that are lent a price).
-    None: there is none here. A text names the class that lends its own."""
-    search = model.get('web_search_usd')
-    units = [entry.get(name) for name in UNIT_NAMES] + [search and search * MILLION]
-    lent = [n for n, unit in enumerate(units) if type(unit) is not int]
-    return [entry.get(unit) if type(unit) is str else unit for unit in units], lent
 
 
 # --- END shared block
