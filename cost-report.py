@@ -57,7 +57,8 @@ Call = namedtuple(
 Mark = namedtuple('Mark', 'session ts cwd start is_split ended totals')
 
 # What a log says of a session; of several rows of one session the least `began` holds, and the
-# folder of the least `cwd_ts`. `root` is the session that it was forked from, '' for none.
+# folder of the least `cwd_ts`. `root` is the session that it was forked from, '' for none;
+# `version` is the agent's, and there is a row for each that wrote of it.
 Session = namedtuple('Session', 'name began cwd_ts cwd root version')
 
 
@@ -73,11 +74,13 @@ class Found:
         return records
 
     def add_session(self, record, session, began, ts):
-        """Note where a session was at a time, if nothing earlier is known of it."""
-        earliest, cwd = self.state.setdefault('earliest', {}), text_in(record, 'cwd')
-        if cwd and ts and ts < earliest.get(session, OPEN):
-            earliest[session] = ts
-            self.sessions.append(Session(session, began, ts, cwd, '', text_in(record, 'version')))
+        """Note where a session was at a time, and with which version of the agent, unless no more
+        than that is known of an earlier time."""
+        known, (cwd, version) = self.state.setdefault('known', {}), texts(record, 'cwd', 'version')
+        earliest, before = known.get(session, (OPEN, ''))
+        if cwd and ts and (ts < earliest or version not in ('', before)):
+            known[session] = min(ts, earliest), version or before
+            self.sessions.append(Session(session, began, ts, cwd, '', version))
 
     def add_mark(self, mark):
         self.marks.append(mark)
@@ -112,18 +115,25 @@ def printable(text, limit=200):
 
 def parse_time(text):
     """Milliseconds since the epoch of an ISO 8601 time; None if it isn't one. No zone is UTC."""
+    form = (r'(?a)(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::([0-5]\d))?(?:[.,](\d+))?'
+            r'(?:[Zz]|([+-]\d\d:?\d\d))?\Z')
+    try:
+        day, minute, second, fraction, zone = re.match(form, text).groups('0')
+        ahead = int(zone[:3]) * 60 + int(zone[0] + zone[-2:])
+        minutes = minutes_to(day + ' ' + minute) - ahead
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return (minutes * 60 + int(second)) * 1000 + int(fraction[:3].ljust(3, '0'))
+
+
+@lru_cache(1000)
+def minutes_to(minute):
+    """From the epoch to a minute of UTC; ValueError if there is none such."""
     try:
         from _datetime import datetime         # `datetime` alone takes 1 ms more to import
     except ImportError:
         from datetime import datetime
-    form = r'(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?([Zz]|[+-]\d\d:?\d\d)?\Z'
-    try:
-        day, minute, second, fraction, zone = re.match(form, text, re.ASCII).groups()
-        zone = zone[:3] + ':' + zone[-2:] if zone and zone not in 'Zz' else '+00:00'
-        when = datetime.fromisoformat(day + ' ' + minute + (second or ':00') + zone)
-    except (AttributeError, OverflowError, TypeError, ValueError):
-        return None
-    return int(when.timestamp()) * 1000 + int((fraction or '')[:3].ljust(3, '0'))
+    return int(datetime.fromisoformat(minute + '+00:00').timestamp()) // 60
 
 
 def time_of(record):
@@ -133,16 +143,15 @@ def time_of(record):
 
 
 def figure(value, most=10**10):
-    """A figure that a gateway got wrong is no reason to lose a call: -1 or a text is 0."""
-    return value if type(value) in (int, float) and 0 < value <= most else 0
-
-
-def count(value):
-    return int(figure(value))
+    """A figure that a gateway got wrong is no reason to lose a call: -1 or a word is 0, and a
+    text that is a number counts as that number."""
+    if type(value) not in (int, float):
+        value = int(value) if type(value) is str and re.match(r'(?a)\d{1,19}\Z', value) else 0
+    return value if 0 < value <= most else 0
 
 
 def counts(record, *names):
-    return [count(record.get(name)) for name in names]
+    return [int(figure(record.get(name))) for name in names]
 
 
 def text_of(value, longest=4096):
@@ -157,7 +166,7 @@ def text_in(record, name):
 
 
 def texts(record, *names):
-    return [text_in(record, name) for name in names]
+    return [text_of(record.get(name)) for name in names]
 
 
 def part(value, name):
@@ -210,14 +219,15 @@ def parse_records(line):
 
 def lines_with(words, text):
     """(start, line) of the lines that hold one of some words; the parse decides what they are."""
-    starts = set()
+    ends = {}
     for word in words:
         at = text.find(word)
         while at >= 0:
-            starts.add(text.rfind(b'\n', 0, at) + 1)
-            at = text.find(word, text.find(b'\n', at))
-    for start in sorted(starts):
-        yield start, text[start:text.find(b'\n', start)]
+            end = text.find(b'\n', at)
+            ends[text.rfind(b'\n', 0, at) + 1] = end
+            at = text.find(word, end)
+    for start in sorted(ends):
+        yield start, text[start:ends[start]]
 
 
 def reader(words, read_record):
@@ -243,16 +253,15 @@ def totals_of(models, tokens_of):
 
 # -- Claude Code: transcripts
 
-CLAUDE_WORDS = b'"assistant"', b'"cost-state"', b'"output_tokens"'
+CLAUDE_WORDS = b'"assistant"', b'"cost-state"'
 EXTRA_CALLS = 'advisor_message', 'compaction'
-BESIDES = re.compile(b'"(?:toolInputStreamMs|apiBlockIndex|requestId)":')
 
 
 def read_claude(path, text, state):
     """What complete lines of a transcript say (an internal format, as of 2.1.331)."""
     found, name, last_gist = Found(state), os.path.basename(path)[:-6], b''
     is_agent = name.startswith('agent-')
-    if not (is_agent or state.get('earliest')):
+    if not (is_agent or state.get('known')):
         find_beginning(name, text, found)
     told, seen = state.get('told') or (None, ''), 0
     for start, line in lines_with(CLAUDE_WORDS, text):
@@ -266,7 +275,7 @@ def read_claude(path, text, state):
         for record in records:
             ts = time_of(record)
             if not ts:
-                told, seen = told_before(text[seen:start], told), start
+                told, seen = told_before(text, seen, start, told), start + len(line)
             if record.get('type') == 'cost-state':
                 found.add_mark(claude_mark(record, name, *told))
             calls = claude_calls(record, name, ts or told[0])
@@ -276,7 +285,7 @@ def read_claude(path, text, state):
                 found.end_marks(calls[0].ts or OPEN)
                 if not (is_agent or 'forkedFrom' in record):
                     found.add_session(record, calls[0].session, None, ts)
-    state['told'] = told_before(text[seen:], told)
+    state['told'] = told_before(text, seen, len(text), told)
     return found
 
 
@@ -293,10 +302,10 @@ def find_beginning(name, text, found):
                 return
 
 
-def told_before(text, told):
-    """(time, folder) as the last lines of a text tell, else as was told before."""
-    ts, cwd, end = None, '', len(text)
-    while end > 0 and not (ts and cwd):
+def told_before(text, begin, end, told):
+    """(time, folder) as the last lines of a part of a text tell, else as was told before."""
+    ts, cwd = None, ''
+    while end > begin and not (ts and cwd):
         start = text.rfind(b'\n', 0, end - 1) + 1
         for record in reversed(parse_records(text[start:end])):
             ts, cwd = ts or time_of(record), cwd or text_in(record, 'cwd')
@@ -309,14 +318,13 @@ def split_call(line):
     call, blanks for another. Only for speed: content is most of a line, and isn't billed.
 
     A quote inside of a text is escaped, so what is found are keys; the parse proves which."""
-    stop = line.rfind(b'],"stop_reason":') + 2
-    start, request = line.find(b'"message":'), line.find(b'"requestId":', stop)
-    content = line.find(b'"content":[', start)
-    if not 0 < start < content < stop < request or line.count(b'"message":') > 1:
+    stop, request = line.rfind(b'],"stop_reason":'), line.rfind(b'"requestId":')
+    content = line.rfind(b'"content":[', 0, stop) + 11
+    if not 11 <= content <= stop < request:
         return b'', b''
-    end = BESIDES.search(line, stop).start()
-    gist = line[start:content] + line[stop:end] + line[request:line.find(b',', request)]
-    return gist, line[:content] + b'"content":[],' + line[stop:]
+    head, usage_end = line.find(b'"message":'), line.rfind(b'}}', stop, request)
+    gist = line[head:content] + line[stop:usage_end] + line[request:line.find(b',', request)]
+    return gist, line[:content] + line[stop:]
 
 
 def claude_calls(record, name, ts):
@@ -337,7 +345,7 @@ def claude_calls(record, name, ts):
     tags = map(usage.get, ('service_tier', 'speed', 'inference_geo'))
     calls = [Call(
         key, request, session or name, agent or 'sidechain' * is_side, standing, 'call', ts, cwd,
-        model_name(model), ' '.join(tag for tag in tags if tag in TAGS), claude_tokens(usage),
+        model_name(model), ' '.join([tag for tag in tags if tag in TAGS]), claude_tokens(usage),
         message.get('stop_reason') == 'tool_use')]
     iterations = usage.get('iterations')
     for n, one in enumerate(iterations if type(iterations) is list else ()):
@@ -358,8 +366,8 @@ def claude_tokens(usage):
         'cache_read_input_tokens')
     short, long = counts(
         part(usage, 'cache_creation'), 'ephemeral_5m_input_tokens', 'ephemeral_1h_input_tokens')
-    searches = count(part(usage, 'server_tool_use').get('web_search_requests'))
-    return fresh, output, max(short, written - long), long, read, searches
+    return (fresh, output, max(short, written - long), long, read,
+            *counts(part(usage, 'server_tool_use'), 'web_search_requests'))
 
 
 def claude_mark(record, name, ts, cwd):
@@ -662,7 +670,8 @@ AGENTS = {agent.name: agent for agent in (
 
 # -- prices
 
-UNIT_NAMES = 'input', 'output', 'cache_write_5m', 'cache_write_1h', 'cache_read'
+UNIT_NAMES = ('input', 'output', 'cache_write_5m', 'cache_write_1h', 'cache_read',
+              'web_search_usd')
 LIKE = {'cache_write_30m': 'cache_write_5m', 'cache_write_12h': 'cache_write_1h'}
 TAGS = 'batch', 'flex', 'priority', 'fast', 'ultrafast', 'us'
 
@@ -730,14 +739,13 @@ class Prices:
                 self.text, parse_float=millionths, parse_int=millionths, object_hook=priced)
             models = {}
             for name, model in listed['models'].items():
-                model = dict(listed['providers'][model['provider']], **model)
+                model = {**listed['providers'][model['provider']], **model}
                 for alias in [name] + model.pop('aliases', []):
                     models[split_model(alias)[1]] = model
             families = listed['fallbacks'].items()
             return models, {family: split_model(name)[1] for family, name in families}
-        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            raise UserError('this is no price list (%s); `budget-check.py --doctor` says more'
-                            % printable(str(error)), self.path)
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            raise UserError('this is no price list; `budget-check.py --doctor` says where', self.path)
 
     @property
     def as_of(self):
@@ -753,29 +761,31 @@ class Prices:
         is_listed, _, links = self.resolve(model)
         return '%08x' % crc32(repr((PRICING, is_listed, links)).encode())
 
-    def usd(self, model, ts, tokens, variant='', is_one_call=True):
-        """Pico-dollars of a call, and whether a price is assumed."""
-        units, assumed = self.units(model, ts, tokens, variant, is_one_call)
+    def usd(self, model, ts, tokens, *more):
+        """Pico-dollars of a call, and whether a price is assumed; more: as for units."""
+        units, assumed = self.units(model, ts, tokens, *more)
         return sum([number * unit for number, unit in zip(tokens, units)]), assumed
 
     def units(self, model, ts, tokens, variant='', is_one_call=True):
         """Pico-dollars per token of each class and per search, and whether a price is assumed.
 
         The tokens are one call's, or a sum over calls: no long context is seen in that."""
-        rows, assumed = self.rows(model, ts // 86400000, variant)
         context = (tokens[0] + tokens[2] + tokens[3] + tokens[4]) * is_one_call
-        for above, units, lent in rows:
+        for above, units, assumed in self.rows(model, ts // 86400000, variant):
             if context > above:
-                return units, assumed or any([tokens[n] for n in lent])
+                return units, any([tokens[n] for n in assumed])
 
     @lru_cache(None)                           # few, and calls are many
     def rows(self, model, day, variant):
-        """As model_rows, with the prices that other models lend."""
+        """[(context, units, the classes at an assumed price)]: the first below a call's holds."""
         is_listed, tags, links = self.resolve(model, variant)
-        day, rows = time.strftime('%Y-%m-%d', time.gmtime(day * 86400)), ()
-        for link in reversed(links):
-            rows, assumed = model_rows(link, tags, day, rows)
-        return rows, assumed or not is_listed
+        day, rows = time.strftime('%Y-%m-%d', time.gmtime(day * 86400)), []
+        for above in sorted([-1, *(tier['above'] for tier in links[0].get('long_context', ()))]):
+            units = [None] * 6
+            for link in reversed(links):
+                units, assumed = listed_units(link, tags, day, above, units)
+            rows.insert(0, (above, units, assumed if is_listed else range(6)))
+        return rows
 
     def resolve(self, model, variant=''):
         """(whether a model is listed, the tags that change its price, what to price it by: itself,
@@ -788,14 +798,13 @@ class Prices:
             name = split_model(name[:-5])[1]
             tags.add('fast')
         if 'fast' in tags:
-            tags.discard('batch')  # they are not sold together
+            tags -= {'batch', 'priority'}      # not sold together; another name of it
         family = max((key for key in families if name.startswith(key)), key=len, default='*')
-        for link in map(models.get, (name, families[family], families['*'])):
-            if link and link not in links:
-                links.append(link)
-                entries = link['prices'] + link.get('long_context', [])
-                if not any(None in units_of(entry, link)[0] for entry in entries):
-                    break
+        for link in filter(None, map(models.get, (name, families[family], families['*']))):
+            links.append(link)
+            entries = link['prices'] + link.get('long_context', [])
+            if all(set(UNIT_NAMES) <= {*link, *entry} for entry in entries):
+                break
         return name in models, tags, links
 
 
@@ -806,59 +815,51 @@ def millionths(text):
     """A number of prices.json in whole millionths: a price per million tokens is then one in
     pico-dollars per token, and exact."""
     whole, _, decimals = text.partition('.')
-    if not (whole + decimals).isdigit() or len(decimals) > 6:
-        raise ValueError('%s is not a number such as 0.25' % text)
+    if '-' in whole or len(decimals) > 6:
+        raise ValueError
     return int(whole + decimals.ljust(6, '0'))
 
 
 def priced(entry):
-    """What of a map prices something."""
-    return {LIKE.get(key, key): value for key, value in entry.items()
-            if key not in ('source', 'note', 'as_of')}
+    """What of a map prices something; `above` as the whole number above which it does."""
+    entry = {LIKE.get(key, key): value for key, value in entry.items()
+             if key not in ('source', 'note', 'as_of')}
+    if 'above' in entry:
+        entry['above'] = entry['above'] // MILLION - entry.get('inclusive', False)
+    return entry
 
 
-def model_rows(model, tags, day, lenders):
-    """([(context, units, lent classes)], of which the first that is below a call's context holds;
-    whether they are assumed) of a listed model."""
-    entry, assumed = in_force(model['prices'], day)
-    rows = [(-1, *units_of(entry, model))]
-    for tier in model.get('long_context', ()):
-        if not in_force([tier], day)[1]:
-            above = tier['above'] // MILLION - bool(tier.get('inclusive'))
-            rows.append((above, *units_of(tier, model)))
-    for tag in {'fast' if tag == 'priority' and tag not in model else tag for tag in tags}:
-        modifier = model.get(tag)
-        dated = modifier if type(modifier) is list else [{'multiplier': modifier}]
-        tagged, is_over = in_force(dated, day)
-        if is_over or not modifier:
-            assumed = True
-            continue
-        context, factor = tagged.get('long_context'), tagged['multiplier']
-        rows = rows[:1] if context == 'flat' else rows
-        for _, units, _ in rows[:1] if context == 'standard' else rows:
-            # To the nearest pico-dollar: no list price has that many decimals.
-            units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
-    for above, units, _ in rows if lenders else ():
-        lender = next(theirs for at, theirs, _ in lenders if at <= above)
-        units[:] = [own if own is not None else theirs for own, theirs in zip(units, lender)]
-    return sorted(rows, key=lambda row: -row[0]), assumed
+def listed_units(model, tags, day, size, lent):
+    """(units, the classes at an assumed price) of a listed model; what it doesn't have is lent."""
+    base, is_assumed = in_force(model['prices'], day)
+    tiers = [tier for tier in model.get('long_context', ())
+             if tier['above'] <= size and not in_force([tier], day)[1]]
+    entry = max(tiers, key=lambda tier: tier['above'], default=base)
+    factors = []
+    for tag in tags:
+        modifier = model.get(tag, model.get('fast') if tag == 'priority' else None)
+        tagged, is_over = in_force(modifier, day)
+        rule = tagged.get('long_context') if entry is not base else ''
+        entry = base if rule == 'flat' else entry
+        factors += [tagged['multiplier']] * (not is_over and rule != 'standard')
+        is_assumed |= is_over
+    listed = list(map({**model, **entry}.get, UNIT_NAMES))
+    units = [entry.get(unit) if type(unit) is str else unit for unit in listed]
+    for factor in factors:                     # to the nearest pico-dollar, if it has decimals
+        units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
+    units[5] = units[5] and units[5] * MILLION
+    units = [theirs if own is None else own for own, theirs in zip(units, lent)]
+    return units, [n for n in range(6) if is_assumed or type(listed[n]) is not int]
 
 
-def in_force(entries, day):
+def in_force(dated, day):
     """Of dated entries that of a day, else the one before it, else the first; and whether it isn't
-    the day's."""
-    entries = sorted(entries, key=lambda entry: entry.get('from', ''))
-    entry = ([one for one in entries if one.get('from', '') <= day] or entries[:1])[-1]
+    the day's. A tag may be a number for all days, or None."""
+    if type(dated) is not list:
+        return {'multiplier': dated}, not dated
+    begun = [one for one in dated if one.get('from', '') <= day] or dated[:1]
+    entry = max(begun, key=lambda one: one.get('from', ''))
     return entry, not entry.get('from', '') <= day < entry.get('until', '9999')
-
-
-def units_of(entry, model):
-    """(pico-dollars per token of each class, and per search; the classes that are lent a price).
-    None: there is none here. A text names the class that lends its own."""
-    search = model.get('web_search_usd')
-    units = [entry.get(name) for name in UNIT_NAMES] + [search and search * MILLION]
-    lent = [n for n, unit in enumerate(units) if type(unit) is not int]
-    return [entry.get(unit) if type(unit) is str else unit for unit in units], lent
 
 
 # --- END shared block

@@ -374,18 +374,18 @@ class CallTest(unittest.TestCase):
                 self.assertEqual(total(ledger), 10 + 100 + 400 + 4000 + 1000 + 10000)
 
     def test_what_no_api_says_is_as_near_as_can_be(self):
-        for bad, taken in (-1, 0), (2.0, 2), (True, 0), ('7', 0), ([7], 0), ({'n': 7}, 0), (10 ** 12, 0), (None, 0):
+        for bad, taken in (-1, 0), (2.0, 2), (True, 0), ('7', 7), ('x', 0), ([7], 0), ({'n': 7}, 0), (10 ** 12, 0), (None, 0):
             with self.subTest(bad=bad):
                 calls, _, skipped = self.read(call_line('bad', 5, usage={'input_tokens': bad}), call_line('good', input=4))
                 self.assertEqual((calls, skipped), ({'bad': (taken, 5, 0), 'good': (4, 0, 0)}, 0))
 
     def test_lines_that_are_no_records(self):
-        for bad in ('{"type":"assistant","message":{"usage":{"output_tokens":7}\n', 'usage output_tokens"\n',
-                    '[{"output_tokens":1}]\n', '{"output_tokens": \n', '\x00\x00\x00{"output_tokens"}\n',
+        for bad in ('{"type":"assistant","message":{"usage":{"output_tokens":7}\n', 'usage of an assistant"\n',
+                    '[{"type":"assistant"}]\n', '{"assistant": \n', '\x00\x00\x00{"assistant"}\n',
                     '{"type":"assistant","output_tokens"' + '[' * 3000 + '}\n'):
             with self.subTest(bad[:40]):
                 self.assertEqual(self.read(call_line('a', input=1), bad, call_line('b', input=2)),
-                                 ({'a': (1, 0, 0), 'b': (2, 0, 0)}, 3, int('"usage"' in bad or '"output_tokens"' in bad)))
+                                 ({'a': (1, 0, 0), 'b': (2, 0, 0)}, 3, int('"assistant"' in bad)))
 
     def test_blank_lines_and_wrong_types_of_what_is_not_figures(self):
         odd = dict(call_line('odd', input=1), cwd=7, timestamp=[], sessionId={}, isSidechain='yes', agentId=3)
