@@ -12,7 +12,7 @@ import unittest
 from collections import namedtuple
 from unittest import mock
 
-from support import DATA, ROOT, TEMPORARY, command_of, copy_scripts, load_script
+from support import DATA, ROOT, TEMPORARY, command_of, copy_scripts, load_script, run_script
 
 Result = namedtuple('Result', 'code out err')
 _hooks = []
@@ -103,9 +103,8 @@ class Home:
 
     def run(self, script, *args, stdin=b'', **more):
         """The real script in a process of its own."""
-        with self.start(script, *args, **more) as process:
-            out, err = process.communicate(stdin, timeout=60)
-        return Result(process.returncode, out.decode('utf-8'), err.decode('utf-8'))
+        done = run_script(os.path.join(self.hooks, script), *map(str, args), env=self.environ(**more), cwd=self.root, input=stdin)
+        return Result(done.returncode, done.stdout.decode('utf-8'), done.stderr.decode('utf-8'))
 
     def hook(self, payload, *args, **more):
         return self.run('pretooluse-hook.py', *args, stdin=as_payload(payload), **more)

@@ -16,7 +16,7 @@ import unittest
 from contextlib import redirect_stdout
 from unittest import mock
 
-from support import BUDGETS, QUICKLY, ROOT, Home, HookAnswer, load_script
+from support import BUDGETS, QUICKLY, ROOT, Home, HookAnswer, load_script, run_script
 
 try:
     import resource
@@ -792,12 +792,9 @@ class BrokenInstallation(Errors):
         shutil.copy(os.path.join(ROOT, 'pretooluse-hook.py'), self.folder)
 
     def hooks(self, *asked):
-        """HookAnswers for each (tool, home), all at the same time."""
-        running = [subprocess.Popen([sys.executable, '-IS', os.path.join(self.folder, 'pretooluse-hook.py')], env=home.environ,
-                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _, home in asked]
-        done = [process.communicate(home.payload(tool), timeout=30) for process, (tool, home) in zip(running, asked)]
-        answers = [HookAnswer(subprocess.CompletedProcess((), process.returncode, out, err), 0)
-                   for process, (out, err) in zip(running, done)]
+        """HookAnswers for each (tool, home)."""
+        path = os.path.join(self.folder, 'pretooluse-hook.py')
+        answers = [HookAnswer(run_script(path, env=home.environ, cwd=home.path, input=home.payload(tool)), 0) for tool, home in asked]
         for answer in answers:
             self.well_behaved(answer)
         return answers
