@@ -12,7 +12,7 @@ import unittest
 from collections import namedtuple
 from unittest import mock
 
-from support import DATA, ROOT, TEMPORARY, command_of, copy_scripts, load_script, run_script
+from support import DATA, ROOT, TEMPORARY, Clock, command_of, copy_scripts, load_script, run_script
 
 Result = namedtuple('Result', 'code out err')
 _hooks = []
@@ -122,12 +122,12 @@ class Home:
             code = script.main([str(arg) for arg in args])
         return Result(code, *map(text_of, (out, err)))
 
-    def gate(self, payload, now=None, agent=None, **more):
-        """The gate's answer in this process; `now` (ISO 8601) sets the clock."""
+    def gate(self, payload, now=None, agent=None, on_sleep=None, **more):
+        """The gate's answer in this process; `now` (ISO 8601) sets the clock. Where it would wait, `on_sleep` is called."""
         script, environ = load_script('budget-check.py'), self.environ(**more)
         clock = mock.patch.object(script.time, 'time', lambda: script.parse_time(now) / 1000) if now \
             else contextlib.nullcontext()
-        with in_environ(environ), clock:
+        with in_environ(environ), clock, mock.patch.object(script, 'time', Clock(on_sleep)):
             return Result(*script.gate(as_payload(payload), environ, self.hooks, agent=agent))
 
     def verdict(self, *args, **more):
