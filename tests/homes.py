@@ -117,7 +117,7 @@ class Home:
         if os.path.lexists(self.budgets):
             environ.setdefault('ARMLEDGER_BUDGETS', self.budgets)
         # A user who may not enter this checkout's folder can still read the prices beside the shared scripts.
-        with in_environ(environ), mock.patch.object(script, 'HERE', self.hooks), \
+        with in_environ(environ), mock.patch.object(script, 'HERE', self.hooks), prices_once(script), \
                 contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = script.main([str(arg) for arg in args])
         return Result(code, *map(text_of, (out, err)))
@@ -155,6 +155,18 @@ def text_of(stream):
 
 
 _prices = []
+_sound = set()
+
+
+def prices_once(script):
+    """A price list that was found sound needn't be checked in each new home: that is most of a run's time."""
+    check = getattr(script, 'check_prices', None)
+
+    def check_once(text, *more):
+        if text not in _sound:
+            check(text, *more)
+            _sound.add(text)
+    return mock.patch.object(script, 'check_prices', check_once) if check else contextlib.nullcontext()
 
 
 def list_prices():
