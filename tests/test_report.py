@@ -12,7 +12,7 @@ import tempfile
 import unittest
 from decimal import Decimal
 
-from support import DATA, QUICKLY, ROOT, TEMPORARY, load_script
+from support import DATA, QUICKLY, ROOT, TEMPORARY, load_script, run_script
 
 REPORT = load_script('cost-report.py')
 FOLDER = os.path.join(DATA, 'report')
@@ -115,10 +115,12 @@ class Machine(unittest.TestCase):
         # From cached bytecode: that saves half of the time. What a user types is tried by test_as_a_user_types_it.
         return [*((sys.executable,) if typed else QUICKLY), script, *(['--now', now] if now else []), *places, *options]
 
-    def start(self, *options, **more):
+    def start(self, *options, cwd=None, **more):
         settings = {key: more.pop(key) for key in ('script', 'now', 'budgets', 'typed') if key in more}
-        return subprocess.run(self.command(*options, **settings), env=self.environ(**more),
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        command = self.command(*options, **settings)
+        if settings.get('typed'):
+            return subprocess.run(command, env=self.environ(**more), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return run_script(*command[len(QUICKLY):], env=self.environ(**more), cwd=cwd)
 
     def report(self, *options, code=0, errors='', **more):
         """What it prints; `errors` is all of stderr but for its notes."""
@@ -929,7 +931,7 @@ class CronTest(Machine):
     def test_output_to_standard_output(self):
         folder = tempfile.mkdtemp(dir=self.home)
         for name in '-', '/dev/stdout', '/dev/fd/1':
-            result = subprocess.run(self.command('--output', name), env=self.environ(), cwd=folder, stdout=subprocess.PIPE)
+            result = self.start('--output', name, cwd=folder)
             self.assertEqual((result.stdout.decode().replace(self.home, ''), result.returncode, os.listdir(folder)),
                              (self.report(), 0, []))
 
@@ -1008,14 +1010,12 @@ class CronTest(Machine):
                            ('/elsewhere', 'nothing was spent in /elsewhere')):
             with self.subTest(arm):
                 for more in [], ['--month', '2026-11', '--format', 'csv']:
-                    result = subprocess.run(self.command('--arm', arm, *more, budgets=False), cwd=web, stdout=subprocess.PIPE,
-                                            stderr=subprocess.PIPE, env=self.environ(ARMLEDGER_BUDGETS=budgets))
+                    result = self.start('--arm', arm, *more, budgets=False, cwd=web, ARMLEDGER_BUDGETS=budgets)
                     self.assertEqual((result.returncode, result.stdout), (1, b''))
                     self.assertIn(words, result.stderr.decode())
         for arm in '.', 'src', './src', '../web', web, '~/clients/web', '~/clients/web/gone':
             with self.subTest(arm):
-                result = subprocess.run(self.command('--arm', arm, budgets=False), cwd=web, stdout=subprocess.PIPE,
-                                        env=self.environ(ARMLEDGER_BUDGETS=budgets))
+                result = self.start('--arm', arm, budgets=False, cwd=web, ARMLEDGER_BUDGETS=budgets)
                 self.assertEqual(result.returncode, 0)
                 self.assertIn(b', arm web', result.stdout)
 
@@ -1047,8 +1047,7 @@ class CronTest(Machine):
         self.assertRegex(result.stderr, b'broken.yaml:3(:1)?: ')
 
     def test_the_verdict_is_budget_checks(self):
-        command = self.command('--json', script=os.path.join(ROOT, 'budget-check.py'))
-        checked = subprocess.run(command, env=self.environ(), stdout=subprocess.PIPE)
+        checked = self.start('--json', script=os.path.join(ROOT, 'budget-check.py'))
         found = {}
         for arm in json.loads(checked.stdout.decode())['arms']:
             for one in arm['windows']:
