@@ -1050,9 +1050,9 @@ class Ledger:
     def __init__(self, path, home, seconds=5.0):
         self.path, self.home, self.limit = path, home, time.monotonic() + seconds
         self.placed, self.is_alone = {}, False
+        flags = os.O_RDONLY | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0)
         try:
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            flags = os.O_RDONLY | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0)
             os.close(os.open(path, flags, 0o600))
         except OSError as error:
             raise UserError('the ledger cannot be opened: %s; mend that, or name another with '
@@ -1065,17 +1065,13 @@ class Ledger:
             raise UserError('the ledger was written by a newer armledger (version %d, this one '
                             'knows %d); install that one here too' % (version, VERSION), path)
         if version < VERSION:
-            self.use_wal()
+            try:
+                if not os.environ.get('ARMLEDGER_NO_WAL'):         # network folders can't share it
+                    self.one('pragma journal_mode = wal')
+            except sqlite().OperationalError:
+                pass                           # others are at work in it already; it stays as it is
             self.write(self.create)
-        self.db.execute('pragma synchronous = normal')
-
-    def use_wal(self):
-        if os.environ.get('ARMLEDGER_NO_WAL'):             # network folders have no shared memory
-            return
-        try:
-            self.one('pragma journal_mode = wal')
-        except sqlite().OperationalError:
-            pass                               # others are at work in it already; it stays as it is
+        self.run('pragma synchronous = normal;\npragma temp_store = memory')
 
     def create(self):
         """Make the tables, unless another process has just done so; bring version 1 over."""
@@ -1178,8 +1174,9 @@ class Ledger:
             self.write(self.reprice)
         until = time.monotonic() + 60.0
         while self.survey(environ, named):
+            reading = self.read_pending()
             try:
-                if self.write(self.take_in, 0.3):
+                if self.write(lambda: self.take_in(*reading), 0.3):
                     break
             except sqlite().OperationalError as error:
                 if 'locked' not in str(error) or time.monotonic() > min(self.limit, until):
@@ -1194,7 +1191,6 @@ class Ledger:
         folder is listed again when its time says that names came or went; a file is looked at
         every time."""
         self.pending, self.listed, self.gone, self.unreadable = [], {}, [], []
-        self.data_version = self.one('pragma data_version')        # another's commit changes it
         rows = self.rows('select path, agent, changed_ns, compressed, entries from folders')
         logs = json.loads('[%s]' % ','.join([row[4] for row in rows]))
         self.folders = {row[0]: (*row[1:4], each) for row, each in zip(rows, logs)}
@@ -1291,12 +1287,35 @@ class Ledger:
         is_new = path.endswith('.jsonl.zst') and not self.one(METERED, thread, thread)
         return 'compressed' if is_new else ''
 
-    def take_in(self):
-        """Read what is pending and put it into the ledger, batch by batch; whether that was all.
+    def read_pending(self):
+        """What pending files tell, how many they are, and how many new bytes they have."""
+        held = self.held()
+        # Long ones first, so that none of them comes at the end; else a session's files together.
+        jobs = [(folder, name, agent, *held.get(folder + name, (0, 0, 0, 0, '{}')))
+                for folder, name, agent, size
+                in sorted(self.pending, key=lambda one: (-one[3] >> 20, one[:2]))]
+        size = sum([one[3] for one in self.pending]) - sum([job[4] for job in jobs])
+        is_long = size > LONG_READ and hasattr(os, 'fork') and not self.is_alone
+        if is_long:
+            self.one('pragma wal_autocheckpoint = 16384')  # pages: few waits for the disk
+            self.one('pragma cache_size = -6000')          # KB: ids come in no order
+        results = (read_apart if is_long else read_files)(jobs, self.prices, self.now_ms)
+        if size < BLOCK:                       # at once: then others wait for less
+            results = (result for result in list(results))
+        self.run(TEMPORARY)
+        return held, results, len(jobs), size
 
-        Of many processes that wait for the lock one reads; the others look again what is left."""
-        is_stale = self.one('pragma data_version') != self.data_version
-        if is_stale and time.monotonic() < self.limit:
+    def held(self):
+        """{path: what is known of it} of the pending files."""
+        return {path: row for path, *row in self.rows_in(
+            'select path, ino, offset, seam, skipped, state from files where path in (%s)',
+            [folder + name for folder, name, _, _ in self.pending])}
+
+    def take_in(self, held, results, number, size):
+        """Put what was read into the ledger, batch by batch; whether that was all.
+
+        Of many processes that wait for the lock one does; the others look again what is left."""
+        if self.held() != held and time.monotonic() < self.limit:
             return False
         change = self.db.executemany
         change('delete from files where path = ?', [(path,) for path in self.gone])
@@ -1304,19 +1323,6 @@ class Ledger:
         change('insert into folders values (?, ?, ?, ?, ?)', [
             (path, *row, packed(logs)) for path, (*row, logs) in self.listed.items()
             if row[1] is not None])
-        held = {path: row for path, *row in self.rows_in(
-            'select path, ino, offset, seam, skipped, state from files where path in (%s)',
-            [folder + name for folder, name, _, _ in self.pending])}
-        # Long ones first, so that none of them comes at the end; else a session's files together.
-        jobs = [(folder, name, agent, *held.get(folder + name, (0, 0, 0, 0, '{}')))
-                for folder, name, agent, size
-                in sorted(self.pending, key=lambda one: (-one[3] >> 20, one[:2]))]
-        total = sum([one[3] for one in self.pending]) - sum([job[4] for job in jobs])
-        is_long = total > LONG_READ and hasattr(os, 'fork') and not self.is_alone
-        if is_long:
-            self.one('pragma wal_autocheckpoint = 16384')  # pages: few waits for the disk
-            self.one('pragma cache_size = -6000')          # KB: ids come in no order
-        results = (read_apart if is_long else read_files)(jobs, self.prices, self.now_ms)
         batch, weight, files, done, due = [], 0, 0, 0, time.monotonic() + COMMIT_S
         try:
             for result in results:
@@ -1329,17 +1335,17 @@ class Ledger:
                 done += result.file[3] - result.held
                 files += bool(result.entry)
                 if self.progress:
-                    self.progress(files, len(jobs), done, total)
+                    self.progress(files, number, done, size)
                 if weight > BATCH or time.monotonic() > min(due, self.limit):
                     self.apply_or_report(batch)
                     batch, weight, due = [], 0, time.monotonic() + COMMIT_S
-                    if files < len(jobs):
+                    if files < number:
                         self.go_on('the ledger is being built: %d of %d changed log files are '
-                                   'read' % (files, len(jobs)))
+                                   'read' % (files, number))
             self.apply_or_report(batch)
         finally:
             results.close()
-        self.is_alone = files < len(jobs)      # a process that read has died
+        self.is_alone = files < number         # a process that read has died
         return not self.is_alone
 
     def apply_or_report(self, batch):
@@ -1362,7 +1368,6 @@ class Ledger:
         """Put what was read of files into the ledger. What is shared with others' copies, and rests,
         are settled in Python, all else by the statements below."""
         insert, folders = self.db.executemany, {}
-        self.run(TEMPORARY)
         offsets = dict(self.rows_in('select path, offset from files where path in (%s)',
                                     {result.file[0] for result in batch}))
         fresh = []
@@ -1386,6 +1391,9 @@ class Ledger:
         for _ in range(100):                   # from one to the next of those that go on
             if not self.db.execute(INHERIT).rowcount:
                 break
+        self.db.execute(ONLY_MOVED)
+        if self.one('select 1 from moved'):
+            self.run(MOVE)
         self.run(CALLS_ARRIVE)
         self.settle_shared()
         insert(FACTS, [(*one.facts, one.calls[0][3], one.file[1], one.calls[0][2])
@@ -1636,13 +1644,11 @@ INHERIT = """update sessions set origin_ts = -1, origin = (select above.origin
         select 1 from sessions as above where above.agent = sessions.agent
         and above.name = sessions.root and above.origin_ts is not null
         and (above.origin <> sessions.origin or sessions.origin_ts is not -1))"""
-# Calls of sessions that prove to have begun elsewhere are of other pairs. Codex's calls that are
-# keyed by a thread are keyed by the one that it goes on from, as soon as that is known. What shares
-# its key with nothing is stored as it is.
-CALLS_ARRIVE = """delete from moved where exists (select 1 from sessions
-        join pairs on pairs.id = pair and place = sessions.origin and pairs.origin = place
-        where sessions.id = moved.id);
-insert or ignore into pairs (place, origin)
+# Calls of sessions that prove to have begun elsewhere are of other pairs.
+ONLY_MOVED = """delete from moved where exists (select 1 from sessions
+    join pairs on pairs.id = pair and place = sessions.origin and pairs.origin = place
+    where sessions.id = moved.id)"""
+MOVE = """insert or ignore into pairs (place, origin)
     select origin, origin from sessions where id in (select id from moved);
 insert or ignore into pairs (place, origin) select distinct place, sessions.origin
     from moved cross join sessions using (id) cross join calls on session = moved.id
@@ -1660,8 +1666,10 @@ update agents set pair = (select new.id from pairs as old, sessions, pairs as ne
     where session in (select id from moved);
 update sessions set pair = (select pairs.id from pairs
         where place = sessions.origin and pairs.origin = place)
-    where id in (select id from moved);
-insert or ignore into models (name) select distinct model from told;
+    where id in (select id from moved)"""
+# Codex's calls that are keyed by a thread are keyed by the one that it goes on from, as soon as that
+# is known. What shares its key with nothing is stored as it is.
+CALLS_ARRIVE = """insert or ignore into models (name) select distinct model from told;
 insert or ignore into pairs (place, origin) select distinct place, origin from told
     cross join cwds on cwd = told.pair
     cross join sessions on sessions.agent = cli and name = told.session;
@@ -1862,20 +1870,18 @@ def split_writes(prices, model, ts, tokens, paid):
     return tokens[2] - hours, hours
 
 
-MOST_USD = 1000 * PICO           # of one call: forged figures stay above any cap, below SQLite's end
+MOST_USD = 10000 * PICO          # of one call: forged figures stay above any cap, below SQLite's end
 
 
-def price(prices, model, ts, tokens, variant='', is_one_call=True):
-    usd, assumed = prices.usd(model, ts, tokens, variant, is_one_call)
-    most = MOST_USD if is_one_call else 10 * MOST_USD
-    return (usd, int(assumed)) if usd <= most else (most, 1)
+def price(prices, *call):
+    usd, assumed = prices.usd(*call)
+    return min(usd, MOST_USD), int(assumed or usd > MOST_USD)
 
 
 # ---- reading logs -------------------------------------------------------------------------------
 
 BLOCK = 1 << 20                  # bytes that are read at once
 LONGEST_LINE = 32 << 20
-EARLIEST_MS = 1577836800000      # 2020: what is older was stamped by a clock that was never set
 
 # What was read of a file: its row of `files`; the offset `held` before; its entry in its folder,
 # None if there is more to read; what it tells (see told_in); the facts beside a sub-agent's.
@@ -1941,25 +1947,24 @@ def seam_of(stream, offset):
 def told_in(found, status, prices, now_ms):
     """(sessions, marks, calls) as the ledger takes them, and as they pass between processes."""
     latest = max(now_ms, int(time.time() * 1000)) + 300000
-    mtime_ms = status.st_mtime_ns // 1000000
 
     def stamp(ts):
         """A time that no clock told is the file's; one that is yet to come is now."""
-        ts = mtime_ms if ts is None or ts < EARLIEST_MS else ts
+        ts = ts or status.st_mtime_ns // 1000000
         return ts if ts <= latest or ts == OPEN else now_ms
 
     calls, tools = {}, {}
     for call in found.calls:
         ts = stamp(call.ts)
-        priced = price(prices, call.model, ts, call.tokens, call.variant)
+        usd, assumed = price(prices, call.model, ts, call.tokens, call.variant)
         owned = None if call.kind == 'echo' else 1
-        row = Row(*call[:6], ts, *call[7:10], *call.tokens, *priced, owned, '')
-        copy = *row[:3], owned
+        row = Row(*call[:6], ts, *call[7:10], *call.tokens, usd, assumed, owned, '')
+        copy = row[:3], owned
         calls[copy] = merge(calls[copy], row) if copy in calls else row
         if call.uses_tool and not call.standing & 1:
             tools[call.session] = max(ts, tools.get(call.session, 0))
-    sessions = [(one.name, None if one.began is None else stamp(one.began), one.cwd_ts, one.cwd,
-                 one.root, padded(one.version), None) for one in found.sessions]
+    sessions = [(one.name, one.began and stamp(one.began), *one[2:5], padded(one.version), None)
+                for one in found.sessions]
     sessions += [(name, None, None, '', '', '', ts) for name, ts in tools.items()]
     marks = [(mark.session, stamp(mark.ts), mark.cwd, mark.start, int(mark.is_split),
               stamp(mark.ended), json.dumps(mark.totals, sort_keys=True)) for mark in found.marks]

@@ -228,9 +228,9 @@ class ForgedTest(HardeningCase):
         home = self.home()
         cwd, huge = home.at('clients/acme'), {'input_tokens': 10 ** 10, 'output_tokens': 10 ** 10}
         home.log('s-1', *[call_line('m%d' % n, usage=huge, cwd=cwd, agent='a%d' % (n % 3)) for n in range(10000)])
-        self.assertEqual(self.spent(home), 10000 * 1000 * 10 ** 6)         # each counts as $1,000 at most
+        self.assertEqual(self.spent(home), 10000 * 10000 * 10 ** 6)        # each counts as $10,000 at most
         home.log('s-2', cost_state('s-2', {'claude-haiku-4-5': (10 ** 10, 10 ** 10)}))
-        self.assertGreaterEqual(self.spent(home), 10000 * 1000 * 10 ** 6)
+        self.assertGreaterEqual(self.spent(home), 10000 * 10000 * 10 ** 6)
 
     def test_an_id_like_a_rests_keeps_nobody_out(self):
         home = self.home()
