@@ -4666,11 +4666,10 @@ LOGS, WIRING = 'the session logs', 'the settings that wire the gate'
 MOST_CHARACTERS, MOST_MOVES, MOST_LOOKS = 20000, 12, 1000      # what there is time for
 
 # Tools are told by their names, in any agent and any MCP server alike.
-SHELLS = r'(?i)bash|shell|exec|monitor|stdin'
-EDITORS = r'''(?xi) ^(?!task|todo|cron|team)
-    .*(?: write|edit|create|move|rename|delete|remove|replace|insert|patch|append )'''
-COMMAND_KEYS = ('command', 'cmd', 'script', 'chars', 'input')
-PATH_KEYS = ('file_path', 'notebook_path', 'path', 'relative_path', 'source', 'destination')
+SHELLS = 'bash shell exec monitor stdin'
+EDITORS = 'write edit create move rename delete remove replace insert patch append'
+COMMAND_KEYS = 'command cmd script chars input'.split()
+PATH_KEYS = 'file_path notebook_path path relative_path source destination'.split()
 PATCHED = r'(?m)^[ \t]*\*\*\* (?:Add File|Update File|Delete File|Move to):(.+)$'
 
 # What the gate needs of an agent's settings, the user's and a project's: that hooks run, in
@@ -4680,14 +4679,18 @@ AGENT_SETTINGS = r'''(?x) / \.(?:claude|codex|copilot|qwen|gemini)
 GUARDED_SETTINGS = ('hooks', 'hooksConfig', 'disableAllHooks', 'allowManagedHooksOnly',
                     'strictPluginOnlyCustomization', 'cleanupPeriodDays')
 GUARDED_VARIABLES = r'''(?x) ARMLEDGER | CLAUDE_CONFIG | CLAUDE_CODE_S(?!UBAGENT) | \w*HOME$
-    | USERPROFILE | LOCALAPPDATA | PATH$ | PYTHON | LD_ | DYLD_ | BASH_ | ENV$ | SHELL$ | ZDOTDIR | TZ$'''
+    | USERPROFILE | LOCALAPPDATA | PATH$ | PYTHON | LD_ | DYLD_ | BASH_ | ENV$ | SHELL$ | ZDOTDIR
+    | TZ$'''
 
 # A gate that is killed, replaced or switched off; a clock that is moved.
-LIFTS = r'''(?x) disableAllHooks | \bdate\s(?:-s|--set) | timedatectl\sset
-    | \bp?kill(?:all)?\b .{0,200} (?:pretooluse|budget-check)
-    | armledger [\s\S]{0,200} \b(?:un)?install | \.make/install\.py'''
-LIFT_WORDS = 'disableAllHooks', 'date', 'kill', 'armledger', 'install.py'
+LIFTS = r'''(?x) disableAllHooks | \bdate\s(?:-s|--set) | timedatectl\sset | \.make/install\.py
+    | \bp?kill(?:all)?\b (?: .{0,200} (?:pretooluse|budget-check)
+                           | [^;&|\n]{0,200} \bpython[\d.]*\s?(?:[;&|)\n]|$) )
+    | armledger [\s\S]{0,200} \bmake\s .{0,200} install | \bmake\s .{0,200} armledger .* install'''
+MAKES = r' | \bmake\s.*install'       # in a clone of armledger
+LIFT_WORDS = 'disableAllHooks date kill install'
 # An agent that is started, and what may start it without its gate.
+AGENT_NAMES = 'claude codex copilot qwen gemini'
 AGENT_STARTS = r'(?:^|[\s;&|(]|bin/)(?:claude|codex|copilot|qwen|gemini)(?=\s|$)'
 UNGATED = r'''(?x) \b(?:ARMLEDGER_\w+|CLAUDE_C\w+|\w*HOME|USERPROFILE|PATH)=(?!\$PATH)
     | \b(?:env\s-|unset\s|sudo\s|su\s) | hooks= | \s--(?:settings|setting-sources|bare|safe-mode
@@ -4700,6 +4703,7 @@ BESIDE = r'\.(?:claude|codex|copilot|qwen|gemini)\b|armledger|\$[^\s$]*hooks'
 WHOLES = r'''(?x) (?P<comment> (?<!\S)\#.* )
     | (?P<literal> "\$\(cat\ <<'EOF'\n [\s\S]{0,5000}? \nEOF\n\s*\)" | '[^']*' )
     | \\[\s\S] | \$'(?:[^'\\]|\\[\s\S])*' | "(?:[^"\\]|\\[\s\S])*" '''
+QUOTES = dict.fromkeys(map(ord, '"\'\\'))
 WORD_ENDS = r'[\s;|&<>()`=,:}]+'
 # How a command gets to other folders, and what takes a folder with all that lies below it.
 GOES_TO = r'(?:\bcd|\bpushd|\s-C|--directory)\b(?:\s-\S*)*[ =]?([^\s;&|)]*)'
@@ -4741,42 +4745,42 @@ class Protected:
         for path in (budgets.name, budgets.spend_json or budgets.name,
                      folder + '/budgets.yaml', home + '/.claude/budgets.yaml'):
             paths[path] = 'the caps'
-        for agent in AGENTS.values():
-            for root in agent.roots(environ, home):
-                paths[root] = LOGS
-                for name in 'settings.json', 'settings.local.json', 'hooks.json':
-                    paths[os.path.dirname(root) + '/' + name] = WIRING
+        for name, agent in AGENTS.items():
+            paths.update(dict.fromkeys(agent.roots(environ, home), LOGS))
+            paths[CLIENTS[name].settings(environ, home)] = WIRING
         self.home = home
         self.paths = {os.path.realpath(path).lower(): what for path, what in paths.items()}
-        self.inodes = {os.stat(path).st_ino: what for path, what in paths.items()
-                       if os.path.isfile(path)}
         self.names = {os.path.basename(path) for path, what in self.paths.items() if what != LOGS}
 
     def what(self, path, is_taken):
         """What a path leads to, '' if to nothing. A `*` in it is whatever a shell may put there.
 
-        What lies in a folder counts; if the folder is taken whole, all below it does."""
-        path = os.path.realpath(path)
-        folded = path.lower()
-        below = '.*' if is_taken else '[^/]*'
-        pattern = re.escape(folded).replace(r'\*', below) + '(?:/%s)?$' % below
+        What lies in a folder counts; if is_taken() tells that the folder is taken whole, all below
+        it does."""
+        folded = os.path.realpath(path).lower()
         for known, what in self.paths.items():
             is_inside = (folded + '/').startswith(known + '/')
             if is_inside and not re.search('/(?:memory|tool-results)/', folded):
                 return what
-            if known.startswith(folded.partition('*')[0]) and re.match(pattern, known):
-                return what
-        if '/.' in folded and re.search(AGENT_SETTINGS, folded):
-            return WIRING
-        return self.inodes.get(os.stat(path).st_ino, '') if os.path.isfile(path) else ''
+            if known.startswith(folded.partition('*')[0]):
+                below = '.*' if is_taken() else '[^/]*'
+                pattern = re.escape(folded).replace(r'\*', below) + '(?:/%s)?$' % below
+                if re.match(pattern, known):
+                    return what
+        return WIRING if '/.' in folded and re.search(AGENT_SETTINGS, folded) else ''
+
+
+def has(words, text):
+    """Whether a text has one of some words: told first, since to compile a pattern takes longer
+    than to look through most commands."""
+    return any(word in text for word in words.split())
 
 
 def guard(request, budgets, entry, environ, folder, home):
     """The refusal of a tool that would lift the cap it runs under; None if it wouldn't."""
-    tool = request.tool.rpartition('__')[2]
-    is_shell = re.search(SHELLS, tool)
-    is_guarded = is_shell or re.search(EDITORS, tool)
-    if not is_guarded or entry.action != 'hard_stop':
+    tool = request.tool.rpartition('__')[2].lower()
+    is_shell = has(SHELLS, tool)
+    if not (is_shell or has(EDITORS, tool)) or entry.action != 'hard_stop':
         return None
     try:
         found = tampering(request, is_shell, Protected(budgets, environ, folder, home))
@@ -4791,16 +4795,24 @@ def tampering(request, is_shell, protected):
     if type(values) is not dict:
         values = {'command': values}
     commands = [values[key] for key in COMMAND_KEYS if values.get(key)]
-    text = '\n'.join(one if type(one) is str else ' '.join(map(str, one)) for one in commands)
+    text = '\n'.join(map(command_text, commands))
     if is_shell:
         folder = os.path.join(request.cwd, values.get('workdir') or '')
-        return shell_tampering(re.sub(r'^\S*sh -l?c (?=\w)', '', text), folder, protected)
-    for path in re.findall(PATCHED, text) + [values[key] for key in PATH_KEYS if values.get(key)]:
+        return shell_tampering(text, folder, protected)
+    paths = [values[key] for key in PATH_KEYS if values.get(key)]
+    for path in paths + re.findall(PATCHED, text) if text else paths:
         path = os.path.join(request.cwd, expand_home(path.strip(), protected.home))
-        what = protected.what(path, True)
+        what = protected.what(path, lambda: True)
         if what and (what != WIRING or changes_settings(path, values)):
             return what, path
     return None
+
+
+def command_text(command):
+    """A command, or its words: Codex may send ['bash', '-lc', a command]."""
+    if type(command) is str:
+        return command
+    return ' '.join(map(str, command[2:] if command[1:2] == ['-lc'] else command))
 
 
 def changes_settings(path, values):
@@ -4819,8 +4831,7 @@ def changes_settings(path, values):
 def guarded_settings(text):
     try:
         settings = json.loads(text.lstrip('\ufeff'))
-        variables = settings.get('env') or {}
-        surroundings = {name: value for name, value in variables.items()
+        surroundings = {name: value for name, value in part(settings, 'env').items()
                         if re.match(GUARDED_VARIABLES, name)}
         return surroundings, [settings.get(name) for name in GUARDED_SETTINGS]
     except (ValueError, AttributeError):
@@ -4830,16 +4841,17 @@ def guarded_settings(text):
 def shell_tampering(text, cwd, protected):
     """(what a command may change, the word that leads to it); None if no word does, or if all from
     there on plainly reads."""
-    unquoted = re.sub(r'["\'\\]', '', text)
+    unquoted = text.translate(QUOTES)
     names = [name for name in protected.names if name in unquoted]
     plain = plain_command(text[:MOST_CHARACTERS], protected.home)
-    takes = re.search(TAKES_WHOLE, plain)
     folders = [cwd]
     for target in re.findall(GOES_TO, plain):
         known = folders[:MOST_MOVES - len(folders)]
         folders += [os.path.join(folder, target or protected.home) for folder in known]
 
-    @lru_cache(maxsize=None)
+    takes = lru_cache(None)(lambda: re.search(TAKES_WHOLE, plain))
+
+    @lru_cache(None)
     def leads(word):
         word = re.sub(r'(?:\{.*|\$\w*|\[.*|[?*])+', '*', word)
         for folder in folders:
@@ -4855,9 +4867,9 @@ def shell_tampering(text, cwd, protected):
         near = [name for name in names if name in part and re.search(BESIDE, part)]
         return near and ('files', near[0])
 
-    may_lift = any(word in plain for word in LIFT_WORDS)     # else there is nothing to compile for
-    escape = may_lift and re.search(LIFTS, plain) or \
-        re.search(AGENT_STARTS, plain) and re.search(UNGATED, plain)
+    in_clone = any(os.path.exists(folder + '/.make/install.py') for folder in folders)
+    escape = has(LIFT_WORDS, plain) and re.search(LIFTS + MAKES * in_clone, plain) or \
+        has(AGENT_NAMES, plain) and re.search(AGENT_STARTS, plain) and re.search(UNGATED, plain)
     found = escape and ('whether the gate runs', escape.group())
     looks = len(set(re.split(WORD_ENDS, plain))) * len(folders)
     if looks > MOST_LOOKS or len(text) > MOST_CHARACTERS:
@@ -4868,21 +4880,22 @@ def shell_tampering(text, cwd, protected):
     # What goes to a file that isn't protected changes nothing.
     plain = re.sub(PUTS_OUT, ' > ', re.sub(COPIES, r'cat \1 > \2', plain))
     plain = re.sub(REDIRECTS, lambda to: to.group() if found_in(to.group(1)) else '', plain)
-    parts = re.split(r'[;|&\n]+', plain)
-    for at, part in enumerate(parts):
+    for part in re.split(r'[;|&\n]+', plain):
         found = found or found_in(part)
-        if found:
-            return None if all(reads(later, leads) for later in parts[at:]) else found
+        if found and not reads(part, leads):
+            return found
     return None
 
 
 def plain_command(text, home):
     """A command without quotes and comments; what was quoted separates nothing."""
     def plain(whole):
-        inside = re.sub(r'["\'\\]', '', whole.group())
+        inside = whole.group().translate(QUOTES)
         separators = r'[;|&<>\n`(]' if whole['literal'] else r'[;|&<>\n]'
         return '' if whole['comment'] else re.sub(separators, ' ', inside)
-    text = re.sub(WHOLES, plain, text.replace('\0', ''))
+    text = text.replace('\0', '')
+    if has('" \' \\ #', text):
+        text = re.sub(WHOLES, plain, text)
     text = re.sub(r'[^\S\n]+', ' ', text)
     text = re.sub(r'(\s-\w)(?=[/~$])', r'\1 ', text)       # -C~/folder
     return re.sub(r'\$\{?HOME\b\}?|(?<![^\s=:,(<>|&;])~(?=[/\s;|&)]|$)', lambda _: home, text)
