@@ -5093,9 +5093,9 @@ def doctor(options):
 
 
 def findings(options):
-    folders, gates = [working_folder()], {}
-    for check in (check_figures(options, folders), check_settings(options.home, folders, gates),
-                  check_agents(options.home, gates)):
+    folders = [working_folder()]           # in which agents look for a project's settings
+    for check in (check_figures(options, folders), check_projects(options.home, folders),
+                  check_agents(options.home)):
         try:
             yield from check
         except Exception as error:         # a check that fails stops no other
@@ -5109,8 +5109,8 @@ CLOCK_SLACK_MS = 10 * 60 * 1000
 
 
 def check_figures(options, folders):
-    """What is capped and metered, and all that a person's own command would warn of; `folders`
-    gets those in which agents of capped arms look for a project's settings."""
+    """What is capped and metered, and all that a person's own command would warn of; those of
+    capped arms are added to `folders`."""
     budgets, prices, ledger, reading = load_all(options)
     folders += arm_folders(ledger, budgets)
     yield 'budgets', budgets.name, ''
@@ -5119,18 +5119,17 @@ def check_figures(options, folders):
                'write on_error: deny')
     check_prices(prices.text, prices.path)
     days = (options.now_ms - parse_time(prices.as_of + 'T00:00:00Z')) // 86400000
-    cure = "compare them with the vendors' pages, or take a newer armledger"
+    old = "compare them with the vendors' pages, or take a newer armledger"
     yield ('prices', '%s: as of %s, %d days ago' % (prices.path, prices.as_of, days),
-           cure if days > PRICES_AGE_DAYS else '')
+           old * (days > PRICES_AGE_DAYS))
     health, = ledger.one('pragma quick_check(1)')
-    cure = 'budget-check.py --rebuild makes it anew from the logs'
     yield ('ledger', '%s: %s, %s' % (ledger.path, health, counted(reading.files, 'log file')),
-           '' if health == 'ok' else cure)
+           'budget-check.py --rebuild makes it anew from the logs' * (health != 'ok'))
     newest = ledger.one('select max(ts) from calls')[0] or 0
     if newest > options.now_ms + CLOCK_SLACK_MS:
-        said = 'it is %s here, before the newest call that is metered, of %s' % (
-            format_time(options.now_ms), format_time(newest))
-        yield 'clock', said, 'set the clock: by it days, weeks and months begin'
+        yield ('clock', 'it is %s here, before the newest call that is metered, of %s' % (
+            format_time(options.now_ms), format_time(newest)),
+               'set the clock: by it days, weeks and months begin')
     check_ambiguous(ledger, budgets)
     for warning in warnings_of(ledger, budgets, prices, reading):
         said, _, cure = warning.rpartition('; ' if '; ' in warning else ': ')
@@ -5157,9 +5156,9 @@ def unmetered(environ, home, folders=()):
     from glob import escape, glob
     roots = [root for agent in AGENTS.values() for root in agent.roots(environ, home)]
     known = set(map(os.path.realpath, [*roots, *folders]))
-    found = [path for pattern in UNNAMED_LOGS
-             for path in sorted(glob(os.path.join(escape(home), pattern)))]
-    return [os.path.dirname(path) for path in found if os.path.realpath(path) not in known]
+    return [os.path.dirname(path) for pattern in UNNAMED_LOGS
+            for path in sorted(glob(os.path.join(escape(home), pattern)))
+            if os.path.realpath(path) not in known]
 
 
 # ---- doctor: the agents' settings ---------------------------------------------------------------
@@ -5177,41 +5176,32 @@ CODEX_OFF = r'(?m)^\s*(?:features\.)?(?:codex_)?hooks\s*=\s*false'
 OFF_VARIABLES = 'CLAUDE_CODE_S(?:IMPLE|KIP_PROMPT_HISTORY)$'
 
 
-def check_settings(home, folders, gates):
-    """What settings do to the gate. `gates` gets how users' settings run it:
-    {(agent, event): [(command line, all that is said of it there), ...]}."""
-    for path, agent in settings_files(home, folders).items():
-        try:
-            text = read_text(path, 1 << 20).strip('\ufeff\r\n\t ')
-            if path.endswith('.toml'):
-                settings = {'hooks = false': re.search(CODEX_OFF, text)}
-            else:
-                settings = {**json.loads(text or '{}')}
-        except (UserError, ValueError, TypeError, RecursionError) as error:
-            said = '%s is no JSON object, so its agent ignores all of it: %s' % (path, error)
-            yield 'hooks', said, 'mend the file'
-            continue
-        for said, cure in settings_faults(settings, OFF_VARIABLES if agent else GUARDED_VARIABLES):
-            yield 'hooks', '%s %s' % (path, said), cure
-        for event, groups in part(settings, 'hooks').items() if agent else ():
-            gates.setdefault((agent, event), []).extend(gates_in(groups))
-
-
-def settings_files(home, folders):
-    """{path: its agent} of the settings that are here: the user's, managed ones, and projects'.
-    Those have None: they may be a client's, who has no say in where the gate looks."""
+def check_projects(home, folders):
+    """What a repo sets for hooks. It may be a client's, who has no say in where the gate looks."""
     from glob import escape, glob
-    names = [(None, folder, name) for folder in folders for name in PROJECT_SETTINGS]
-    names += [('claude-code', '', pattern) for pattern in MANAGED_SETTINGS]
-    names += [(agent, folder_of(client, home), name) for agent, client in CLIENTS.items()
-              for name in USER_SETTINGS]
-    return {os.path.realpath(path): agent for agent, folder, name in names
-            for path in sorted(glob(os.path.join(escape(folder), name)))}
+    for folder in sorted({*map(os.path.realpath, folders)} - {os.path.realpath(home)}):
+        for pattern in PROJECT_SETTINGS:
+            for path in sorted(glob(os.path.join(escape(folder), pattern))):
+                yield from check_settings(path, GUARDED_VARIABLES, [])
 
 
-def folder_of(client, home):
-    """The folder of an agent's settings; ours may lie in its `hooks`."""
-    return re.sub(r'[/\\](?:hooks[/\\])?[^/\\]+$', '', client.settings(os.environ, home))
+def check_settings(path, guarded, gates):
+    """What a settings file does to the gate. `gates` gets how it runs it: (event, command line,
+    all that is said of it there)."""
+    try:
+        text = read_text(path, 1 << 20).strip('\ufeff\r\n\t ')
+        if path.endswith('.toml'):
+            settings = {'hooks = false': re.search(CODEX_OFF, text)}
+        else:
+            settings = {**json.loads(text or '{}')}
+    except (UserError, ValueError, TypeError, RecursionError) as error:
+        said = '%s is no JSON object, so its agent ignores all of it: %s' % (path, error)
+        yield 'hooks', said, 'mend the file'
+        return
+    for said, cure in settings_faults(settings, guarded):
+        yield 'hooks', '%s %s' % (path, said), cure
+    for event, groups in part(settings, 'hooks').items():
+        gates += [(event, *one) for one in gates_in(groups)]
 
 
 def settings_faults(settings, guarded):
@@ -5253,24 +5243,30 @@ LIVE_CALL = '{"type": "assistant", "sessionId": "live", "cwd": %s, "timestamp": 
             ' {"id": "x", "model": "claude-sonnet-4-5", "usage": {"output_tokens": 1000000}}}\n'
 
 
-def check_agents(home, gates):
+def check_agents(home):
     """How each agent that is here runs the gate, at each of its events; and the live test."""
+    from glob import escape, glob
     for agent, client in CLIENTS.items():
-        if agent != 'claude-code' and not os.path.isdir(folder_of(client, home)):
+        own = client.settings(os.environ, home)
+        folder = re.sub(r'[/\\](?:hooks[/\\])?[^/\\]+$', '', own)
+        if agent != 'claude-code' and not os.path.isdir(folder):
             continue
-        title, faults = AGENTS[agent].title, []
+        title, faults, gates = AGENTS[agent].title, [], []
+        patterns = MANAGED_SETTINGS * (agent == 'claude-code')
+        patterns += [os.path.join(escape(folder), name) for name in USER_SETTINGS]
+        for pattern in patterns:
+            for path in glob(pattern):
+                yield from check_settings(path, OFF_VARIABLES, gates)
         for event in client.events:
-            wired = [weaknesses(*one, client) for one in gates.get((agent, event), ())]
+            wired = [weaknesses(*one, client) for at, *one in gates if at == event]
             least = min(wired, key=len, default=['the gate is not run'])
             faults += ['%s: %s' % (event, one) for one in least]
         well = 'runs the gate at ' + ', '.join(client.events)
-        if agent == 'codex':
-            well += '; it does once you trust it: type /hooks in Codex'
+        well += '; it does once you trust it: type /hooks in Codex' * (agent == 'codex')
         yield ('hooks', '%s %s' % (title, '; '.join(faults) or well),
-               'run `make install`' if faults else '')
-        before_tools = gates.get((agent, client.events[0]), ())
-        for command in sorted({command for command, _ in before_tools}):
-            said, cure = test_live(agent, client, command)
+               'run `make install`' * bool(faults))
+        for command in sorted({command for at, command, _ in gates if at == client.events[0]}):
+            said, cure = try_live(agent, client, command)
             yield 'live test', '%s: a sub-agent of an arm over its cap %s' % (title, said), cure
 
 
@@ -5288,13 +5284,13 @@ def weaknesses(command, settings, client):
     return found
 
 
-def test_live(agent, client, command):
-    """(what happens to a sub-agent of an arm over its cap, the cure '' if it was refused)."""
+def try_live(agent, client, command):
+    """(what happens to a sub-agent of an arm over its cap, the cure: '' if it was refused)."""
     began = time.monotonic()
     code, text = run_live(agent, client, command)
     # The refusal has to be of this arm, for its spend, and in the form that this agent obeys.
     form = json.loads(client.answer(NO_REQUEST, Answer(True, '-', ''))[1])
-    if all(one in text for one in [LIVE_ARM + ' has spent', *map('"%s":'.__mod__, form)]):
+    if LIVE_ARM + ' has spent' in text and all('"%s":' % key in text for key in form):
         return 'was refused, in %d ms' % ((time.monotonic() - began) * 1000), ''
     words = ' '.join(text.split())[-450:] or 'silence'
     return ('was NOT refused by the budget (exit code %s; %s)' % (code, words),
@@ -5307,16 +5303,15 @@ def run_live(agent, client, command):
     import subprocess
     from pathlib import Path
     from tempfile import TemporaryDirectory
-    with TemporaryDirectory(prefix='armledger-') as folder:
-        folder = os.path.realpath(folder)
-        arm, budgets = folder + '/projects/x', folder + '/budgets.yaml'
-        os.makedirs(arm)
+    with TemporaryDirectory(prefix='armledger-') as home:
+        arm, budgets = home + '/projects/x', Path(home, 'budgets.yaml')
         quoted, now = json.dumps(arm), format_time(time.time() * 1000)
-        Path(budgets).write_text(LIVE_BUDGETS % (LIVE_ARM, quoted))
+        os.makedirs(arm)
+        budgets.write_text(LIVE_BUDGETS % (LIVE_ARM, quoted))
         Path(arm, 'live.jsonl').write_text(LIVE_CALL % (quoted, now))
-        environ = {**os.environ, **{one.variable: folder + '/none' for one in CLIENTS.values()},
-                   'CLAUDE_CONFIG_DIR': folder, 'ARMLEDGER_HOME': folder,
-                   'ARMLEDGER_BUDGETS': budgets}
+        environ = {**os.environ, **{one.variable: home + '/none' for one in CLIENTS.values()},
+                   'CLAUDE_CONFIG_DIR': home, 'ARMLEDGER_HOME': home,
+                   'ARMLEDGER_BUDGETS': str(budgets)}
         payload = {'session_id': 'live', 'cwd': arm, 'hook_event_name': client.events[0],
                    'tool_name': client.expensive[0].strip('*')}
         if agent == 'codex':
@@ -5393,8 +5388,7 @@ def parse_options(argv):
         else:
             raise UserError('%s is no option, lacks its value, or does not go with what stands '
                             'before it; see budget-check.py --help' % (word or 'an empty ARM'))
-    options.looking_back = options.now is not None
-    options.now_ms = parse_time(options.now) if options.looking_back else int(time.time() * 1000)
+    options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
     if options.now_ms is None:
         raise UserError('--now %s is not a time; write it as 2026-10-31T23:59:59Z' % options.now)
     options.home = home_of(os.environ)
@@ -5407,13 +5401,10 @@ def load_all(options):
     """(budgets, prices, ledger, reading): all that a verdict needs, up to date. UserError where
     nothing is armed: then there is no need of a ledger."""
     path = find_budgets(options.budgets, os.environ, HERE, options.home)
-    if not path:
-        raise UserError('there is no budgets.yaml beside this script or in ~/.claude; '
-                        '`make install` puts one there')
-    budgets = load_budgets(path, options.home)
-    if not budgets.armed():
-        raise UserError('no cap is set, so there is nothing to check: write one as its comments '
-                        'show', path)
+    budgets = path and load_budgets(path, options.home)
+    if not budgets or not budgets.armed():
+        raise UserError('no cap is set, so there is nothing to check: write one as the comments '
+                        'of budgets.yaml show, which `make install` puts beside this script', path)
     set_zone(budgets.timezone)
     prices, ledger = load_prices(options.prices), Ledger(options.ledger, options.home, 3600.0)
     if ledger.meta('prices') != prices.text:
@@ -5443,10 +5434,10 @@ def check(options):
         raise UserError('%s is in no arm that has a cap; list it in %s, or set a default: there'
                         % (printable(options.arm), printable(budgets.name)))
     check_ambiguous(ledger, budgets, key)
-    standings = [stand(ledger, budgets, one, options.now_ms, options.looking_back)
+    standings = [stand(ledger, budgets, one, options.now_ms, bool(options.now))
                  for one in ([key] if key else armed_keys(ledger, budgets))]
     standings.sort(key=lambda one: (-TIERS.index(one.verdict.tier), one.name))
-    for standing in [] if options.looking_back else standings:
+    for standing in [] if options.now else standings:
         notify(ledger, budgets, standing, prices, options.now_ms)
     warnings = warnings_of(ledger, budgets, prices, reading, key)
     warnings += notify_failures(ledger, [one.key for one in standings])

@@ -192,7 +192,7 @@ class MistakeTest(CliCase):
 
     def test_budgets(self):
         with Home() as home:
-            self.mistake(home, ['no budgets.yaml', 'make install'])
+            self.mistake(home, ['no cap is set', 'make install'])
             for text, words in [('', ['budgets.yaml: is empty', 'budgets: []']), ('budgets:\n', ['no cap is set']),
                                 ('arms:\n  acme:\n    cap: 5\n', ['budgets.yaml:1:1', 'budgets:']),
                                 ('budgets:\n  - arm: acme\n    monthly_cap: 5\n', ['budgets.yaml:3:5', 'monthly_usd_cap']),

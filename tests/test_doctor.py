@@ -264,7 +264,7 @@ class Doctor(unittest.TestCase):
                 self.write('.claude/hooks/budgets.yaml', text)
                 self.assertIn('was refused', self.sees(*words))     # the live test has budgets of its own
         os.remove(self.hooks + '/budgets.yaml')
-        self.sees('there is no budgets.yaml', 'make install')
+        self.sees('no cap is set', 'make install')
 
     def test_arms(self):
         other = BUDGETS + '  - %s\n    monthly_usd_cap: 1.00\n'
