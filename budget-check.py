@@ -5349,8 +5349,8 @@ def main(argv=None):
         stream.reconfigure(errors='backslashreplace')      # names must not fail in a plain locale
     argv = sys.argv[1:] if argv is None else argv
     commands = {
-        'doctor': doctor, 'rebuild': rebuild, 'statusline': statusline,
-        'help': lambda _: print(HELP), 'version': lambda _: print('armledger ' + RELEASE)}
+        '--doctor': doctor, '--rebuild': rebuild, '--statusline': statusline,
+        '--help': lambda _: print(HELP), '--version': lambda _: print('armledger ' + RELEASE)}
     try:
         options = parse_options(argv)
         code = commands.get(options.command, check)(options)
@@ -5372,22 +5372,22 @@ def main(argv=None):
 def parse_options(argv):
     """A mistake is a UserError, and so exit 1: 2 means a hard stop. (argparse takes 10 ms.)"""
     from types import SimpleNamespace
-    takes = dict(re.findall('(?m)^  --([a-z]+) ([A-Z]*)', HELP))
-    options = SimpleNamespace(command=None, arm=None, **dict.fromkeys(takes))
-    words = list(argv)
-    while words:
-        word = words.pop(0)
-        name, equals, value = word[2:].partition('=')
-        name = 'help' if word == '-h' else name if word[:2] == '--' else 'arm'
-        if takes.get(name) and (equals or words):
-            setattr(options, name, value if equals else words.pop(0))
-        elif takes.get(name) == '' and not equals and not options.command:
-            options.command = name
-        elif word and word[0] != '-' and not options.arm:
-            options.arm = word
+    takes = dict(re.findall('(?m)^  (--[a-z]+) ([A-Z]*)', HELP))     # '' is a command
+    options = SimpleNamespace(arm='', command='', budgets='', prices='', ledger='', now='')
+    words = iter(argv)
+    for word in words:
+        word = '--help' if word == '-h' else word
+        option, equals, value = word.partition('=')
+        if takes.get(option):
+            name, value = option[2:], value if equals else next(words, '')
+        elif word in takes:
+            name, value = 'command', '' if options.command else word
         else:
+            name, value = 'arm', '' if options.arm or word[:1] == '-' else word
+        if not value:
             raise UserError('%s is no option, lacks its value, or does not go with what stands '
-                            'before it; see budget-check.py --help' % (word or 'an empty ARM'))
+                            'before it; see budget-check.py --help' % (word or "''"))
+        setattr(options, name, value)
     options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
     if options.now_ms is None:
         raise UserError('--now %s is not a time; write it as 2026-10-31T23:59:59Z' % options.now)
@@ -5443,7 +5443,7 @@ def check(options):
     warnings += notify_failures(ledger, [one.key for one in standings])
     verdict = verdict_json(standings, budgets, prices, warnings)
     ledger.close()
-    if options.command == 'json':
+    if options.command == '--json':
         print(format_json(verdict))
     else:
         has_colour = sys.stdout and sys.stdout.isatty() and 'NO_COLOR' not in os.environ
@@ -5456,11 +5456,11 @@ def check(options):
 
 
 def verdict_json(standings, budgets, prices, warnings):
-    """The verdict for programs; see format_json for its figures."""
-    worst = max((one.verdict.tier for one in standings), key=TIERS.index, default='ok')
+    """The verdict for programs, from standings of which the worst is first; see format_json for
+    its figures."""
     reasons = [arithmetic(one) for one in standings if one.verdict.verdict == 'HARD_STOP']
     return {
-        'status': VERDICTS[worst],
+        'status': standings[0].verdict.verdict if standings else 'OK',
         'estimate': True,
         'prices_as_of': prices.as_of,
         'arms': [arm_json(one) for one in standings],
@@ -5474,18 +5474,17 @@ def arm_json(standing):
     return {
         'arm': standing.name, 'path': entry.patterns[0].path if entry.patterns else path,
         'tier': verdict.tier, 'verdict': verdict.verdict, 'action_on_breach': entry.action,
-        **usd_figures(verdict.worst, 'spent', 'cap', 'grace'),
-        **usd_figures(standing.held.worst, 'reserved'),
+        **usd_figures(verdict.worst), **usd_figures(standing.held.worst, ['reserved']),
         'untranscribed_usd': usd_number(standing.untranscribed_usd),
         'assumed_usd': usd_number(standing.assumed_usd),
         'windows': [{
             'window': one.window, 'start': format_time(one.start), 'tier': one.tier,
-            **usd_figures(one, 'spent', 'cap', 'grace'),
+            **usd_figures(one),
             'pct': None if one.pct is None else number(format_percent(one.pct, 2))}
             for one in verdict.windows]}
 
 
-def usd_figures(window, *names):
+def usd_figures(window, names=('spent', 'cap', 'grace')):
     return {name + '_usd': usd_number(getattr(window, name)) for name in names}
 
 

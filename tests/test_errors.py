@@ -157,9 +157,9 @@ class Errors(unittest.TestCase):
 
     def metered(self, home, usd, cli=0):
         """What budget-check.py --json says, called in this process."""
-        with mock.patch.dict(os.environ, home.environ, clear=True), redirect_stdout(io.StringIO()) as out:
+        with mock.patch.dict(os.environ, home.environ, clear=True), redirect_stdout(io.TextIOWrapper(io.BytesIO())) as out:
             self.assertEqual(cli, load_script('budget-check.py').main(['--json']))
-        said = json.loads(out.getvalue())
+        said = json.loads(out.buffer.getvalue())
         self.assertEqual(usd, said['arms'][0]['spent_usd'])
         return said
 
