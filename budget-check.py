@@ -4810,8 +4810,8 @@ def tampering(request, is_shell, protected):
 
 def command_text(command):
     """A command, or its words: Codex may send ['bash', '-lc', a command]."""
-    if type(command) is str:
-        return command
+    if type(command) is not list:
+        return str(command)
     return ' '.join(map(str, command[2:] if command[1:2] == ['-lc'] else command))
 
 
@@ -4848,7 +4848,6 @@ def shell_tampering(text, cwd, protected):
     for target in re.findall(GOES_TO, plain):
         known = folders[:MOST_MOVES - len(folders)]
         folders += [os.path.join(folder, target or protected.home) for folder in known]
-
     takes = lru_cache(None)(lambda: re.search(TAKES_WHOLE, plain))
 
     @lru_cache(None)
@@ -5329,7 +5328,7 @@ def run_live(agent, client, command):
 # ---- command line -------------------------------------------------------------------------------
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-HELP = __doc__ + """
+HELP = """%s
   ARM               a path in an arm, or its name; none: every armed arm
   --json            print the verdict as JSON
   --doctor          say whether the cap would really hold here; exit 1 with findings
@@ -5340,14 +5339,13 @@ HELP = __doc__ + """
   --ledger FILE     instead of the usual ledger
   --now TIME        look at the windows that hold this ISO 8601 time: 2026-10-31T23:59:59Z
   --version         show the version
-  --help            show this"""
+  --help            show this""" % __doc__
 
 
-def main(argv=None):
+def main(argv):
     """Exit code: 0, 2 when an arm is at its hard stop, 1 when it could not be told."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(errors='backslashreplace')      # names must not fail in a plain locale
-    argv = sys.argv[1:] if argv is None else argv
     commands = {
         '--doctor': doctor, '--rebuild': rebuild, '--statusline': statusline,
         '--help': lambda _: print(HELP), '--version': lambda _: print('armledger ' + RELEASE)}
@@ -5416,7 +5414,7 @@ def load_all(options):
 
 def progress_on(stream):
     """A function that keeps one line of progress on a terminal; None where nobody watches."""
-    if not stream.isatty():
+    if not stream or not stream.isatty():
         return None
 
     def show(files, all_files, done, total):
@@ -5553,4 +5551,4 @@ def rebuild(options):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -749,10 +749,12 @@ class Surroundings(Errors):
 
     def test_budget_check_without_a_reader(self):
         home = self.over_cap()
-        for redirection in ('>&-', '| head -c 1 >/dev/null'):
+        for redirection in ('>&-', '>&- 2>&-', '| head -c 1 >/dev/null'):
             done = subprocess.run(['sh', '-c', '"$0" -IS "$1" --json ' + redirection, sys.executable, os.path.join(ROOT, 'budget-check.py')],
                                   env=home.environ, cwd=home.acme, stderr=subprocess.PIPE, timeout=30)
             self.assertNotIn(b'Traceback', done.stderr)
+            if 'head' not in redirection:
+                self.assertEqual(2, done.returncode, redirection)       # the arm is over its cap
 
 
 class OldPython(Errors):

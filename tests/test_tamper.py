@@ -301,6 +301,8 @@ EVERYDAY = [
     ('run_shell_command', {'command': 'npm run build'}),
     ('write_file', {'file_path': '@/clients/acme/src/hooks/useCart.ts', 'content': 'export {}'}),
     ('mcp__github__create_pull_request', {'title': 'budgets.yaml', 'body': 'see ~/.claude/hooks/budgets.yaml'}),
+    ('mcp__tracker__create_item', {'input': {'title': 'x', 'labels': ['a']}}),
+    ('mcp__runner__execute', {'input': {'query': 'select 1'}}),
     ('TodoWrite', {'todos': [{'content': 'edit ~/.claude/hooks/budgets.yaml', 'status': 'pending'}]}),
 ]
 
