@@ -4687,7 +4687,6 @@ LIFTS = r'''(?x) disableAllHooks | \bdate\s(?:-s|--set) | timedatectl\sset | \.m
     | \bp?kill(?:all)?\b (?: .{0,200} (?:pretooluse|budget-check)
                            | [^;&|\n]{0,200} \bpython[\d.]*\s?(?:[;&|)\n]|$) )
     | armledger [\s\S]{0,200} \bmake\s .{0,200} install | \bmake\s .{0,200} armledger .* install'''
-MAKES = r' | \bmake\s.*install'       # in a clone of armledger
 LIFT_WORDS = 'disableAllHooks date kill install'
 # An agent that is started, and what may start it without its gate.
 AGENT_NAMES = 'claude codex copilot qwen gemini'
@@ -4866,8 +4865,9 @@ def shell_tampering(text, cwd, protected):
         near = [name for name in names if name in part and re.search(BESIDE, part)]
         return near and ('files', near[0])
 
-    in_clone = any(os.path.exists(folder + '/.make/install.py') for folder in folders)
-    escape = has(LIFT_WORDS, plain) and re.search(LIFTS + MAKES * in_clone, plain) or \
+    lifts = LIFTS + r' | \bmake\s.*install' * any(
+        os.path.exists(folder + '/.make/install.py') for folder in folders)
+    escape = has(LIFT_WORDS, plain) and re.search(lifts, plain) or \
         has(AGENT_NAMES, plain) and re.search(AGENT_STARTS, plain) and re.search(UNGATED, plain)
     found = escape and ('whether the gate runs', escape.group())
     looks = len(set(re.split(WORD_ENDS, plain))) * len(folders)
@@ -5092,6 +5092,7 @@ def doctor(options):
 
 
 def findings(options):
+    """(about, said, cure) of all that is looked at."""
     folders = [working_folder()]           # in which agents look for a project's settings
     for check in (check_figures(options, folders), check_projects(options.home, folders),
                   check_agents(options.home)):
@@ -5276,9 +5277,11 @@ def weaknesses(command, settings, client):
         found.append("without -IS a client's repo could change what Python loads")
     for name, want in {'matcher': '*', 'if': None, 'async': None, **client.handler}.items():
         value = settings.get(name)
-        is_well = value in (want, command) or name == 'matcher' and value in ('.*', '', None)
-        has_time = type(want) is int and (value is None or figure(value) >= want)
-        if not is_well and not has_time:
+        if type(want) is int:              # a time-out: without one it has longer
+            value = min(figure(value) or want, want)
+        if name == 'matcher' and value in ('.*', '', None):
+            value = want
+        if value not in (want, command):
             found.append('%s is %s, not %s' % (name, json.dumps(value), json.dumps(want)))
     return found
 
@@ -5427,10 +5430,10 @@ def progress_on(stream):
 def check(options):
     """Where the caps stand, for people or as JSON."""
     budgets, prices, ledger, reading = load_all(options)
-    key = options.arm and find_arm(options.arm, ledger, budgets, options.home)
+    key = find_arm(options.arm, ledger, budgets, options.home) if options.arm else None
     if options.arm and not entry_of(budgets, key):
         raise UserError('%s is in no arm that has a cap; list it in %s, or set a default: there'
-                        % (printable(options.arm), printable(budgets.name)))
+                        % (options.arm, budgets.name))
     check_ambiguous(ledger, budgets, key)
     standings = [stand(ledger, budgets, one, options.now_ms, bool(options.now))
                  for one in ([key] if key else armed_keys(ledger, budgets))]
