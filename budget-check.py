@@ -5140,9 +5140,10 @@ def check_figures(options, folders):
 def arm_folders(ledger, budgets):
     """The folders of capped arms that are here, and those in which their sessions began."""
     from glob import glob
-    began = ledger.rows_in('select distinct cwd, root from places join pairs on origin = places.id '
+    began = ledger.rows_in('select cwd, root from pairs join places on places.id = origin '
                            'where arm in (%s)', armed_keys(ledger, budgets))
-    return [path for one in budgets.patterns for path in glob(one.path)] + [*sum(began, ())]
+    listed = [glob(one.path) for one in budgets.patterns]
+    return [path for paths in listed + began for path in paths]
 
 
 # Where logs of other profiles of Claude Code and Codex lie, and of Claude's desktop app.
@@ -5404,8 +5405,8 @@ def load_all(options):
     path = find_budgets(options.budgets, os.environ, HERE, options.home)
     budgets = path and load_budgets(path, options.home)
     if not budgets or not budgets.armed():
-        raise UserError('no cap is set, so there is nothing to check: write one as the comments '
-                        'of budgets.yaml show, which `make install` puts beside this script', path)
+        raise UserError('no cap is set, so there is nothing to check: write one into budgets.yaml '
+                        'as its comments show; `make install` puts it beside this script', path)
     set_zone(budgets.timezone)
     prices, ledger = load_prices(options.prices), Ledger(options.ledger, options.home, 3600.0)
     if ledger.meta('prices') != prices.text:

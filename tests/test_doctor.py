@@ -197,7 +197,8 @@ class Doctor(unittest.TestCase):
     def test_settings_of_the_user(self):
         """What they set is the user's own choice, unless it turns the gate off."""
         self.wire(top={'env': {'PATH': '/usr/bin:/bin', 'ARMLEDGER_HOME': self.at('x'), 'CLAUDE_CODE_SUBAGENT_MODEL': 'haiku'}})
-        self.assertEqual(self.doctor()[0], 0)
+        for cwd in self.arm, self.home:                            # the home folder's settings are no project's
+            self.assertEqual(self.doctor(cwd=cwd)[0], 0)
 
     def test_settings_of_every_listed_arm(self):
         """Also of arms where nobody has been yet, of such as have no path, and where a session began below one."""
