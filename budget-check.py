@@ -4258,11 +4258,10 @@ LOGS, WIRING = 'the session logs', 'the settings that wire the gate'
 MOST_CHARACTERS, MOST_MOVES, MOST_LOOKS = 20000, 12, 1000      # what there is time for
 
 # Tools are told by their names, in any agent and any MCP server alike.
-SHELLS = r'(?i)bash|shell|exec|monitor|stdin'
-EDITORS = r'''(?xi) ^(?!task|todo|cron|team)
-    .*(?: write|edit|create|move|rename|delete|remove|replace|insert|patch|append )'''
-COMMAND_KEYS = ('command', 'cmd', 'script', 'chars', 'input')
-PATH_KEYS = ('file_path', 'notebook_path', 'path', 'relative_path', 'source', 'destination')
+SHELLS = 'bash shell exec monitor stdin'
+EDITORS = 'write edit create move rename delete remove replace insert patch append'
+COMMAND_KEYS = 'command cmd script chars input'.split()
+PATH_KEYS = 'file_path notebook_path path relative_path source destination'.split()
 PATCHED = r'(?m)^[ \t]*\*\*\* (?:Add File|Update File|Delete File|Move to):(.+)$'
 
 # What the gate needs of an agent's settings, the user's and a project's: that hooks run, in
@@ -4271,15 +4270,18 @@ AGENT_SETTINGS = r'''(?x) / \.(?:claude|codex|copilot|qwen|gemini)
     (?: /settings(?:\.local)?\.json | /config\.toml | /hooks\.json | /hooks/[^/]+\.json )? $'''
 GUARDED_SETTINGS = ('hooks', 'hooksConfig', 'disableAllHooks', 'allowManagedHooksOnly',
                     'strictPluginOnlyCustomization', 'cleanupPeriodDays')
-GUARDED_VARIABLES = r'''(?x) ARMLEDGER | CLAUDE_CONFIG | CLAUDE_CODE_S | \w*HOME$ | USERPROFILE
-    | LOCALAPPDATA | PATH$ | PYTHON | LD_ | DYLD_ | BASH_ | ENV$ | SHELL$ | ZDOTDIR | TZ$'''
+GUARDED_VARIABLES = r'''(?x) ARMLEDGER | CLAUDE_CONFIG | CLAUDE_CODE_S(?!UBAGENT) | \w*HOME$
+    | USERPROFILE | LOCALAPPDATA | PATH$ | PYTHON | LD_ | DYLD_ | BASH_ | ENV$ | SHELL$ | ZDOTDIR
+    | TZ$'''
 
 # A gate that is killed, replaced or switched off; a clock that is moved.
-LIFTS = r'''(?x) disableAllHooks | \bdate\s(?:-s|--set) | timedatectl\sset
-    | \bp?kill(?:all)?\b .{0,200} (?:pretooluse|budget-check)
-    | armledger [\s\S]{0,200} \b(?:un)?install | \.make/install\.py'''
-LIFT_WORDS = 'disableAllHooks', 'date', 'kill', 'armledger', 'install.py'
+LIFTS = r'''(?x) disableAllHooks | \bdate\s(?:-s|--set) | timedatectl\sset | \.make/install\.py
+    | \bp?kill(?:all)?\b (?: .{0,200} (?:pretooluse|budget-check)
+                           | [^;&|\n]{0,200} \bpython[\d.]*\s?(?:[;&|)\n]|$) )
+    | armledger [\s\S]{0,200} \bmake\s .{0,200} install | \bmake\s .{0,200} armledger .* install'''
+LIFT_WORDS = 'disableAllHooks date kill install'
 # An agent that is started, and what may start it without its gate.
+AGENT_NAMES = 'claude codex copilot qwen gemini'
 AGENT_STARTS = r'(?:^|[\s;&|(]|bin/)(?:claude|codex|copilot|qwen|gemini)(?=\s|$)'
 UNGATED = r'''(?x) \b(?:ARMLEDGER_\w+|CLAUDE_C\w+|\w*HOME|USERPROFILE|PATH)=(?!\$PATH)
     | \b(?:env\s-|unset\s|sudo\s|su\s) | hooks= | \s--(?:settings|setting-sources|bare|safe-mode
@@ -4292,6 +4294,7 @@ BESIDE = r'\.(?:claude|codex|copilot|qwen|gemini)\b|armledger|\$[^\s$]*hooks'
 WHOLES = r'''(?x) (?P<comment> (?<!\S)\#.* )
     | (?P<literal> "\$\(cat\ <<'EOF'\n [\s\S]{0,5000}? \nEOF\n\s*\)" | '[^']*' )
     | \\[\s\S] | \$'(?:[^'\\]|\\[\s\S])*' | "(?:[^"\\]|\\[\s\S])*" '''
+QUOTES = dict.fromkeys(map(ord, '"\'\\'))
 WORD_ENDS = r'[\s;|&<>()`=,:}]+'
 # How a command gets to other folders, and what takes a folder with all that lies below it.
 GOES_TO = r'(?:\bcd|\bpushd|\s-C|--directory)\b(?:\s-\S*)*[ =]?([^\s;&|)]*)'
@@ -4333,42 +4336,42 @@ class Protected:
         for path in (budgets.name, budgets.spend_json or budgets.name,
                      folder + '/budgets.yaml', home + '/.claude/budgets.yaml'):
             paths[path] = 'the caps'
-        for agent in AGENTS.values():
-            for root in agent.roots(environ, home):
-                paths[root] = LOGS
-                for name in 'settings.json', 'settings.local.json', 'hooks.json':
-                    paths[os.path.dirname(root) + '/' + name] = WIRING
+        for name, agent in AGENTS.items():
+            paths.update(dict.fromkeys(agent.roots(environ, home), LOGS))
+            paths[CLIENTS[name].settings(environ, home)] = WIRING
         self.home = home
         self.paths = {os.path.realpath(path).lower(): what for path, what in paths.items()}
-        self.inodes = {os.stat(path).st_ino: what for path, what in paths.items()
-                       if os.path.isfile(path)}
         self.names = {os.path.basename(path) for path, what in self.paths.items() if what != LOGS}
 
     def what(self, path, is_taken):
         """What a path leads to, '' if to nothing. A `*` in it is whatever a shell may put there.
 
-        What lies in a folder counts; if the folder is taken whole, all below it does."""
-        path = os.path.realpath(path)
-        folded = path.lower()
-        below = '.*' if is_taken else '[^/]*'
-        pattern = re.escape(folded).replace(r'\*', below) + '(?:/%s)?$' % below
+        What lies in a folder counts; if is_taken() tells that the folder is taken whole, all below
+        it does."""
+        folded = os.path.realpath(path).lower()
         for known, what in self.paths.items():
             is_inside = (folded + '/').startswith(known + '/')
             if is_inside and not re.search('/(?:memory|tool-results)/', folded):
                 return what
-            if known.startswith(folded.partition('*')[0]) and re.match(pattern, known):
-                return what
-        if '/.' in folded and re.search(AGENT_SETTINGS, folded):
-            return WIRING
-        return self.inodes.get(os.stat(path).st_ino, '') if os.path.isfile(path) else ''
+            if known.startswith(folded.partition('*')[0]):
+                below = '.*' if is_taken() else '[^/]*'
+                pattern = re.escape(folded).replace(r'\*', below) + '(?:/%s)?$' % below
+                if re.match(pattern, known):
+                    return what
+        return WIRING if '/.' in folded and re.search(AGENT_SETTINGS, folded) else ''
+
+
+def has(words, text):
+    """Whether a text has one of some words: told first, since to compile a pattern takes longer
+    than to look through most commands."""
+    return any(word in text for word in words.split())
 
 
 def guard(request, budgets, entry, environ, folder, home):
     """The refusal of a tool that would lift the cap it runs under; None if it wouldn't."""
-    tool = request.tool.rpartition('__')[2]
-    is_shell = re.search(SHELLS, tool)
-    is_guarded = is_shell or re.search(EDITORS, tool)
-    if not is_guarded or entry.action != 'hard_stop':
+    tool = request.tool.rpartition('__')[2].lower()
+    is_shell = has(SHELLS, tool)
+    if not (is_shell or has(EDITORS, tool)) or entry.action != 'hard_stop':
         return None
     try:
         found = tampering(request, is_shell, Protected(budgets, environ, folder, home))
@@ -4383,16 +4386,24 @@ def tampering(request, is_shell, protected):
     if type(values) is not dict:
         values = {'command': values}
     commands = [values[key] for key in COMMAND_KEYS if values.get(key)]
-    text = '\n'.join(one if type(one) is str else ' '.join(map(str, one)) for one in commands)
+    text = '\n'.join(map(command_text, commands))
     if is_shell:
         folder = os.path.join(request.cwd, values.get('workdir') or '')
-        return shell_tampering(re.sub(r'^\S*sh -l?c (?=\w)', '', text), folder, protected)
-    for path in re.findall(PATCHED, text) + [values[key] for key in PATH_KEYS if values.get(key)]:
+        return shell_tampering(text, folder, protected)
+    paths = [values[key] for key in PATH_KEYS if values.get(key)]
+    for path in paths + re.findall(PATCHED, text) if text else paths:
         path = os.path.join(request.cwd, expand_home(path.strip(), protected.home))
-        what = protected.what(path, True)
+        what = protected.what(path, lambda: True)
         if what and (what != WIRING or changes_settings(path, values)):
             return what, path
     return None
+
+
+def command_text(command):
+    """A command, or its words: Codex may send ['bash', '-lc', a command]."""
+    if type(command) is not list:
+        return str(command)
+    return ' '.join(map(str, command[2:] if command[1:2] == ['-lc'] else command))
 
 
 def changes_settings(path, values):
@@ -4411,8 +4422,7 @@ def changes_settings(path, values):
 def guarded_settings(text):
     try:
         settings = json.loads(text.lstrip('\ufeff'))
-        variables = settings.get('env') or {}
-        surroundings = {name: value for name, value in variables.items()
+        surroundings = {name: value for name, value in part(settings, 'env').items()
                         if re.match(GUARDED_VARIABLES, name)}
         return surroundings, [settings.get(name) for name in GUARDED_SETTINGS]
     except (ValueError, AttributeError):
@@ -4422,16 +4432,16 @@ def guarded_settings(text):
 def shell_tampering(text, cwd, protected):
     """(what a command may change, the word that leads to it); None if no word does, or if all from
     there on plainly reads."""
-    unquoted = re.sub(r'["\'\\]', '', text)
+    unquoted = text.translate(QUOTES)
     names = [name for name in protected.names if name in unquoted]
     plain = plain_command(text[:MOST_CHARACTERS], protected.home)
-    takes = re.search(TAKES_WHOLE, plain)
     folders = [cwd]
     for target in re.findall(GOES_TO, plain):
         known = folders[:MOST_MOVES - len(folders)]
         folders += [os.path.join(folder, target or protected.home) for folder in known]
+    takes = lru_cache(None)(lambda: re.search(TAKES_WHOLE, plain))
 
-    @lru_cache(maxsize=None)
+    @lru_cache(None)
     def leads(word):
         word = re.sub(r'(?:\{.*|\$\w*|\[.*|[?*])+', '*', word)
         for folder in folders:
@@ -4447,9 +4457,10 @@ def shell_tampering(text, cwd, protected):
         near = [name for name in names if name in part and re.search(BESIDE, part)]
         return near and ('files', near[0])
 
-    may_lift = any(word in plain for word in LIFT_WORDS)     # else there is nothing to compile for
-    escape = may_lift and re.search(LIFTS, plain) or \
-        re.search(AGENT_STARTS, plain) and re.search(UNGATED, plain)
+    lifts = LIFTS + r' | \bmake\s.*install' * any(
+        os.path.exists(folder + '/.make/install.py') for folder in folders)
+    escape = has(LIFT_WORDS, plain) and re.search(lifts, plain) or \
+        has(AGENT_NAMES, plain) and re.search(AGENT_STARTS, plain) and re.search(UNGATED, plain)
     found = escape and ('whether the gate runs', escape.group())
     looks = len(set(re.split(WORD_ENDS, plain))) * len(folders)
     if looks > MOST_LOOKS or len(text) > MOST_CHARACTERS:
@@ -4460,21 +4471,22 @@ def shell_tampering(text, cwd, protected):
     # What goes to a file that isn't protected changes nothing.
     plain = re.sub(PUTS_OUT, ' > ', re.sub(COPIES, r'cat \1 > \2', plain))
     plain = re.sub(REDIRECTS, lambda to: to.group() if found_in(to.group(1)) else '', plain)
-    parts = re.split(r'[;|&\n]+', plain)
-    for at, part in enumerate(parts):
+    for part in re.split(r'[;|&\n]+', plain):
         found = found or found_in(part)
-        if found:
-            return None if all(reads(later, leads) for later in parts[at:]) else found
+        if found and not reads(part, leads):
+            return found
     return None
 
 
 def plain_command(text, home):
     """A command without quotes and comments; what was quoted separates nothing."""
     def plain(whole):
-        inside = re.sub(r'["\'\\]', '', whole.group())
+        inside = whole.group().translate(QUOTES)
         separators = r'[;|&<>\n`(]' if whole['literal'] else r'[;|&<>\n]'
         return '' if whole['comment'] else re.sub(separators, ' ', inside)
-    text = re.sub(WHOLES, plain, text.replace('\0', ''))
+    text = text.replace('\0', '')
+    if has('" \' \\ #', text):
+        text = re.sub(WHOLES, plain, text)
     text = re.sub(r'[^\S\n]+', ' ', text)
     text = re.sub(r'(\s-\w)(?=[/~$])', r'\1 ', text)       # -C~/folder
     return re.sub(r'\$\{?HOME\b\}?|(?<![^\s=:,(<>|&;])~(?=[/\s;|&)]|$)', lambda _: home, text)
@@ -4654,214 +4666,62 @@ def format_status(standing, colour):
 
 # ---- doctor: would the cap really hold here? ----------------------------------------------------
 #
-# Its heart is a live test: each command line that is wired runs as its agent would run it, in an
-# arm that is over its cap, and has to refuse. Around it is one list of (about, finding, cure).
-
-HOOK = 'pretooluse-hook.py'
-PRICES_AGE_DAYS = 60
-LARGEST_SETTINGS = 1 << 20       # bytes
-MANAGED_FOLDERS = ('/etc/claude-code', '/Library/Application Support/ClaudeCode',
-                   'C:\\ProgramData\\ClaudeCode', 'C:\\Program Files\\ClaudeCode')
-MANAGED_SETTINGS = [os.path.join(folder, name) for folder in MANAGED_FOLDERS
-                    for name in ('managed-settings.json', 'managed-settings.d/*.json')]
-PROJECT_SETTINGS = ('.claude/settings*.json', '.qwen/settings.json', '.gemini/settings.json',
-                    '.github/copilot/settings.json')
-PERMISSION_MODES = ('default', 'acceptEdits', 'plan', 'bypassPermissions', 'dontAsk', 'auto',
-                    'delegate')
-OFF_VARIABLES = ('CLAUDE_CODE_SIMPLE', 'CLAUDE_CODE_SKIP_PROMPT_HISTORY')
-BENT_VARIABLES = OFF_VARIABLES + (
-    'ARMLEDGER_', 'CLAUDE_CONFIG_DIR', 'CODEX_HOME', 'COPILOT_HOME', 'QWEN_', 'GEMINI_CLI_HOME',
-    'HOME', 'XDG_STATE_HOME', 'PATH', 'PYTHON', 'LD_', 'DYLD_', 'TZ', 'ENV', 'BASH_', 'SHELL',
-    'ZDOTDIR')
-LIVE_ARM = 'armledger-live-test'
-LIVE_BUDGETS = ('budgets:\n  - arm: %s\n    path: %s\n'
-                '    monthly_usd_cap: 0.01\n    halt_pct: never\n')
-
-# One command line that runs the gate; `settings` is its handler as it stands in the agent's file.
-Handler = namedtuple('Handler', 'agent event matcher settings command')
-
+# One list of (about, what is said, its cure: '' where all is well). Its heart is a live test: each
+# command line that is wired runs as its agent would run it, in an arm that is over its cap, and
+# has to refuse. No list of what turns a gate off is complete, but the ledger sees sessions that
+# used tools without it, whatever the cause.
 
 def doctor(options):
     """Print whether the cap would hold here, with cures; exit code 0, or 1 with findings."""
-    handlers, findings = [], 0
-    for check in (check_hooks(options.home, handlers), check_figures(options),
-                  check_live(handlers)):
+    found = 0
+    for about, said, cure in findings(options):
+        print('%s  %-10s %s' % ('!!' if cure else 'ok', about, printable(said, 600)))
+        if cure:
+            found += 1
+            print('%14s -> %s' % ('', printable(cure, 600)))
+    print(counted(found, 'finding') + '.' if found else 'The cap holds here.')
+    return int(found > 0)
+
+
+def findings(options):
+    """(about, said, cure) of all that is looked at."""
+    folders = [working_folder()]           # in which agents look for a project's settings
+    for check in (check_figures(options, folders), check_projects(options.home, folders),
+                  check_agents(options.home)):
         try:
-            for about, said, cure in check:
-                print_finding(about, said, cure)
-                findings += bool(cure)
+            yield from check
         except Exception as error:         # a check that fails stops no other
-            said = error_text(error, options.ledger)
-            print_finding('error', said, 'mend that, then run this again')
-            findings += 1
-    print(counted(findings, 'finding') + '.' if findings else 'The cap holds here.')
-    return int(findings > 0)
-
-
-def print_finding(about, said, cure):
-    """A line of the list; what has no cure is well."""
-    print('%s  %-10s %s' % ('!!' if cure else 'ok', about, printable(said, 600)))
-    if cure:
-        print('%14s -> %s' % ('', printable(cure, 600)))
-
-
-# ---- doctor: the agents' settings ---------------------------------------------------------------
-
-def check_hooks(home, handlers):
-    """What settings do to the gate; the handlers that run it are added to `handlers`."""
-    for path, agent, whose in settings_files(home):
-        try:
-            settings = read_settings(path)
-        except UserError as error:
-            yield 'hooks', str(error), 'mend the file'
-            continue
-        for said, cure in settings_faults(settings, whose):
-            yield 'hooks', '%s %s' % (path, said), cure
-        for event, value in part(settings, 'hooks').items():
-            handlers += handlers_in(value, agent, event)
-    for agent in CLIENTS:
-        folder = folder_of(agent, home)
-        if agent == 'claude-code' or os.path.isdir(folder):
-            yield from check_wiring(agent, [one for one in handlers if one.agent == agent])
-        if agent == 'codex':
-            yield from check_codex(os.path.join(folder, 'config.toml'))
-
-
-def folder_of(agent, home):
-    """The folder of an agent's settings."""
-    path = CLIENTS[agent].settings(os.environ, home)
-    return re.sub(r'[/\\](?:hooks[/\\])?[^/\\]+$', '', path)
-
-
-def settings_files(home):
-    """[(path, agent, whose)] of the settings that are here: the user's, the project's, managed."""
-    from glob import escape, glob
-    found, here = {}, os.getcwd()
-    for agent, client in CLIENTS.items():
-        found[client.settings(os.environ, home)] = agent, 'user'
-        found.setdefault(os.path.join(folder_of(agent, home), 'settings.json'), (agent, 'user'))
-    patterns = [(os.path.join(escape(folder), pattern), 'project') for pattern in PROJECT_SETTINGS
-                for folder in (resolve_place(here, home).root or here, here)]
-    for pattern, whose in patterns + [(pattern, 'managed') for pattern in MANAGED_SETTINGS]:
-        for path in sorted(glob(pattern)):
-            found.setdefault(path, ('claude-code', whose))
-    return [(path, *agent) for path, agent in found.items() if os.path.exists(path)]
-
-
-def read_settings(path):
-    text = read_text(path, LARGEST_SETTINGS).strip('\ufeff\r\n\t ')
-    try:
-        settings = json.loads(text or '{}')
-        if type(settings) is not dict:
-            raise ValueError('an object is expected')
-        return settings
-    except (ValueError, RecursionError) as error:
-        raise UserError('is not JSON, so its agent ignores all of it: %s' % error, path) from None
-
-
-def settings_faults(settings, whose):
-    """(what, cure) of all that is known to turn the gate off, or to bend it. No such list is
-    complete; sessions that use tools without the gate are seen in the ledger, whatever the cause."""
-    switches, permissions = part(settings, 'hooksConfig'), part(settings, 'permissions')
-    if settings.get('disableAllHooks') or switches.get('disabled') or \
-            switches.get('enabled') is False:
-        yield 'turns hooks off', 'take disableAllHooks, or hooksConfig, out of it'
-    for name in 'allowManagedHooksOnly', 'strictPluginOnlyCustomization':
-        if whose == 'managed' and settings.get(name):
-            yield ('sets %s: your hooks do not run' % name,
-                   'ask who manages it to add the gate there')
-    guarded = BENT_VARIABLES if whose == 'project' else OFF_VARIABLES
-    bent = ', '.join(name for name in sorted(part(settings, 'env')) if name.startswith(guarded))
-    if bent:
-        yield ('sets %s for hooks as well: the gate is off, or may look at other files' % bent,
-               'take that out of its "env"')
-    days = settings.get('cleanupPeriodDays', 30)
-    if type(days) is not int or days < 1 or type(settings.get('model', '')) is not str or \
-            permissions.get('defaultMode', 'default') not in PERMISSION_MODES:
-        yield ('has a "model", "defaultMode" or "cleanupPeriodDays" that is not valid, and so its '
-               'agent may ignore all of it, hooks too', 'correct that value')
-    elif days < 7:
-        yield ('deletes transcripts after %d days: what was not metered by then is lost' % days,
-               'set cleanupPeriodDays to 30 or more')
-
-
-def handlers_in(value, agent, event, matcher='*'):
-    """Every Handler that runs the gate below a settings value of any shape."""
-    if type(value) is list:
-        for one in value:
-            yield from handlers_in(one, agent, event, matcher)
-    elif type(value) is dict:
-        matcher = value.get('matcher', matcher)
-        command = value.get('command') or value.get('bash')
-        if type(command) is str and HOOK in command:
-            yield Handler(agent, event, matcher, value, command)
-        yield from handlers_in(value.get('hooks'), agent, event, matcher)
-
-
-def check_wiring(agent, ours):
-    """How an agent runs the gate, at each of its events."""
-    title, client, well = AGENTS[agent].title, CLIENTS[agent], []
-    for event in client.events:
-        wired = [weaknesses(one, client) for one in ours if one.event == event]
-        least = min(wired, key=len, default=['the gate is not run'])
-        if least:
-            said = '%s, %s: %s' % (title, event, '; '.join(least))
-            yield 'hooks', said, 'run `make install`'
-        else:
-            well.append(event)
-    if well:
-        trust = '; it does once you trust it: type /hooks in Codex' * (agent == 'codex')
-        yield 'hooks', '%s runs the gate at %s%s' % (title, ', '.join(well), trust), ''
-
-
-def check_codex(path):
-    text = read_text(path, LARGEST_SETTINGS) if os.path.exists(path) else ''
-    if re.search(r'(?m)^\s*(?:features\.)?(?:codex_)?hooks\s*=\s*false', text):
-        yield 'hooks', path + ' turns hooks off', 'take `hooks = false` out of it'
-
-
-def weaknesses(handler, client):
-    """Where a handler differs from the one that is installed, unless it only has more time."""
-    found = []
-    if '-IS' not in handler.command:
-        found.append("without -IS a client's repo could change what Python loads")
-    if handler.matcher not in ('*', '.*', '', None):
-        found.append('the matcher %s leaves out some tools' % json.dumps(handler.matcher))
-    for name in [*client.handler, 'if', 'async']:
-        value, want = handler.settings.get(name), client.handler.get(name)
-        is_well = value == want or name in ('command', 'bash')
-        if type(want) is int:              # a time-out: without one it has longer
-            is_well = value is None or figure(value) >= want
-        if not is_well:
-            found.append('%s is %s, not %s' % (name, json.dumps(value), json.dumps(want)))
-    return found
+            yield 'error', error_text(error, options.ledger), 'mend that, then run this again'
 
 
 # ---- doctor: budgets, prices, ledger, logs ------------------------------------------------------
 
-def check_figures(options):
-    """What is metered and capped, and all that a person's own command would warn of."""
+PRICES_AGE_DAYS = 60
+CLOCK_SLACK_MS = 10 * 60 * 1000
+
+
+def check_figures(options, folders):
+    """What is capped and metered, and all that a person's own command would warn of; those of
+    capped arms are added to `folders`."""
     budgets, prices, ledger, reading = load_all(options)
-    capped = [printable(arm, 60) for arm in budgets.by_name]
-    if budgets.default:
-        capped.append('every repo that is not listed')
-    yield 'budgets', '%s caps %s' % (budgets.name, ', '.join(capped)), ''
+    folders += arm_folders(ledger, budgets)
+    yield 'budgets', budgets.name, ''
     if budgets.on_error == 'allow':
         yield ('budgets', 'on_error: allow lets expensive tools run while spend cannot be known',
                'write on_error: deny')
     check_prices(prices.text, prices.path)
-    days = (options.now_ms - (parse_time(prices.as_of + 'T00:00:00Z') or 0)) // 86400000
+    days = (options.now_ms - parse_time(prices.as_of + 'T00:00:00Z')) // 86400000
     old = "compare them with the vendors' pages, or take a newer armledger"
     yield ('prices', '%s: as of %s, %d days ago' % (prices.path, prices.as_of, days),
-           old if days > PRICES_AGE_DAYS else '')
-    health, kib = ledger.one('pragma quick_check(1)')[0], os.path.getsize(ledger.path) >> 10
-    yield ('ledger', '%s: %s, %d KiB' % (ledger.path, health, kib), '' if health == 'ok' else
-           'budget-check.py --rebuild makes it anew from the logs')
-    for one in (os.path.dirname(ledger.path), ledger.path) if os.name != 'nt' else ():
-        if os.stat(one).st_mode & 0o077:
-            yield 'ledger', one + ' can be looked into by others', 'chmod go= ' + one
-    for agent, number in ledger.rows('select agent, count(*) from files group by agent'):
-        yield 'logs', '%s: %s' % (AGENTS[agent].title, counted(number, 'log file')), ''
+           old * (days > PRICES_AGE_DAYS))
+    health, = ledger.one('pragma quick_check(1)')
+    yield ('ledger', '%s: %s, %s' % (ledger.path, health, counted(reading.files, 'log file')),
+           'budget-check.py --rebuild makes it anew from the logs' * (health != 'ok'))
+    newest = ledger.one('select max(ts) from calls')[0] or 0
+    if newest > options.now_ms + CLOCK_SLACK_MS:
+        yield ('clock', 'it is %s here, before the newest call that is metered, of %s' % (
+            format_time(options.now_ms), format_time(newest)),
+               'set the clock: by it days, weeks and months begin')
     check_ambiguous(ledger, budgets)
     for warning in warnings_of(ledger, budgets, prices, reading):
         said, _, cure = warning.rpartition('; ' if '; ' in warning else ': ')
@@ -4869,163 +4729,262 @@ def check_figures(options):
     ledger.close()
 
 
-def unmetered(environ, home, folders=()):
-    """Folders of Claude Code's or Codex's logs, profiles' or the desktop's, that nobody reads;
-    `folders` are those that the ledger knows, which it goes on reading."""
+def arm_folders(ledger, budgets):
+    """The folders of capped arms that are here, and those in which their sessions began."""
     from glob import glob
+    began = ledger.rows_in('select cwd, root from pairs join places on places.id = origin '
+                           'where arm in (%s)', armed_keys(ledger, budgets))
+    listed = [glob(one.path) for one in budgets.patterns]
+    return [path for paths in listed + began for path in paths]
+
+
+# Where logs of other profiles of Claude Code and Codex lie, and of Claude's desktop app.
+UNNAMED_LOGS = ('.claude*/projects', '.codex*/sessions', '.config/Claude/*/*/*/*/.claude/projects',
+                'Library/Application Support/Claude/*/*/*/*/.claude/projects')
+
+
+def unmetered(environ, home, folders=()):
+    """Folders that hold such logs and that nobody reads; `folders` are those that the ledger
+    knows, which it goes on reading."""
+    from glob import escape, glob
     roots = [root for agent in AGENTS.values() for root in agent.roots(environ, home)]
-    known = {os.path.realpath(path) for path in [*roots, *folders]}
-    patterns = ['.claude*/projects', '.codex*/sessions']
-    for base in '.config/Claude', 'Library/Application Support/Claude':
-        patterns += [base + '/*' * depth + '/.claude/projects' for depth in range(1, 6)]
-    return [os.path.dirname(path) for pattern in patterns
-            for path in sorted(glob(os.path.join(home, pattern)))
+    known = set(map(os.path.realpath, [*roots, *folders]))
+    return [os.path.dirname(path) for pattern in UNNAMED_LOGS
+            for path in sorted(glob(os.path.join(escape(home), pattern)))
             if os.path.realpath(path) not in known]
 
 
-# ---- doctor: the live test ----------------------------------------------------------------------
+# ---- doctor: the agents' settings ---------------------------------------------------------------
 
-def check_live(handlers):
-    """An arm over its cap, a sub-agent that asks for another: each command line must refuse."""
-    tested = {(one.agent, one.command): one for one in handlers
-              if one.event == CLIENTS[one.agent].events[0]}
-    if not tested:
-        yield 'live test', 'nothing is wired, so nothing would be refused', 'run `make install`'
-    for handler in tested.values():
-        began = time.monotonic()
-        code, out, err = run_live(handler)
-        said = 'was refused, in %d ms' % ((time.monotonic() - began) * 1000)
-        cure = ''
-        # The refusal has to be of this arm, for its spend, and in the form that this agent obeys.
-        form = CLIENTS[handler.agent].answer(NO_REQUEST, Answer(True, '-', ''))[1]
-        wanted = [LIVE_ARM, 'has spent'] + ['"%s":' % key for key in json.loads(form)]
-        if not all(one in out for one in wanted):
-            words = ' '.join((out + ' ' + err).split())[-450:] or 'silence'
-            said = 'was NOT refused by the budget (exit code %s; %s)' % (code, words)
-            cure = 'mend what is found above; if nothing is, run `make install` again'
-        title = AGENTS[handler.agent].title
-        yield 'live test', '%s: a sub-agent of an arm over its cap %s' % (title, said), cure
+USER_SETTINGS = 'settings.json', 'hooks.json', 'hooks/armledger.json', 'config.toml'
+PROJECT_SETTINGS = ('.claude/settings*.json', '.qwen/settings.json', '.gemini/settings.json',
+                    '.github/copilot/settings.json')
+MANAGED_SETTINGS = [folder + name for folder in (
+    '/etc/claude-code', '/Library/Application Support/ClaudeCode', 'C:/ProgramData/ClaudeCode',
+    'C:/Program Files/ClaudeCode')
+    for name in ('/managed-settings.json', '/managed-settings.d/*.json')]
+OFF_SWITCHES = ('disableAllHooks', 'allowManagedHooksOnly', 'strictPluginOnlyCustomization',
+                'disabled', 'hooks = false')
+CODEX_OFF = r'(?m)^\s*(?:features\.)?(?:codex_)?hooks\s*=\s*false'
+OFF_VARIABLES = 'CLAUDE_CODE_S(?:IMPLE|KIP_PROMPT_HISTORY)$'
 
 
-def run_live(handler):
-    """(exit code, stdout, stderr) of a command line, with budgets, logs and a ledger of its own.
+def check_projects(home, folders):
+    """What a repo sets for hooks. It may be a client's, who has no say in where the gate looks."""
+    from glob import escape, glob
+    for folder in sorted({*map(os.path.realpath, folders)} - {os.path.realpath(home)}):
+        for pattern in PROJECT_SETTINGS:
+            for path in sorted(glob(os.path.join(escape(folder), pattern))):
+                yield from check_settings(path, GUARDED_VARIABLES, [])
 
-    Nothing of the user's is read or written, but the scripts and prices."""
+
+def check_settings(path, guarded, gates):
+    """What a settings file does to the gate. `gates` gets how it runs it: (event, command line,
+    all that is said of it there)."""
+    try:
+        text = read_text(path, 1 << 20).strip('\ufeff\r\n\t ')
+        if path.endswith('.toml'):
+            settings = {'hooks = false': re.search(CODEX_OFF, text)}
+        else:
+            settings = {**json.loads(text or '{}')}
+    except (UserError, ValueError, TypeError, RecursionError) as error:
+        said = '%s is no JSON object, so its agent ignores all of it: %s' % (path, error)
+        yield 'hooks', said, 'mend the file'
+        return
+    for said, cure in settings_faults(settings, guarded):
+        yield 'hooks', '%s %s' % (path, said), cure
+    for event, groups in part(settings, 'hooks').items():
+        gates += [(event, *one) for one in gates_in(groups)]
+
+
+def settings_faults(settings, guarded):
+    """(what, cure) of what is known to turn the gate off, or to bend it."""
+    switches = {**settings, **part(settings, 'hooksConfig')}
+    off = [name for name in OFF_SWITCHES if switches.get(name)]
+    off += ['enabled: false'] * (switches.get('enabled') is False)
+    if off:
+        yield ('turns hooks off (%s)' % ', '.join(off),
+               'take that out of it, or ask who manages it to add the gate there')
+    bent = ', '.join(name for name in sorted(part(settings, 'env')) if re.match(guarded, name))
+    if bent:
+        yield ('sets %s for hooks as well: the gate is off, or may look at other files' % bent,
+               'take that out of its "env"')
+    days = settings.get('cleanupPeriodDays', 30)
+    if figure(days) < 7:
+        yield ('deletes transcripts after %s days, so what was not metered by then is lost; below '
+               '1 its agent may ignore all of it, hooks too' % days,
+               'set cleanupPeriodDays to 30 or more')
+
+
+def gates_in(groups, outer=()):
+    """(command line, all that is said of it) of all that runs the gate, in any shape."""
+    for one in groups if type(groups) is list else ():
+        if type(one) is dict:
+            settings = dict(outer, **one)
+            command = str(one.get('command') or one.get('bash'))
+            if 'pretooluse-hook.py' in command:
+                yield command, settings
+            yield from gates_in(one.get('hooks'), settings)
+
+
+# ---- doctor: the agents -------------------------------------------------------------------------
+
+LIVE_ARM = 'armledger-live-test'
+LIVE_BUDGETS = 'budgets:\n  - arm: %s\n    path: %s\n' \
+               '    monthly_usd_cap: 0.01\n    halt_pct: never\n'
+LIVE_CALL = '{"type": "assistant", "sessionId": "live", "cwd": %s, "timestamp": "%s", "message":' \
+            ' {"id": "x", "model": "claude-sonnet-4-5", "usage": {"output_tokens": 1000000}}}\n'
+
+
+def check_agents(home):
+    """How each agent that is here runs the gate, at each of its events; and the live test."""
+    from glob import escape, glob
+    for agent, client in CLIENTS.items():
+        own = client.settings(os.environ, home)
+        folder = re.sub(r'[/\\](?:hooks[/\\])?[^/\\]+$', '', own)
+        if agent != 'claude-code' and not os.path.isdir(folder):
+            continue
+        title, faults, gates = AGENTS[agent].title, [], []
+        patterns = MANAGED_SETTINGS * (agent == 'claude-code')
+        patterns += [os.path.join(escape(folder), name) for name in USER_SETTINGS]
+        for pattern in patterns:
+            for path in glob(pattern):
+                yield from check_settings(path, OFF_VARIABLES, gates)
+        for event in client.events:
+            wired = [weaknesses(*one, client) for at, *one in gates if at == event]
+            least = min(wired, key=len, default=['the gate is not run'])
+            faults += ['%s: %s' % (event, one) for one in least]
+        well = 'runs the gate at ' + ', '.join(client.events)
+        well += '; it does once you trust it: type /hooks in Codex' * (agent == 'codex')
+        yield ('hooks', '%s %s' % (title, '; '.join(faults) or well),
+               'run `make install`' * bool(faults))
+        for command in sorted({command for at, command, _ in gates if at == client.events[0]}):
+            said, cure = try_live(agent, client, command)
+            yield 'live test', '%s: a sub-agent of an arm over its cap %s' % (title, said), cure
+
+
+def weaknesses(command, settings, client):
+    """Where a gate differs from the one that is installed, unless it only has more time."""
+    found = []
+    if '-IS' not in command:
+        found.append("without -IS a client's repo could change what Python loads")
+    for name, want in {'matcher': '*', 'if': None, 'async': None, **client.handler}.items():
+        value = settings.get(name)
+        if type(want) is int:              # a time-out: without one it has longer
+            value = min(figure(value) or want, want)
+        if name == 'matcher' and value in ('.*', '', None):
+            value = want
+        if value not in (want, command):
+            found.append('%s is %s, not %s' % (name, json.dumps(value), json.dumps(want)))
+    return found
+
+
+def try_live(agent, client, command):
+    """(what happens to a sub-agent of an arm over its cap, the cure: '' if it was refused)."""
+    began = time.monotonic()
+    code, text = run_live(agent, client, command)
+    # The refusal has to be of this arm, for its spend, and in the form that this agent obeys.
+    form = json.loads(client.answer(NO_REQUEST, Answer(True, '-', ''))[1])
+    if LIVE_ARM + ' has spent' in text and all('"%s":' % key in text for key in form):
+        return 'was refused, in %d ms' % ((time.monotonic() - began) * 1000), ''
+    words = ' '.join(text.split())[-450:] or 'silence'
+    return ('was NOT refused by the budget (exit code %s; %s)' % (code, words),
+            'mend what is found above; if nothing is, run `make install` again')
+
+
+def run_live(agent, client, command):
+    """(exit code, output) of a command line, with budgets, a log and a ledger of its own: nothing
+    of the user's is read or written, but the scripts and prices."""
     import subprocess
-    import tempfile
-    with tempfile.TemporaryDirectory(prefix='armledger-') as folder:
-        folder = os.path.realpath(folder) + os.sep
-        arm, budgets = folder + LIVE_ARM, folder + 'budgets.yaml'
-        logs = os.path.join(folder, 'claude', 'projects', 'live')
-        call = {'type': 'assistant', 'sessionId': 'live', 'cwd': arm,
-                'timestamp': time.strftime('%Y-%m-%dT%H:%M:%S.000Z', time.gmtime()),
-                'message': {'id': 'live', 'model': 'claude-sonnet-4-5',
-                            'usage': {'output_tokens': 10 ** 6}}}
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+    with TemporaryDirectory(prefix='armledger-') as home:
+        arm, budgets = home + '/projects/x', Path(home, 'budgets.yaml')
+        quoted, now = json.dumps(arm), format_time(time.time() * 1000)
         os.makedirs(arm)
-        os.makedirs(logs)
-        for path, text in ((budgets, LIVE_BUDGETS % (LIVE_ARM, json.dumps(arm))),
-                           (os.path.join(logs, 'live.jsonl'), json.dumps(call) + '\n')):
-            with open(path, 'w', encoding='utf-8') as stream:
-                stream.write(text)
-        variables = [client.variable for client in CLIENTS.values()]
-        environ = {
-            **os.environ,
-            **dict.fromkeys(variables, folder + 'none'),
-            'CLAUDE_CONFIG_DIR': folder + 'claude',
-            'ARMLEDGER_BUDGETS': budgets,
-            'ARMLEDGER_HOME': folder + 'state'}
-        tool = CLIENTS[handler.agent].expensive[0].strip('*')
-        payload = {
-            'session_id': 'live',
-            'cwd': arm,
-            'hook_event_name': handler.event,
-            'tool_name': tool,
-            'tool_input': {},
-            'tool_use_id': 'live'}
-        if handler.agent == 'codex':
+        budgets.write_text(LIVE_BUDGETS % (LIVE_ARM, quoted))
+        Path(arm, 'live.jsonl').write_text(LIVE_CALL % (quoted, now))
+        environ = {**os.environ, **{one.variable: home + '/none' for one in CLIENTS.values()},
+                   'CLAUDE_CONFIG_DIR': home, 'ARMLEDGER_HOME': home,
+                   'ARMLEDGER_BUDGETS': str(budgets)}
+        payload = {'session_id': 'live', 'cwd': arm, 'hook_event_name': client.events[0],
+                   'tool_name': client.expensive[0].strip('*')}
+        if agent == 'codex':
             payload['turn_id'] = 'live'
         try:
             done = subprocess.run(
-                handler.command,
-                shell=True,
-                input=json.dumps(payload),
-                env=environ,
-                cwd=arm,
-                capture_output=True,
-                encoding='utf-8',
-                errors='replace',
-                timeout=10)
+                command, shell=True, input=json.dumps(payload), env=environ, cwd=arm, timeout=10,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding='utf-8',
+                errors='replace')
+            return done.returncode, done.stdout
         except subprocess.TimeoutExpired:
-            return 'none', '', 'no answer within its time'
-        return done.returncode, done.stdout, done.stderr
+            return 'none', 'no answer within its time'
 
 
 # ---- command line -------------------------------------------------------------------------------
 
 HERE = os.path.dirname(os.path.realpath(__file__))
+HELP = """%s
+  ARM               a path in an arm, or its name; none: every armed arm
+  --json            print the verdict as JSON
+  --doctor          say whether the cap would really hold here; exit 1 with findings
+  --rebuild         re-read all logs; calls whose logs are gone are kept
+  --statusline      one line for Claude Code's status line; its JSON on stdin
+  --budgets FILE    instead of budgets.yaml
+  --prices FILE     instead of prices.json
+  --ledger FILE     instead of the usual ledger
+  --now TIME        look at the windows that hold this ISO 8601 time: 2026-10-31T23:59:59Z
+  --version         show the version
+  --help            show this""" % __doc__
 
 
-def main(argv=None):
+def main(argv):
     """Exit code: 0, 2 when an arm is at its hard stop, 1 when it could not be told."""
-    argv = sys.argv[1:] if argv is None else argv
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors='backslashreplace')      # names must not fail in a plain locale
+    commands = {
+        '--doctor': doctor, '--rebuild': rebuild, '--statusline': statusline,
+        '--help': lambda _: print(HELP), '--version': lambda _: print('armledger ' + RELEASE)}
     try:
-        for stream in sys.stdout, sys.stderr:
-            if hasattr(stream, 'reconfigure'):
-                # Names must not fail in a plain locale.
-                stream.reconfigure(errors='backslashreplace')
-        if argv == ['--statusline']:       # shown after every answer: no time for more
-            return statusline()
         options = parse_options(argv)
-        code = options.command(options)
+        code = commands.get(options.command, check)(options)
         if sys.stdout:                     # it may be closed
             sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        problem = 'interrupted'
+    except (BrokenPipeError, KeyboardInterrupt):           # whoever asked has seen enough
+        problem = ''
     except (UserError, OSError) as error:
         problem = str(error)
     except sqlite().Error as error:
         problem = error_text(error, options.ledger)
-    print('budget-check: ' + printable(problem, 2000), file=sys.stderr)
+    sys.stdout = None            # what can't be written, as to a full disk, isn't tried again
+    if problem:
+        print('budget-check: ' + printable(problem, 2000), file=sys.stderr)
     return 1
 
 
 def parse_options(argv):
-    from argparse import ArgumentParser, RawDescriptionHelpFormatter
-
-    class Parser(ArgumentParser):
-        def error(self, message):
-            # Exit 2 means a hard stop: a mistyped option must not.
-            raise UserError(message + '; see budget-check.py --help')
-
-    parser = Parser(prog='budget-check.py', formatter_class=RawDescriptionHelpFormatter,
-                    description=__doc__, allow_abbrev=False)
-    add = parser.add_argument
-    add('arm', nargs='?', metavar='ARM',
-        help='a path in an arm, or its name; none: every armed arm')
-    add('--json', action='store_true', help='print the verdict as JSON')
-    for name, usual in (('budgets', 'budgets.yaml'), ('prices', 'prices.json'),
-                        ('ledger', 'the usual ledger')):
-        add('--' + name, metavar='FILE', help='instead of ' + usual)
-    add('--now', metavar='TIME',
-        help='look at the windows that hold this ISO 8601 time, as in 2026-10-31T23:59:59Z')
-    add('--version', action='version', version='armledger ' + RELEASE)
-    commands = parser.add_mutually_exclusive_group()
-    for command, text in (
-            (rebuild, 're-read all logs; calls whose logs are gone are kept'),
-            (doctor, 'say whether the cap would really hold here; exit 1 with findings'),
-            (statusline, "one line for Claude Code's status line; its JSON on stdin")):
-        commands.add_argument('--' + command.__name__, dest='command', action='store_const',
-                              const=command, help=text)
-    parser.set_defaults(command=check)
-    options = parser.parse_args(argv)
-    options.looking_back = options.now is not None
-    options.now_ms = parse_time(options.now) if options.looking_back else int(time.time() * 1000)
+    """A mistake is a UserError, and so exit 1: 2 means a hard stop. (argparse takes 10 ms.)"""
+    from types import SimpleNamespace
+    takes = dict(re.findall('(?m)^  (--[a-z]+) ([A-Z]*)', HELP))     # '' is a command
+    options = SimpleNamespace(arm='', command='', budgets='', prices='', ledger='', now='')
+    words = iter(argv)
+    for word in words:
+        word = '--help' if word == '-h' else word
+        option, equals, value = word.partition('=')
+        if takes.get(option):
+            name, value = option[2:], value if equals else next(words, '')
+        elif word in takes:
+            name, value = 'command', '' if options.command else word
+        else:
+            name, value = 'arm', '' if options.arm or word[:1] == '-' else word
+        if not value:
+            raise UserError('%s is no option, lacks its value, or does not go with what stands '
+                            'before it; see budget-check.py --help' % (word or "''"))
+        setattr(options, name, value)
+    options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
     if options.now_ms is None:
-        parser.error('--now %s is not a time; write it as in 2026-10-31T23:59:59Z' % options.now)
+        raise UserError('--now %s is not a time; write it as 2026-10-31T23:59:59Z' % options.now)
     options.home = home_of(os.environ)
     options.ledger = find_ledger(options.ledger, os.environ, options.home)
     options.prices = find_prices(options.prices, os.environ, HERE)
@@ -5036,13 +4995,10 @@ def load_all(options):
     """(budgets, prices, ledger, reading): all that a verdict needs, up to date. UserError where
     nothing is armed: then there is no need of a ledger."""
     path = find_budgets(options.budgets, os.environ, HERE, options.home)
-    if not path:
-        raise UserError('there is no budgets.yaml beside this script or in ~/.claude; '
-                        '`make install` puts one there')
-    budgets = load_budgets(path, options.home)
-    if not budgets.armed():
-        raise UserError('no cap is set, so there is nothing to check: write one as its comments '
-                        'show', path)
+    budgets = path and load_budgets(path, options.home)
+    if not budgets or not budgets.armed():
+        raise UserError('no cap is set, so there is nothing to check: write one into budgets.yaml '
+                        'as its comments show; `make install` puts it beside this script', path)
     set_zone(budgets.timezone)
     prices, ledger = load_prices(options.prices), Ledger(options.ledger, options.home, 3600.0)
     if ledger.meta('prices') != prices.text:
@@ -5054,14 +5010,12 @@ def load_all(options):
 
 def progress_on(stream):
     """A function that keeps one line of progress on a terminal; None where nobody watches."""
-    if not stream.isatty():
+    if not stream or not stream.isatty():
         return None
-    began = time.monotonic()
 
     def show(files, all_files, done, total):
-        left = (time.monotonic() - began) * (total - done) / max(1, done)
-        stream.write('\rreading logs: %d of %d files, %d of %d MB, %d s left \033[K%s' % (
-            files, all_files, done >> 20, total >> 20, left, '\r\033[K' * (files == all_files)))
+        stream.write('\rreading logs: %d of %d files, %d of %d MB \033[K%s' % (
+            files, all_files, done >> 20, total >> 20, '\r\033[K' * (files == all_files)))
         stream.flush()
     return show
 
@@ -5069,43 +5023,38 @@ def progress_on(stream):
 def check(options):
     """Where the caps stand, for people or as JSON."""
     budgets, prices, ledger, reading = load_all(options)
-    key = None
-    if options.arm is not None:
-        if os.path.isfile(expand_home(options.arm, options.home)):
-            raise UserError('%s is a file: name its folder' % printable(options.arm))
-        key = find_arm(options.arm, ledger, budgets, options.home)
-        if not entry_of(budgets, key):
-            raise UserError('%s is in no arm that has a cap; list it in %s, or set a default: there'
-                            % (printable(options.arm), printable(budgets.name)))
+    key = find_arm(options.arm, ledger, budgets, options.home) if options.arm else None
+    if options.arm and not entry_of(budgets, key):
+        raise UserError('%s is in no arm that has a cap; list it in %s, or set a default: there'
+                        % (options.arm, budgets.name))
     check_ambiguous(ledger, budgets, key)
-    standings = [stand(ledger, budgets, one, options.now_ms, options.looking_back)
-                 for one in (armed_keys(ledger, budgets) if key is None else [key])]
+    standings = [stand(ledger, budgets, one, options.now_ms, bool(options.now))
+                 for one in ([key] if key else armed_keys(ledger, budgets))]
     standings.sort(key=lambda one: (-TIERS.index(one.verdict.tier), one.name))
-    if not options.looking_back:
-        for standing in standings:
-            notify(ledger, budgets, standing, prices, options.now_ms)
+    for standing in [] if options.now else standings:
+        notify(ledger, budgets, standing, prices, options.now_ms)
     warnings = warnings_of(ledger, budgets, prices, reading, key)
     warnings += notify_failures(ledger, [one.key for one in standings])
-    if options.json:
-        print(format_json(verdict_json(standings, budgets, prices, warnings)))
+    verdict = verdict_json(standings, budgets, prices, warnings)
+    ledger.close()
+    if options.command == '--json':
+        print(format_json(verdict))
     else:
-        is_terminal = sys.stdout and sys.stdout.isatty()     # it may be closed
-        colour = is_terminal and 'NO_COLOR' not in os.environ
-        print(format_standings(standings, budgets, prices, colour))
+        has_colour = sys.stdout and sys.stdout.isatty() and 'NO_COLOR' not in os.environ
+        print('\n'.join(format_standings(standings, budgets, prices, has_colour)))
         for warning in warnings:
             print('budget-check: ' + printable(warning, 1000), file=sys.stderr)
-    ledger.close()
-    if any(one.verdict.verdict == 'HARD_STOP' for one in standings):
+    if verdict['status'] == 'HARD_STOP':
         return 2
     return int(bool(reading.unreadable) and not budgets.spend_json)
 
 
 def verdict_json(standings, budgets, prices, warnings):
-    """The verdict for programs; see format_json for its figures."""
-    worst = max((one.verdict.tier for one in standings), key=TIERS.index, default='ok')
+    """The verdict for programs, from standings of which the worst is first; see format_json for
+    its figures."""
     reasons = [arithmetic(one) for one in standings if one.verdict.verdict == 'HARD_STOP']
     return {
-        'status': VERDICTS[worst],
+        'status': standings[0].verdict.verdict if standings else 'OK',
         'estimate': True,
         'prices_as_of': prices.as_of,
         'arms': [arm_json(one) for one in standings],
@@ -5116,21 +5065,20 @@ def verdict_json(standings, budgets, prices, warnings):
 def arm_json(standing):
     verdict, entry = standing.verdict, standing.entry
     path = standing.key if is_path(standing.key) else None
-    found = {'arm': standing.name, 'path': entry.patterns[0].path if entry.patterns else path,
-             'tier': verdict.tier, 'verdict': verdict.verdict, 'action_on_breach': entry.action,
-             **usd_figures(verdict.worst, 'spent', 'cap', 'grace'),
-             'untranscribed_usd': usd_number(standing.untranscribed_usd),
-             'assumed_usd': usd_number(standing.assumed_usd),
-             'windows': [{'window': one.window, 'start': format_time(one.start),
-                          **usd_figures(one, 'spent', 'cap', 'grace'),
-                          'pct': None if one.pct is None else number(format_percent(one.pct, 2)),
-                          'tier': one.tier} for one in verdict.windows]}
-    if standing.held.worst.reserved:
-        found.update(usd_figures(standing.held.worst, 'reserved'))
-    return found
+    return {
+        'arm': standing.name, 'path': entry.patterns[0].path if entry.patterns else path,
+        'tier': verdict.tier, 'verdict': verdict.verdict, 'action_on_breach': entry.action,
+        **usd_figures(verdict.worst), **usd_figures(standing.held.worst, ['reserved']),
+        'untranscribed_usd': usd_number(standing.untranscribed_usd),
+        'assumed_usd': usd_number(standing.assumed_usd),
+        'windows': [{
+            'window': one.window, 'start': format_time(one.start), 'tier': one.tier,
+            **usd_figures(one),
+            'pct': None if one.pct is None else number(format_percent(one.pct, 2))}
+            for one in verdict.windows]}
 
 
-def usd_figures(window, *names):
+def usd_figures(window, names=('spent', 'cap', 'grace')):
     return {name + '_usd': usd_number(getattr(window, name)) for name in names}
 
 
@@ -5147,36 +5095,29 @@ def format_json(value):
     return re.sub(r'"\\u0000(-?[0-9.]+)"', r'\1', json.dumps(value, indent=2))
 
 
-def format_standings(standings, budgets, prices, colour):
-    """A table for people, a line for each window that has a cap, and what there is to say."""
-    if not standings:
-        return 'No arm has spent anything yet, and none is listed in %s.' % printable(budgets.name)
+def format_standings(standings, budgets, prices, has_colour):
+    """Lines for people: a table with a row for each cap, and what there is to say."""
     rows, said = [('ARM', 'TIER', 'SPENT', 'CAP', '', 'LEFT', 'CAP REACHED')], []
     for standing in standings:
-        name, reserved = printable(standing.name, 60), standing.held.worst.reserved
+        name, reserved = printable(standing.name, 30), standing.held.worst.reserved
         for one in standing.verdict.windows:
+            spent, cap, left = (format_usd(usd, 2, True) for usd in (one.spent, one.cap, one.left))
             mark = '~' if standing.assumed_usd and one is standing.verdict.worst else ''
             reached = 'yes' if one.left == 0 else date_of(one.cap_at) if one.cap_at else '-'
-            rows.append((
-                printable(name, 30),
-                one.tier,
-                mark + format_usd(one.spent, 2, True),
-                format_usd(one.cap, 2, True) + '/' + one.window,
-                bar(one.spent, one.cap),
-                format_usd(one.left, 2, True),
-                reached))
+            rows.append((name, one.tier, mark + spent, cap + '/' + one.window,
+                         bar(one.spent, one.cap), left, reached))
         if reserved:
             said.append('%s: %s is set aside for tools that are running.'
                         % (name, dollars(reserved)))
         if standing.verdict.verdict == 'HARD_STOP':
             said.append('%s. %s' % (arithmetic(standing), how_to_lift(budgets, standing)))
-        if len(standings) == 1 or standing.verdict.tier not in ('ok', 'alert'):
-            nexts = next_tiers(standing, budgets)
-            said += ['%s: %s.' % (name, nexts)] if nexts else []
+        nexts = next_tiers(standing, budgets)
+        if nexts and (len(standings) == 1 or standing.verdict.tier not in ('ok', 'alert')):
+            said.append('%s: %s.' % (name, nexts))
     if any(standing.assumed_usd for standing in standings):
         said.append('~ some of it at an assumed price: its model has none in prices.json.')
     said.append('Estimates at list price; prices as of %s.' % prices.as_of)
-    return '\n'.join(format_table(rows, (2, 3, 5), 1 if colour else None) + said)
+    return format_table(rows, (2, 3, 5), 1 if has_colour else None) + said
 
 
 def format_table(rows, right, tier_column=None):
@@ -5198,17 +5139,12 @@ def rebuild(options):
     """Read all logs anew. What they no longer hold is kept from the ledger as it was."""
     prices = load_prices(options.prices)
     check_prices(prices.text, prices.path)
-    kept, reading = rebuild_ledger(
-        options.ledger,
-        options.home,
-        prices,
-        os.environ,
-        options.now_ms,
-        progress_on(sys.stderr))
+    kept, reading = rebuild_ledger(options.ledger, options.home, prices, os.environ,
+                                   options.now_ms, progress_on(sys.stderr))
     print('%s: rebuilt from %d log files; %d calls are kept whose logs are gone'
           % (printable(options.ledger, 1000), reading.files, kept))
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -355,7 +355,7 @@ def print_next_steps(folder, plans, python):
     check = f"{python} {shlex.quote(os.path.join(folder, 'budget-check.py'))}"
     print('\nNext')
     print(f'  - Set caps in {budgets_file(folder)}')
-    print(f'  - See where they stand: {check}')
+    print(f'  - See where they stand (exit code 1 until one is set: there is nothing to check): {check}')
     print(f'  - See whether they would hold here: {check} --doctor')
     for plan in plans:
         if plan.after == plan.before:
@@ -538,6 +538,8 @@ def main():
     parser.add_argument('--python', default='python3', help='the Python that runs the gate (default: python3)')
     parser.add_argument('--no-report', action='store_true', help="don't show this month's spend at the end")
     options = parser.parse_args()
+    if os.environ.get('HOME') == '':       # `~` would be the root folder
+        raise UserError('$HOME is empty, so whose settings are meant is not known; set it: HOME=/home/you make install')
     if options.action == 'uninstall':
         return uninstall(os.environ)
     python = _absolute(options.python) if os.sep in options.python else options.python

@@ -23,8 +23,8 @@ def command_line(python, hook, agent='claude-code'):
         return f'{there}exec {call}'       # Codex trusts a line as it is: any change asks every user again
     if agent != 'claude-code':
         call += f' --agent {agent}'
-    why = (f'armledger: this agent finds no {python}, so what this arm has spent cannot be known and all is '
-           'refused. Start the agent where it is on PATH, or name one: make install PYTHON=/usr/bin/python3')
+    why = (f'armledger: no {python} on PATH, so spend is unknown and all is refused; '
+           'put it there, or: make install PYTHON=/usr/bin/python3')
     beside = shlex.quote(os.path.join(os.path.dirname(hook), 'budgets.yaml'))
     return (f'{there}{{ command -v {shlex.quote(python)} >/dev/null && exec {call}; '
             f'set -- "$ARMLEDGER_BUDGETS"; [ "$1" ] || set -- {beside} ~/.claude/budgets.yaml; '

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import subprocess
 import unittest
 
 from homes import Home, call_line, spent_line
@@ -21,7 +22,7 @@ class CliCase(VerdictCase):
 class OutputTest(CliCase):
 
     ARM = ['arm', 'path', 'tier', 'verdict', 'action_on_breach', 'spent_usd', 'cap_usd', 'grace_usd', 'untranscribed_usd',
-           'assumed_usd', 'windows']
+           'assumed_usd', 'reserved_usd', 'windows']
     WINDOW = ['window', 'start', 'spent_usd', 'cap_usd', 'grace_usd', 'pct', 'tier']
     TOP = ['status', 'estimate', 'prices_as_of', 'arms', 'halt_reason', 'warnings']
 
@@ -175,7 +176,7 @@ class MistakeTest(CliCase):
         with Home(acme()) as home:
             self.spend(home, spent_line('a', 1600000))
             for args, words in [(['--jsn'], ['--jsn', '--help']), (['--js'], ['--js', '--help']), (['--force'], ['--force', '--help']),
-                                (['acme', 'beta'], ['beta', '--help']), (['--now'], ['--now', '--help']),
+                                (['acme', 'beta'], ['beta', '--help']), (['--now'], ['--now', '--help']), (['--json=x'], ['--json', '--help']),
                                 (['--now', 'yesterday'], ['--now yesterday is not a time', '2026-10-31T23:59:59Z']),
                                 (['--now', '2026-02-31T00:00:00Z'], ['is not a time']),
                                 (['--doctor', '--rebuild'], ['--help'])]:
@@ -191,7 +192,7 @@ class MistakeTest(CliCase):
 
     def test_budgets(self):
         with Home() as home:
-            self.mistake(home, ['no budgets.yaml', 'make install'])
+            self.mistake(home, ['no cap is set', 'make install'])
             for text, words in [('', ['budgets.yaml: is empty', 'budgets: []']), ('budgets:\n', ['no cap is set']),
                                 ('arms:\n  acme:\n    cap: 5\n', ['budgets.yaml:1:1', 'budgets:']),
                                 ('budgets:\n  - arm: acme\n    monthly_cap: 5\n', ['budgets.yaml:3:5', 'monthly_usd_cap']),
@@ -205,6 +206,26 @@ class MistakeTest(CliCase):
         with Home(acme()) as home:
             self.mistake(home, ['nowhere.json'], '--prices', home.at('nowhere.json'))
             self.mistake(home, [home.path], '--ledger', home.write('text', 'no database at all, but text' * 100))
+
+
+    @unittest.skipUnless(os.path.exists('/dev/full'), 'no /dev/full here')
+    def test_a_full_disk(self):
+        with Home(acme()) as home:
+            self.spend(home, spent_line('a', 1600000))
+            for args in (), ('--json',), ('--help',), ('--version',):
+                with self.subTest(args), open('/dev/full', 'wb') as full:
+                    done = subprocess.run(home.command('budget-check.py', *args), stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
+                                          env=home.environ(ARMLEDGER_BUDGETS=home.budgets), timeout=60)
+                    self.assertEqual((done.returncode, done.stderr), (1, b'budget-check: [Errno 28] No space left on device\n'))
+
+    def test_a_reader_that_has_seen_enough(self):
+        with Home(acme()) as home:
+            reading, writing = os.pipe()
+            os.close(reading)
+            done = subprocess.run(home.command('budget-check.py', '--help'), stdin=subprocess.DEVNULL, stdout=writing, stderr=subprocess.PIPE,
+                                  env=home.environ(), timeout=60)
+            os.close(writing)
+            self.assertEqual((done.returncode, done.stderr), (1, b''))
 
 
 class VersionTest(unittest.TestCase):

@@ -159,9 +159,9 @@ class Errors(unittest.TestCase):
 
     def metered(self, home, usd, cli=0):
         """What budget-check.py --json says, called in this process."""
-        with mock.patch.dict(os.environ, home.environ, clear=True), redirect_stdout(io.StringIO()) as out:
+        with mock.patch.dict(os.environ, home.environ, clear=True), redirect_stdout(io.TextIOWrapper(io.BytesIO())) as out:
             self.assertEqual(cli, load_script('budget-check.py').main(['--json']))
-        said = json.loads(out.getvalue())
+        said = json.loads(out.buffer.getvalue())
         self.assertEqual(usd, said['arms'][0]['spent_usd'])
         return said
 
@@ -751,10 +751,12 @@ class Surroundings(Errors):
 
     def test_budget_check_without_a_reader(self):
         home = self.over_cap()
-        for redirection in ('>&-', '| head -c 1 >/dev/null'):
+        for redirection in ('>&-', '>&- 2>&-', '| head -c 1 >/dev/null'):
             done = subprocess.run(['sh', '-c', '"$0" -IS "$1" --json ' + redirection, sys.executable, os.path.join(ROOT, 'budget-check.py')],
                                   env=home.environ, cwd=home.acme, stderr=subprocess.PIPE, timeout=30)
             self.assertNotIn(b'Traceback', done.stderr)
+            if 'head' not in redirection:
+                self.assertEqual(2, done.returncode, redirection)       # the arm is over its cap
 
 
 class OldPython(Errors):

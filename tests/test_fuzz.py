@@ -222,7 +222,7 @@ class Lines(Fuzz):
 
 
 class Payloads(Fuzz):
-    TOOLS = ('Agent', 'Task', 'Bash', 'Write', 'Edit', 'apply_patch', 'WebSearch', 'mcp__playwright__x', 'spawn_agent', 'TaskCreate')
+    TOOLS = ('Agent', 'Task', 'Bash', 'Write', 'Edit', 'apply_patch', 'WebSearch', 'mcp__playwright__x', 'spawn_agent', 'TaskList')
 
     def payload(self, home):
         payload = {'session_id': SESSION, 'transcript_path': home.transcript, 'cwd': home.acme, 'permission_mode': 'default',
@@ -256,7 +256,7 @@ class Payloads(Fuzz):
                 if known.get('cwd') == home.acme and known.get('hook_event_name') == 'PreToolUse' and known.get('tool_name') in ('Agent', 'WebSearch'):
                     self.assertTrue(refused, answer)
                 if known.get('hook_event_name') in ('PostToolUse', 'Stop') or \
-                        known.get('tool_name') == 'TaskCreate' and not known.get('agent_id'):
+                        known.get('tool_name') == 'TaskList' and not known.get('agent_id'):
                     self.assertFalse(refused, answer)
             except Exception as error:
                 self.tell(error, n, text)

@@ -232,7 +232,7 @@ class RunningTest(GateCase):
 
     def reserved(self):
         arm, = self.one.verdict()['arms']
-        return arm.get('reserved_usd', '0')
+        return arm['reserved_usd']
 
     def spawn(self, number=1, tool='Agent', **more):
         return self.ask(self.one, tool=tool, tool_use_id=number and 'toolu_%d' % number, **more)
@@ -292,7 +292,7 @@ class RunningTest(GateCase):
         self.rows(self.one, 'update running set ts = ts + 365 * 86400000')
         self.assertEqual(self.reserved(), '1.000000')
         self.rows(self.one, 'update running set ts = ts - 31 * 60000')
-        self.assertEqual(self.reserved(), '0')
+        self.assertEqual(self.reserved(), '0.000000')
 
     def test_no_more_than_a_quarter_of_a_small_cap(self):
         self.one = self.home(ACME % '1.00')

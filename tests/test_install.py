@@ -326,6 +326,18 @@ class Install(Home):
         self.uninstall()
         self.assertEqual(read(mine), 'budgets: mine\n')
 
+    def test_what_to_do_next_says_that_nothing_is_checked_yet(self):
+        out = self.install()
+        self.assertIn('  - Set caps in %s\n  - See where they stand (exit code 1 until one is set' % os.path.join(self.hooks, 'budgets.yaml'), out)
+        done = self.start(sys.executable, os.path.join(self.hooks, 'budget-check.py'))
+        self.assertEqual((done.returncode, done.stdout), (1, ''))
+        self.assertIn('no cap is set', done.stderr)
+
+    def test_an_empty_home_is_not_the_root_folder(self):
+        named = {'CLAUDE_CONFIG_DIR': self.claude, 'HOOKS_DIR': self.hooks}       # should it not be refused
+        for action in 'install', 'uninstall':
+            self.assertIn('$HOME is empty', self.refused(action, HOME='', **named))
+
     def test_a_general_budgets_file_stays_in_force(self):
         general = os.path.join(self.claude, 'budgets.yaml')
         write(general, 'budgets: mine\n')

@@ -197,9 +197,9 @@ class Gate(unittest.TestCase):
         return 'deny' in out or code == 2
 
     def check(self, *arguments):
-        with mock.patch.dict(os.environ, self.environ, clear=True), redirect_stdout(io.StringIO()) as out:
+        with mock.patch.dict(os.environ, self.environ, clear=True), redirect_stdout(io.TextIOWrapper(io.BytesIO())) as out:
             self.gate.main(['--json', *arguments])
-        return json.loads(out.getvalue())['arms'][0]
+        return json.loads(out.buffer.getvalue())['arms'][0]
 
     def reserved(self):
         return self.check().get('reserved_usd', 0)

@@ -39,7 +39,6 @@ EDITS = [
     ('Write', {'file_path': '../../.claude/hooks/budgets.yaml', 'content': ''}, True),
     ('Edit', {'file_path': '~/.claude/hooks/prices.json', 'old_string': 'a', 'new_string': 'b'}, True),
     ('Edit', {'file_path': '@/clients/acme/link.yaml', 'old_string': 'a', 'new_string': 'b'}, True),
-    ('Edit', {'file_path': '@/clients/acme/hard.yaml', 'old_string': 'a', 'new_string': 'b'}, True),
     ('Write', {'file_path': '@/clients/acme/linked/budget-check.py', 'content': ''}, True),
     ('Write', {'file_path': '@/clients/acme/dangling.yaml', 'content': ''}, True),
     ('MultiEdit', {'file_path': '@/.claude/hooks/budget-check.py', 'edits': []}, True),
@@ -101,7 +100,7 @@ COMMANDS_REFUSED = [
     'cd ~/.claude && rm hooks/budgets.yaml', 'cd ~; cd .claude; cd hooks; rm prices.json', 'cd ../..\nrm .claude/hooks/budgets.yaml',
     '(cd ~/.claude/hooks && truncate -s0 budgets.yaml)', 'pushd ~/.claude/hooks; git checkout budgets.yaml',
     'tee ~/.claude/hooks/budgets.yaml <<EOF\nbudgets: []\nEOF', 'cat > ~/.claude/hooks/budgets.yaml <<EOF\nx\nEOF',
-    'cat <<EOF > @/.claude/hooks/prices.json\n{}\nEOF', 'cp link.yaml /tmp/x; cp /tmp/y link.yaml', 'echo >link.yaml', 'echo > hard.yaml',
+    'cat <<EOF > @/.claude/hooks/prices.json\n{}\nEOF', 'cp link.yaml /tmp/x; cp /tmp/y link.yaml', 'echo >link.yaml',
     'cp /tmp/evil/budgets.yaml ~/.claude/hooks/', 'cp /tmp/evil/budgets.yaml ~/.claude', 'cp budgets.yaml ~/.claude/hooks', 'mv budgets.yaml @/.claude/hooks/',
     'cp -t ~/.claude/hooks budgets.yaml', 'install -m644 budgets.yaml ~/.claude/hooks', 'ln -sf /tmp/b.yaml ~/.claude/budgets.yaml',
     'python3 -c "open(\'@/.claude/hooks/budgets.yaml\', \'w\').write(\'\')"', "python3 - <<'EOF'\nopen('@/.claude/hooks/prices.json','w')\nEOF",
@@ -228,6 +227,8 @@ ALSO_PASSED = [
     'rm -rf src/*', 'rm -rf "$BUILD"/*', 'cp -r src/* dist/', 'mv ~/notes/todo.md .', 'cp a.md ~', 'cd ~/notes && rm todo.md', 'find / -name x.py 2>/dev/null', 'find ~ -name "x*" | xargs grep y',
     'cat ~/.claude/settings.json | jq .hooks', 'cat ~/.claude/hooks/*.yaml', 'git diff --oneline ~/.claude/hooks/budgets.yaml', "grep 'cap$' ~/.claude/hooks/budgets.yaml >/dev/null 2>&1",
     '# look\ncat ~/.claude/hooks/budgets.yaml # here', 'python3 - <<EOF\nimport json\nfor line in open("data.jsonl"): print(f"{line}")\nEOF', 'sed -i s/a/b/ budgets.yaml && cat prices.json > x',
+    'pkill -f "python manage.py runserver"', 'kill $PID && which python3', 'killall node; python3 app.py', 'kill %1\npython3',
+    'rg install ../armledger',
     'cat > big.py <<EOF\n' + 'x[%d] = {"a": b * 2}\n' * 400 + 'EOF', 'cat > big.py <<EOF\n' + 'value[key] = f(a, *b, **c)  # ${x}\n' * 4000 + 'EOF', 'npm install && rm -rf ../out', '\u00e9' * 2500000, 'cat $CARGO_HOME/config.toml > x', 'sed s/x/y/ src/a > ~/notes/b']
 # What developers' agents do all day, written down before the rule was.
 EVERYDAY = [
@@ -300,6 +301,8 @@ EVERYDAY = [
     ('run_shell_command', {'command': 'npm run build'}),
     ('write_file', {'file_path': '@/clients/acme/src/hooks/useCart.ts', 'content': 'export {}'}),
     ('mcp__github__create_pull_request', {'title': 'budgets.yaml', 'body': 'see ~/.claude/hooks/budgets.yaml'}),
+    ('mcp__tracker__create_item', {'input': {'title': 'x', 'labels': ['a']}}),
+    ('mcp__runner__execute', {'input': {'query': 'select 1'}}),
     ('TodoWrite', {'todos': [{'content': 'edit ~/.claude/hooks/budgets.yaml', 'status': 'pending'}]}),
 ]
 
@@ -411,6 +414,8 @@ RELAXED = [
     'mv ~/.codex ~/.codex.off',
     "echo ok # '\nrm ~/.claude/hooks/budgets.yaml # '",
     "cat <<X\n'\nX\nrm ~/.claude/hooks/budgets.yaml #'",
+    'killall python3', 'pkill -f python', 'while :; do pkill -9 python3.11; done &', 'kill -9 $(pgrep -f python3)',
+    'git clone https://x.example/armledger x && make -C x uninstall', 'make -C $D/armledger uninstall',
 ]
 # Each of these kept the gate busy for more than ten seconds, or may have.
 SLOW = [('Bash', {'command': command}) for command in (
@@ -442,7 +447,6 @@ class Home(unittest.TestCase):
         os.symlink('../../.claude/hooks/budgets.yaml', cls.cwd + '/link.yaml')
         os.symlink('../../.claude/hooks', cls.cwd + '/linked')
         os.symlink(cls.home + '/.claude/budgets.yaml', cls.cwd + '/dangling.yaml')
-        os.link(cls.hooks + '/budgets.yaml', cls.cwd + '/hard.yaml')
 
     def found(self, tool, tool_input, cwd=None):
         """The gate's refusal of a tool, None if it passes."""
@@ -506,6 +510,12 @@ class Tampering(Home):
                     ('mcp__filesystem__move_file', {'source': caps, 'destination': '/tmp/x'}, True), ('mcp_filesystem_delete_file', {'path': caps}, True)])
         self.check([(tool, {'path': caps, 'file_path': caps}, False) for tool in ('view', 'read_file', 'Read', 'grep_search', 'list_directory', 'mcp__edit__read_file')])
 
+    def test_in_a_clone_of_armledger(self):
+        clone = os.path.join(self.home, 'src/armledger')
+        for command, refused in [('make uninstall', True), ('make test && make install HOOKS_DIR=/tmp/x', True), ('npm install', False), ('make test', False)]:
+            with self.subTest(command):
+                self.assertEqual(self.found('Bash', {'command': command}, clone) is not None, refused)
+
     def test_codex_commands(self):
         for tool, tool_input, refused in [
                 ('exec_command', {'cmd': 'rm ~/.claude/hooks/budgets.yaml'}, True),
@@ -513,7 +523,10 @@ class Tampering(Home):
                 ('exec_command', {'cmd': 'rm budgets.yaml', 'workdir': '@/clients/acme'}, False),
                 ('shell', {'command': ['bash', '-lc', 'echo > ~/.claude/hooks/budgets.yaml']}, True),
                 ('shell', {'command': ['rm', '@/.claude/hooks/budgets.yaml']}, True),
-                ('shell', {'command': ['cat', '@/.claude/hooks/budgets.yaml']}, False)]:
+                ('shell', {'command': ['cat', '@/.claude/hooks/budgets.yaml']}, False),
+                ('shell', {'command': ['bash', '-lc', 'cat ~/.claude/hooks/budgets.yaml']}, False),
+                ('shell', {'command': ['bash', '-lc', '"$0"', 'rm ~/.claude/hooks/budgets.yaml']}, True),
+                ('shell', {'command': ['ls']}, False)]:
             self.check([(tool, tool_input, refused)])
 
     def test_whatever_an_input_may_be_nothing_is_raised(self):

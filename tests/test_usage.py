@@ -145,10 +145,12 @@ class MistakesTest(UsageCase):
             self.assertNotIn('\033', result.err)
             self.assertNotIn('\u202e', result.err)
 
-    def test_a_file_instead_of_a_folder(self):
+    def test_a_file_in_an_arm(self):
         with Home(ACME) as home:
-            path = home.write('clients/acme/README', 'x')
-            self.refused(home.main(path), path, 'folder')
+            home.log('s-1', spent_line('a', 9000000, cwd=home.at('clients/acme'), time=NOW))
+            for path in home.write('clients/acme/README', 'x'), '~/clients/acme/README':
+                self.assertEqual(home.main(path, '--now', NOW).code, 2)
+            self.refused(home.main(home.write('clients/README', 'x')), 'clients/README', 'in no arm that has a cap')
 
     def test_a_folder_that_does_not_exist(self):
         with Home(ACME) as home:
