@@ -71,11 +71,6 @@ class Found:
     def __init__(self, state=None):
         self.calls, self.marks, self.sessions, self.skipped, self.state = [], [], [], 0, state
 
-    def records_of(self, line):
-        records = parse_records(line)
-        self.skipped += {} in records
-        return records
-
     def add_session(self, record, session, began, ts):
         """Note where a session was at a time, and with which version of the agent, unless no more
         than that is known of an earlier time."""
@@ -86,30 +81,29 @@ class Found:
             self.sessions.append(Session(session, began, ts, cwd, '', version))
 
     def add_mark(self, mark):
+        """`open`: those after which the session may yet go on."""
         self.marks.append(mark)
         self.state.setdefault('open', []).append(mark)
 
-    def end_marks(self, ts):
-        """A session went on: its totals are told again, with the end of their stretch."""
-        self.marks += [Mark(*mark)._replace(ended=ts) for mark in self.state.pop('open', ())]
+    def add_calls(self, calls):
+        """The session went on: its totals are told again, with the end of their stretch."""
+        self.calls += calls
+        for mark in self.state.pop('open', ()):
+            self.marks.append(Mark(*mark)._replace(ended=calls[0].ts or OPEN))
 
 
 class UserError(Exception):
     """A mistake that its user can mend; str() is `name:line:column: message`, 1-based."""
 
     def __init__(self, message, name=None, line=None, column=None):
-        place = ':'.join(str(one) for one in (name, line, column) if one is not None)
+        place = ':'.join(map(str, filter(None, (name, line, column))))
         Exception.__init__(self, place + ': ' + message if place else message)
         self.message, self.name, self.line, self.column = message, name, line, column
 
 
-BIDI = '\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069'
-
-
 def printable(text, limit=200):
     """Log text and names for a terminal: no control characters, no bidi tricks, not endless."""
-    kept = ''.join(c if c.isprintable() and c not in BIDI else '\ufffd'
-                   for c in text[:limit + 1])
+    kept = ''.join(c if c.isprintable() else '\ufffd' for c in text[:limit + 1])
     return kept if len(kept) <= limit else kept[:limit - 1] + '…'
 
 
@@ -132,10 +126,8 @@ def parse_time(text):
 @lru_cache(1000)
 def minutes_to(minute):
     """From the epoch to a minute of UTC; ValueError if there is none such."""
-    try:
-        from _datetime import datetime         # `datetime` alone takes 1 ms more to import
-    except ImportError:
-        from datetime import datetime
+    from _datetime import datetime             # `datetime` alone takes 1 ms more to import
+
     return int(datetime.fromisoformat(minute + '+00:00').timestamp()) // 60
 
 
@@ -238,7 +230,9 @@ def reader(words, read_record):
     def read(path, text, state):
         found = Found(state)
         for _, line in lines_with(words, text):
-            for record in found.records_of(line):
+            records = parse_records(line)
+            found.skipped += {} in records
+            for record in records:
                 read_record(record, path, found)
         return found
     return read
@@ -257,7 +251,6 @@ def totals_of(models, tokens_of):
 # -- Claude Code: transcripts
 
 CLAUDE_WORDS = b'"assistant"', b'"cost-state"'
-EXTRA_CALLS = 'advisor_message', 'compaction'
 
 
 def read_claude(path, text, state):
@@ -274,7 +267,8 @@ def read_claude(path, text, state):
         last_gist = b''
         records = parse_records(short)
         if [part(record, 'message').get('content') for record in records] != [[]]:
-            records = found.records_of(line)
+            records = parse_records(line)
+        found.skipped += {} in records
         for record in records:
             ts = time_of(record)
             if not ts:
@@ -283,9 +277,8 @@ def read_claude(path, text, state):
                 found.add_mark(claude_mark(record, name, *told))
             calls = claude_calls(record, name, ts or told[0])
             if calls:
-                found.calls += calls
+                found.add_calls(calls)
                 last_gist = gist
-                found.end_marks(calls[0].ts or OPEN)
                 if not (is_agent or 'forkedFrom' in record):
                     found.add_session(record, calls[0].session, None, ts)
     state['told'] = told_before(text, seen, len(text), told)
@@ -353,7 +346,7 @@ def claude_calls(record, name, ts):
     iterations = usage.get('iterations')
     for n, one in enumerate(iterations if type(iterations) is list else ()):
         kind = type(one) is dict and text_in(one, 'type')
-        if kind in EXTRA_CALLS:
+        if kind in ('advisor_message', 'compaction'):
             calls.append(calls[0]._replace(
                 key='%s#%d' % (key, n),
                 kind=kind,
@@ -395,30 +388,19 @@ def claude_mark(record, name, ts, cwd):
 
 # -- Codex CLI: rollouts
 
-CODEX_WORDS = (b'"session_meta"', b'"turn_context"', b'"thread_settings_applied"', b'_call"',
-               b'"token_usage_record"', b'"token_count"')
-CODEX_USAGE = 'input_tokens', 'cached_input_tokens', 'cache_write_input_tokens', 'output_tokens'
-CODEX_TOOLS = 'function_call', 'custom_tool_call', 'local_shell_call'
+CODEX_WORDS = (
+    b'"session_meta"', b'"turn_context"', b'"thread_settings_applied"', b'_call"', b'"token_')
 
 
 def read_codex(record, path, found):
     """A record of a rollout (an internal format, from 2025-09 to 0.169)."""
     state, thread = found.state, os.path.basename(path)[-42:-6]
     if not state:          # until its head says more: rollout-<local time>-<thread>.jsonl
-        state.update(
-            dict.fromkeys(('cwd', 'model', 'tier', 'version'), ''),
-            thread=thread,
-            session=thread,
-            root=thread,
-            began=None,
-            ts=None,
-            total={},
-            last=({}, '', False),
-            drops=0,
-            tool=False)
-    kind, payload = record.get('type'), part(record, 'payload')
-    if kind in ('event_msg', 'response_item'):
-        kind = payload.get('type')
+        state.update(thread=thread, session=thread, root=thread, began=None, ts=None, version='',
+                     cwd='', model='', tier='', tool=False,
+                     total=[0] * 4, drops=0, last=([], '', False))
+    payload = part(record, 'payload')
+    kind = payload.get('type', record.get('type'))
     state['ts'] = time_of(record) or state['ts']
     is_own = payload.get('thread_id') in (None, state['thread'])
     if kind == 'session_meta':
@@ -427,10 +409,9 @@ def read_codex(record, path, found):
         model, cwd = texts(payload, 'model', 'cwd')
         state.update(model=model or state['model'], cwd=cwd or state['cwd'])
     elif kind == 'thread_settings_applied' and is_own:
-        settings = part(payload, 'thread_settings')    # all of them: what is absent is off
-        tier, model = texts(settings, 'service_tier', 'model')
-        state.update(tier=tier if tier in TAGS else '', model=state['model'] or model)
-    elif kind in CODEX_TOOLS:
+        tier = text_in(part(payload, 'thread_settings'), 'service_tier')
+        state['tier'] = tier if tier in TAGS else ''   # all settings: what is absent is off
+    elif kind in ('function_call', 'custom_tool_call', 'local_shell_call'):
         state['tool'] = True
     elif kind == 'token_usage_record' and is_own:
         key = text_in(payload, 'response_id') or '%s@%s' % (state['thread'], state['ts'])
@@ -449,25 +430,14 @@ def codex_head(meta, state, found):
     parent = parent or text_in(spawn, 'parent_thread_id')
     if thread and not state['version']:
         session = parent or thread if session in ('', thread) else session
-        state.update(
-            thread=thread,
-            root=thread,
-            session=session,
-            cwd=cwd,
-            began=time_of(meta) or state['ts'],
-            version=version or '?')
+        state.update(thread=thread, root=thread, session=session, cwd=cwd,
+                     began=time_of(meta) or state['ts'], version=version or '?')
     if thread == state['root']:
-        state['root'] = fork_of or parent or thread
-    began, root = state['began'], state['root']
-    if state['session'] != state['thread']:
-        began, root = None, ''                 # of the session above nothing is known
-    found.sessions.append(Session(
-        state['session'],
-        began,
-        state['began'],
-        state['cwd'],
-        root * (root != state['thread']),
-        state['version']))
+        state['root'] = root = fork_of or parent or thread
+        is_session = state['session'] == state['thread']       # else nothing is known of it
+        found.sessions.append(Session(
+            state['session'], state['began'] if is_session else None, state['began'], state['cwd'],
+            root if is_session and root != state['thread'] else '', state['version']))
 
 
 def codex_count(info, state, found):
@@ -477,15 +447,15 @@ def codex_count(info, state, found):
     the total, and how often totals were set back before (by a compaction) are the key."""
     total, before = codex_usage(info, 'total_token_usage'), state['total']
     usage = codex_usage(info, 'last_token_usage')
-    if total and total == before:
-        return
-    if total:
-        risen = [now - then for now, then in zip(total, before or [0] * 4)]
+    if total and total != before:
+        risen = [now - then for now, then in zip(total, before)]
         state['drops'] += min(risen) < 0
         state['total'] = total
-        is_fork = state['root'] != state['thread']
-        if not any(usage) and (before or not is_fork):     # a fork's first has its parent's in it
+        # A fork's first total has its parent's in it.
+        if not any(usage) and (any(before) or state['root'] == state['thread']):
             usage = [max(0, tokens) for tokens in risen]
+    elif total:
+        return
     key = '%s:%d:%s' % (state['root'], state['drops'], total or [state['ts'], usage])
     add_codex_call(usage, key, False, state, found)
 
@@ -493,38 +463,26 @@ def codex_count(info, state, found):
 def codex_usage(record, name):
     """Four counts, or {}."""
     usage = part(record, name)
-    return usage and counts(usage, *CODEX_USAGE)
+    return usage and counts(
+        usage, 'input_tokens', 'cached_input_tokens', 'cache_write_input_tokens', 'output_tokens')
 
 
 def add_codex_call(usage, key, is_record, state, found):
     """A call's record, of newer versions, or its token_count, of all. The two in the same words,
     in either order, are one call: an echo, which bills nothing, takes the place of the count."""
     (last, last_key, was_record), state['last'] = state['last'], (usage, key, is_record)
-    is_twin = usage == last and is_record != was_record
     if not any(usage):
         return
-    thread, session = state['thread'], state['session']
-    variant = state['tier'] + ' unsaid' * (not state['model'])         # so its price is assumed
+    is_twin = usage == last and is_record != was_record
+    thread, session, model = state['thread'], state['session'], state['model']
     call = Call(
-        key,
-        '',
-        session,
-        thread * (thread != session),
-        2 * (not is_record),
-        'call',
-        state['ts'],
-        state['cwd'],
-        model_name(state['model'] or 'gpt-5'),
-        variant,
-        split_input(*usage),
-        state['tool'])
+        key, '', session, thread * (thread != session), 2 * (not is_record), 'call',
+        state['ts'], state['cwd'], model_name(model or 'gpt-5'),
+        state['tier'] + ' unsaid' * (not model),       # no tag, so its price is assumed
+        split_input(*usage), state['tool'])
     if is_twin:
-        found.calls.append(call._replace(
-            key=last_key if is_record else key,
-            standing=0,
-            kind='echo',
-            tokens=(0,) * 6,
-            uses_tool=False))
+        echo_key = last_key if is_record else key
+        found.calls.append(call._replace(key=echo_key, standing=0, kind='echo', tokens=(0,) * 6))
     if is_record or not is_twin:
         found.calls.append(call)
         state['tool'] = False
@@ -543,20 +501,10 @@ def read_copilot(record, path, found):
     key, tokens = call or text_in(data, 'compactionAttemptId'), copilot_tokens(usage)
     if key and any(tokens):
         state['has_calls'] = True
-        found.end_marks(ts or OPEN)
-        found.calls.append(Call(
-            key,
-            '',
-            session,
-            text_in(record, 'agentId'),
-            0,
-            'call' if call else 'compaction',
-            ts,
-            state['cwd'],
-            model_name(usage.get('model')),
-            '',
-            tokens,
-            bool(usage.get('numToolCalls'))))
+        found.add_calls([Call(
+            key, '', session, text_in(record, 'agentId'), 0, 'call' if call else 'compaction',
+            ts, state['cwd'], model_name(usage.get('model')), '', tokens,
+            bool(usage.get('numToolCalls')))])
     elif models and 'has_calls' not in state:
         totals = totals_of(models, lambda model: copilot_tokens(part(model, 'usage')))
         found.add_mark(Mark(session, ts, state['cwd'], 0, True, OPEN, totals))
@@ -579,18 +527,8 @@ def read_qwen(record, path, found):
             'thoughts_token_count', 'total_token_count')
         output += thoughts * (total == whole + output + thoughts)      # as some APIs count
         found.calls.append(Call(
-            key or uuid,
-            '',
-            session,
-            agent,
-            0,
-            'call',
-            ts,
-            cwd,
-            model_name(event.get('model')),
-            '',
-            split_input(whole, read, 0, output),
-            False))
+            key or uuid, '', session, agent, 0, 'call', ts, cwd, model_name(event.get('model')),
+            '', split_input(whole, read, 0, output), False))
     elif models and path.endswith('usage_record.jsonl'):
         ts = int(figure(record.get('timestamp'), OPEN))
         totals = totals_of(models, lambda usage: split_input(
@@ -612,18 +550,9 @@ def read_gemini(record, path, found):
         whole, read, output, thoughts, tool = counts(
             tokens, 'input', 'cached', 'output', 'thoughts', 'tool')
         found.calls.append(Call(
-            text_in(record, 'id'),
-            '',
-            state['session'],
-            state['agent'],
-            0,
-            'call',
-            time_of(record),
-            state['cwd'],
-            model_name(record.get('model')),
-            '',
-            split_input(whole + tool, read, 0, output + thoughts),
-            bool(record.get('toolCalls'))))
+            text_in(record, 'id'), '', state['session'], state['agent'], 0, 'call',
+            time_of(record), state['cwd'], model_name(record.get('model')), '',
+            split_input(whole + tool, read, 0, output + thoughts), bool(record.get('toolCalls'))))
 
 
 def read_small(path):
@@ -641,8 +570,6 @@ class Agent(namedtuple('Agent', 'name title read logs variable homes inner')):
     """An agent. read(path, bytes of complete lines, state) -> Found; a state is a map that JSON
     can hold, {} for a log's first lines. `logs` finds the names of its logs; they lie at each of
     `inner` in its homes: those that a variable lists, with commas, else the usual ones."""
-
-    __slots__ = ()
 
     def wanted(self, path):
         """Is a file below a root a log?"""
@@ -685,8 +612,7 @@ def model_name(name):
     So the names that agents and routers have for one model become one. What changes the price stays:
     a cloud region (us.claude-opus-4-5; anthropic.claude-opus-4-5 is one of Bedrock's) and -fast.
     """
-    region, name = split_model(text_of(name, 400) or '?')
-    return region + '.' + name if region else name
+    return '.'.join(filter(None, split_model(text_of(name, 400) or '?')))
 
 
 @lru_cache(None)
@@ -695,7 +621,7 @@ def split_model(model):
     region, bedrock, name = re.match(
         r'(?:.*/)?(?:[a-z_]+:)?(?:(global|us-gov|[a-z]{2,4})\.(?=anthropic\.|claude-))?'
         r'(?:(anthropic)\.)?(.*)',
-        model.lower(), re.DOTALL).groups()
+        model.lower(), re.DOTALL).groups('')
     suffix = r'(?:-20\d{6}|-20\d\d-\d\d-\d\d|@[\w.-]+|\[1m\])+$'
     if name.startswith('claude-'):
         name = name.replace('.', '-')
@@ -703,13 +629,13 @@ def split_model(model):
     name = re.sub(suffix, '', name) or '?'
     # As routers have it.
     name = re.sub(r'^claude-([4-9][\d-]*)-([a-z]+)$', r'claude-\2-\1', name)
-    return '' if region == 'global' else region or bedrock or '', name
+    return '' if region == 'global' else region or bedrock, name
 
 
 def find_prices(explicit, environ, script_dir):
     """The price list's path: --prices, $ARMLEDGER_PRICES, or beside the script."""
-    named = explicit or environ.get('ARMLEDGER_PRICES')
-    return os.path.expanduser(named) if named else os.path.join(script_dir, 'prices.json')
+    beside = os.path.join(script_dir, 'prices.json')
+    return os.path.expanduser(explicit or environ.get('ARMLEDGER_PRICES') or beside)
 
 
 def load_prices(path):
@@ -758,11 +684,10 @@ class Prices:
         return self.resolve(model)[0]
 
     def digest(self, model):
-        """Changes with everything that this model is priced by, and with nothing else."""
+        """Changes with everything that this model is priced by."""
         from binascii import crc32
 
-        is_listed, _, links = self.resolve(model)
-        return '%08x' % crc32(repr((PRICING, is_listed, links)).encode())
+        return '%08x' % crc32(repr((PRICING, self.resolve(model)[2])).encode())
 
     def usd(self, model, ts, tokens, *more):
         """Pico-dollars of a call, and whether a price is assumed; more: as for units."""
@@ -792,9 +717,9 @@ class Prices:
 
     def resolve(self, model, variant=''):
         """(whether a model is listed, the tags that change its price, what to price it by: itself,
-        its family's fallback, that for all else, up to one that has every class)."""
+        and what lends it the classes that it hasn't: its family's fallback, that for all else)."""
         (models, families), (region, name) = self.listed, split_model(model)
-        tags, links = set(variant.split()), []
+        tags = set(variant.split())
         if region:
             tags.add('us_gov' if region == 'us-gov' else 'regional')
         if name.endswith('-fast') and name not in models:  # Foundry's way to say it
@@ -803,12 +728,8 @@ class Prices:
         if 'fast' in tags:
             tags -= {'batch', 'priority'}      # not sold together; another name of it
         family = max((key for key in families if name.startswith(key)), key=len, default='*')
-        for link in filter(None, map(models.get, (name, families[family], families['*']))):
-            links.append(link)
-            entries = link['prices'] + link.get('long_context', [])
-            if all(set(UNIT_NAMES) <= {*link, *entry} for entry in entries):
-                break
-        return name in models, tags, links
+        links = name, families[family], families['*']
+        return name in models, tags, [models[link] for link in links if link in models]
 
 
 PRICING = 2  # raise it when prices.json is read in another way
@@ -824,9 +745,10 @@ def millionths(text):
 
 
 def priced(entry):
-    """What of a map prices something; `above` as the whole number above which it does."""
-    entry = {LIKE.get(key, key): value for key, value in entry.items()
-             if key not in ('source', 'note', 'as_of')}
+    """What of a map prices something, a search as a million are; a tier's `above` is the whole
+    number above which it holds."""
+    entry = {LIKE.get(key, key): value * MILLION if key == 'web_search_usd' else value
+             for key, value in entry.items() if key not in ('source', 'note', 'as_of')}
     if 'above' in entry:
         entry['above'] = entry['above'] // MILLION - entry.get('inclusive', False)
     return entry
@@ -850,7 +772,6 @@ def listed_units(model, tags, day, size, lent):
     units = [entry.get(unit) if type(unit) is str else unit for unit in listed]
     for factor in factors:                     # to the nearest pico-dollar, if it has decimals
         units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
-    units[5] = units[5] and units[5] * MILLION
     units = [theirs if own is None else own for own, theirs in zip(units, lent)]
     return units, [n for n in range(6) if is_assumed or type(listed[n]) is not int]
 
