@@ -74,7 +74,7 @@ class Found:
         known, (cwd, version) = self.state.setdefault('known', {}), texts(record, 'cwd', 'version')
         earliest, before = known.get(session, (OPEN, ''))
         if cwd and ts and (ts < earliest or version not in ('', before)):
-            known[session] = min(ts, earliest), version or before
+            known[session] = min(ts, earliest), version
             self.sessions.append(Session(session, began, ts, cwd, '', version))
 
     def add_mark(self, mark):
@@ -248,6 +248,12 @@ def totals_of(models, tokens_of):
 # -- Claude Code: transcripts
 
 CLAUDE_WORDS = b'"assistant"', b'"cost-state"'
+CLAUDE_USAGE = (
+    'input_tokens', 'output_tokens', 'cache_creation_input_tokens', 'ephemeral_5m_input_tokens',
+    'ephemeral_1h_input_tokens', 'cache_read_input_tokens', 'web_search_requests')
+CLAUDE_TOTAL = (
+    'inputTokens', 'outputTokens', 'cacheCreationInputTokens', 'cacheCreationEphemeral5mInputTokens',
+    'cacheCreationEphemeral1hInputTokens', 'cacheReadInputTokens', 'webSearchRequests')
 
 
 def read_claude(path, text, state):
@@ -337,8 +343,13 @@ def claude_calls(record, name, ts):
     standing = is_side * 4 + (not request) * 2 + ('forkedFrom' in record)
     tags = map(usage.get, ('service_tier', 'speed', 'inference_geo'))
     calls = [Call(
-        key, request, session or name, agent or 'sidechain' * is_side, standing, 'call', ts, cwd,
-        model_name(model), ' '.join([tag for tag in tags if tag in TAGS]), claude_tokens(usage),
+        key, request, session or name,
+        agent or 'sidechain' * is_side,
+        standing, 'call',
+        ts, cwd,
+        model_name(model),
+        ' '.join([tag for tag in tags if tag in TAGS]),
+        claude_tokens(usage),
         message.get('stop_reason') == 'tool_use')]
     iterations = usage.get('iterations')
     for n, one in enumerate(iterations if type(iterations) is list else ()):
@@ -352,35 +363,23 @@ def claude_calls(record, name, ts):
     return calls
 
 
-def claude_tokens(usage):
+def claude_tokens(usage, names=CLAUDE_USAGE):
     """Writes that aren't split are for 5 minutes; a split above its sum is the truth."""
-    fresh, output, written, read = counts(
-        usage, 'input_tokens', 'output_tokens', 'cache_creation_input_tokens',
-        'cache_read_input_tokens')
-    short, long = counts(
-        part(usage, 'cache_creation'), 'ephemeral_5m_input_tokens', 'ephemeral_1h_input_tokens')
-    return (fresh, output, max(short, written - long), long, read,
-            *counts(part(usage, 'server_tool_use'), 'web_search_requests'))
+    whole = {**usage, **part(usage, 'cache_creation'), **part(usage, 'server_tool_use')}
+    fresh, output, written, short, long, read, searches = counts(whole, *names)
+    return fresh, output, max(short, written - long), long, read, searches
 
 
 def claude_mark(record, name, ts, cwd):
     """A cost-state has neither time nor folder. Up to 2.1.308 it doesn't split cache writes."""
-    models, long_writes = part(record, 'modelUsage'), 'cacheCreationEphemeral1hInputTokens'
-
-    def tokens_of(usage):
-        fresh, output, written, long, read, searches = counts(
-            usage, 'inputTokens', 'outputTokens', 'cacheCreationInputTokens', long_writes,
-            'cacheReadInputTokens', 'webSearchRequests')
-        return fresh, output, max(0, written - long), long, read, searches
-
+    models = part(record, 'modelUsage')
     return Mark(
         text_in(record, 'sessionId') or name,
-        ts,
-        cwd,
+        ts, cwd,
         int(figure(record.get('startTime'), OPEN)),
-        all(long_writes in part(models, model) for model in models),
+        all(CLAUDE_TOTAL[4] in part(models, model) for model in models),
         OPEN,
-        totals_of(models, tokens_of))
+        totals_of(models, lambda usage: claude_tokens(usage, CLAUDE_TOTAL)))
 
 
 # -- Codex CLI: rollouts
@@ -393,9 +392,10 @@ def read_codex(record, path, found):
     """A record of a rollout (an internal format, from 2025-09 to 0.169)."""
     state, thread = found.state, os.path.basename(path)[-42:-6]
     if not state:          # until its head says more: rollout-<local time>-<thread>.jsonl
-        state.update(thread=thread, session=thread, root=thread, began=None, ts=None, version='',
-                     cwd='', model='', tier='', tool=False,
-                     total=[0] * 4, drops=0, last=([], '', False))
+        state.update(
+            thread=thread, session=thread, root=thread, began=None, ts=None,
+            version='', cwd='', model='', tier='', tool=False,
+            total=[], drops=0, last=([], '', False))
     payload = part(record, 'payload')
     kind = payload.get('type', record.get('type'))
     state['ts'] = time_of(record) or state['ts']
@@ -427,14 +427,20 @@ def codex_head(meta, state, found):
     parent = parent or text_in(spawn, 'parent_thread_id')
     if thread and not state['version']:
         session = parent or thread if session in ('', thread) else session
-        state.update(thread=thread, root=thread, session=session, cwd=cwd,
-                     began=time_of(meta) or state['ts'], version=version or '?')
+        state.update(
+            thread=thread, root=thread, session=session, cwd=cwd,
+            began=time_of(meta) or state['ts'],
+            version=version or '?')
     if thread == state['root']:
         state['root'] = root = fork_of or parent or thread
         is_session = state['session'] == state['thread']       # else nothing is known of it
         found.sessions.append(Session(
-            state['session'], state['began'] if is_session else None, state['began'], state['cwd'],
-            root if is_session and root != state['thread'] else '', state['version']))
+            state['session'],
+            state['began'] if is_session else None,
+            state['began'],
+            state['cwd'],
+            root if is_session and root != state['thread'] else '',
+            state['version']))
 
 
 def codex_count(info, state, found):
@@ -445,11 +451,11 @@ def codex_count(info, state, found):
     total, before = codex_usage(info, 'total_token_usage'), state['total']
     usage = codex_usage(info, 'last_token_usage')
     if total and total != before:
-        risen = [now - then for now, then in zip(total, before)]
+        risen = [now - then for now, then in zip(total, before or [0] * 4)]
         state['drops'] += min(risen) < 0
         state['total'] = total
         # A fork's first total has its parent's in it.
-        if not any(usage) and (any(before) or state['root'] == state['thread']):
+        if not any(usage) and (before or state['root'] == state['thread']):
             usage = [max(0, tokens) for tokens in risen]
     elif total:
         return
@@ -473,10 +479,14 @@ def add_codex_call(usage, key, is_record, state, found):
     is_twin = usage == last and is_record != was_record
     thread, session, model = state['thread'], state['session'], state['model']
     call = Call(
-        key, '', session, thread * (thread != session), 2 * (not is_record), 'call',
-        state['ts'], state['cwd'], model_name(model or 'gpt-5'),
+        key, '', session,
+        thread * (thread != session),
+        2 * (not is_record), 'call',
+        state['ts'], state['cwd'],
+        model_name(model or 'gpt-5'),
         state['tier'] + ' unsaid' * (not model),       # no tag, so its price is assumed
-        split_input(*usage), state['tool'])
+        split_input(*usage),
+        state['tool'])
     if is_twin:
         echo_key = last_key if is_record else key
         found.calls.append(call._replace(key=echo_key, standing=0, kind='echo', tokens=(0,) * 6))
@@ -499,8 +509,12 @@ def read_copilot(record, path, found):
     if key and any(tokens):
         state['has_calls'] = True
         found.add_calls([Call(
-            key, '', session, text_in(record, 'agentId'), 0, 'call' if call else 'compaction',
-            ts, state['cwd'], model_name(usage.get('model')), '', tokens,
+            key, '', session,
+            text_in(record, 'agentId'),
+            0, 'call' if call else 'compaction',
+            ts, state['cwd'],
+            model_name(usage.get('model')), '',
+            tokens,
             bool(usage.get('numToolCalls')))])
     elif models and 'has_calls' not in state:
         totals = totals_of(models, lambda model: copilot_tokens(part(model, 'usage')))
@@ -524,9 +538,13 @@ def read_qwen(record, path, found):
             'thoughts_token_count', 'total_token_count')
         output += thoughts * (total == whole + output + thoughts)      # as some APIs count
         found.calls.append(Call(
-            key or uuid, '', session, agent, 0, 'call', ts, cwd, model_name(event.get('model')),
-            '', split_input(whole, read, 0, output), False))
-    elif models and path.endswith('usage_record.jsonl'):
+            key or uuid, '', session, agent,
+            0, 'call',
+            ts, cwd,
+            model_name(event.get('model')), '',
+            split_input(whole, read, 0, output),
+            False))
+    elif models:
         ts = int(figure(record.get('timestamp'), OPEN))
         totals = totals_of(models, lambda usage: split_input(
             *counts(usage, 'inputTokens', 'cachedTokens', None, 'outputTokens')))
@@ -547,9 +565,12 @@ def read_gemini(record, path, found):
         whole, read, output, thoughts, tool = counts(
             tokens, 'input', 'cached', 'output', 'thoughts', 'tool')
         found.calls.append(Call(
-            text_in(record, 'id'), '', state['session'], state['agent'], 0, 'call',
-            time_of(record), state['cwd'], model_name(record.get('model')), '',
-            split_input(whole + tool, read, 0, output + thoughts), bool(record.get('toolCalls'))))
+            text_in(record, 'id'), '', state['session'], state['agent'],
+            0, 'call',
+            time_of(record), state['cwd'],
+            model_name(record.get('model')), '',
+            split_input(whole + tool, read, 0, output + thoughts),
+            bool(record.get('toolCalls'))))
 
 
 def read_small(path):
