@@ -321,8 +321,8 @@ def split_call(line):
     content = line.rfind(b'"content":[', 0, stop) + 11
     if not 11 <= content <= stop < request:
         return b'', b''
-    head, usage_end = line.find(b'"message":'), line.rfind(b'}}', stop, request)
-    gist = line[head:content] + line[stop:usage_end] + line[request:line.find(b',', request)]
+    head, end = line.find(b'"message":'), line.rfind(b'},', stop, request)
+    gist = line[head:content] + line[stop:end] + line[request:line.find(b',', request)]
     return gist, line[:content] + line[stop:]
 
 
@@ -782,10 +782,12 @@ def listed_units(model, tags, day, size, lent):
     for tag in tags:
         modifier = model.get(tag, model.get('fast') if tag == 'priority' else None)
         tagged, is_over = in_force(modifier, day)
+        if is_over:
+            is_assumed = True
+            continue
         rule = tagged.get('long_context') if entry is not base else ''
         entry = base if rule == 'flat' else entry
-        factors += [tagged['multiplier']] * (not is_over and rule != 'standard')
-        is_assumed |= is_over
+        factors += [tagged['multiplier']] * (rule != 'standard')
     listed = list(map({**model, **entry}.get, UNIT_NAMES))
     units = [entry.get(unit) if type(unit) is str else unit for unit in listed]
     for factor in factors:                     # to the nearest pico-dollar, if it has decimals

@@ -530,6 +530,14 @@ class TestFile(unittest.TestCase):
                                      (Fraction(expected, 10000), assumed))
         self.assertEqual(usd(prices, 'claude-a', (100, 0, 0, 0, 0, 0), ts=-1), (Fraction(3, 10000), True))
 
+    def test_a_tag_that_is_over_changes_nothing(self):
+        over = SMALL.replace('"multiplier": 2}', '"until": "2026-04-01", "multiplier": 2, "long_context": "flat"}')
+        prices = script.Prices(over, 'p')
+        for day, expected, assumed in (('2026-03-31', 10, False), ('2026-04-01', 6, True)):
+            with self.subTest(day):
+                self.assertEqual(usd(prices, 'claude-a', (101, 0, 0, 0, 0, 0), 'fast', day_ms(day)),
+                                 (Fraction(101 * expected, MILLION), assumed))
+
     def test_digest(self):
         def digests(text):
             prices = script.Prices(text, 'p')
