@@ -12,7 +12,7 @@ import unittest
 from collections import namedtuple
 from unittest import mock
 
-from support import DATA, ROOT, TEMPORARY, command_of, copy_scripts, load_script
+from support import DATA, ROOT, TEMPORARY, Clock, command_of, copy_scripts, load_script, run_script
 
 Result = namedtuple('Result', 'code out err')
 _hooks = []
@@ -103,9 +103,8 @@ class Home:
 
     def run(self, script, *args, stdin=b'', **more):
         """The real script in a process of its own."""
-        with self.start(script, *args, **more) as process:
-            out, err = process.communicate(stdin, timeout=60)
-        return Result(process.returncode, out.decode('utf-8'), err.decode('utf-8'))
+        done = run_script(os.path.join(self.hooks, script), *map(str, args), env=self.environ(**more), cwd=self.root, input=stdin)
+        return Result(done.returncode, done.stdout.decode('utf-8'), done.stderr.decode('utf-8'))
 
     def hook(self, payload, *args, **more):
         return self.run('pretooluse-hook.py', *args, stdin=as_payload(payload), **more)
@@ -118,17 +117,17 @@ class Home:
         if os.path.lexists(self.budgets):
             environ.setdefault('ARMLEDGER_BUDGETS', self.budgets)
         # A user who may not enter this checkout's folder can still read the prices beside the shared scripts.
-        with in_environ(environ), mock.patch.object(script, 'HERE', self.hooks), \
+        with in_environ(environ), mock.patch.object(script, 'HERE', self.hooks), prices_once(script), \
                 contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = script.main([str(arg) for arg in args])
         return Result(code, *map(text_of, (out, err)))
 
-    def gate(self, payload, now=None, agent=None, **more):
-        """The gate's answer in this process; `now` (ISO 8601) sets the clock."""
+    def gate(self, payload, now=None, agent=None, on_sleep=None, **more):
+        """The gate's answer in this process; `now` (ISO 8601) sets the clock. Where it would wait, `on_sleep` is called."""
         script, environ = load_script('budget-check.py'), self.environ(**more)
         clock = mock.patch.object(script.time, 'time', lambda: script.parse_time(now) / 1000) if now \
             else contextlib.nullcontext()
-        with in_environ(environ), clock:
+        with in_environ(environ), clock, mock.patch.object(script, 'time', Clock(on_sleep)):
             return Result(*script.gate(as_payload(payload), environ, self.hooks, agent=agent))
 
     def verdict(self, *args, **more):
@@ -156,6 +155,18 @@ def text_of(stream):
 
 
 _prices = []
+_sound = set()
+
+
+def prices_once(script):
+    """A price list that was found sound needn't be checked in each new home: that is most of a run's time."""
+    check = getattr(script, 'check_prices', None)
+
+    def check_once(text, *more):
+        if text not in _sound:
+            check(text, *more)
+            _sound.add(text)
+    return mock.patch.object(script, 'check_prices', check_once) if check else contextlib.nullcontext()
 
 
 def list_prices():

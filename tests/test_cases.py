@@ -18,7 +18,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from support import DATA, LAUNCHER, ROOT, TEMPORARY
+from support import DATA, LAUNCHER, ROOT, TEMPORARY, run_script
 
 CASES = os.path.join(DATA, 'cases')
 NAMES = sorted(os.listdir(CASES))
@@ -39,6 +39,11 @@ H=$HOME
 F=.claude/projects/-H-acme/11111111-1111-4111-8111-111111111111.jsonl
 '''
 NOW = '2026-11-26T12:00:00Z'
+# The same functions for a case of one word or a few, which needs no bash.
+ALONE = {
+    'report': ('cost-report.py', '--month', '2026-11', '--now', NOW, '--format', 'json'),
+    'since': ('cost-report.py', '--now', NOW, '--format', 'json', '--since'),
+    'check': ('budget-check.py', '--now', NOW)}
 COMPILE = ('import sys; from importlib.machinery import SourceFileLoader\n'
            'for path in sys.argv[1:]: SourceFileLoader("x", path).get_code("x")')
 
@@ -75,8 +80,14 @@ def run_case(case, scripts, home):
         'CLAUDE_CONFIG_DIR': home + '/.claude', 'CODEX_HOME': home + '/.codex', 'ARMLEDGER_HOME': home + '/state',
         'ARMLEDGER_BUDGETS': home + '/budgets.yaml', 'SCRIPTS': scripts, 'PYTHON': sys.executable, 'LAUNCHER': LAUNCHER, 'NOW': NOW}
     with open(os.path.join(CASES, case, 'cmd'), encoding='utf-8') as stream:
-        commands = PRELUDE + stream.read()
-    done = subprocess.run(['bash', '-c', commands], env=environ, cwd=home, timeout=60, stdin=subprocess.DEVNULL,
+        commands = stream.read()
+    first, *words = commands.split()
+    if commands.strip() == 'gate' or first in ALONE and not set(commands) & set(';|&<>$"\'\\*#('):
+        script, *options = ALONE.get(first, ['pretooluse-hook.py'])
+        with open(os.path.join(home, 'payload.json') if first == 'gate' else os.devnull, 'rb') as stream:
+            done = run_script(os.path.join(scripts, script), *options, *words, env=environ, cwd=home, input=stream.read())
+        return (done.stdout + done.stderr).decode('utf-8', 'replace')
+    done = subprocess.run(['bash', '-c', PRELUDE + commands], env=environ, cwd=home, timeout=60, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.stdout.decode('utf-8', 'replace')
 

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import unittest
 from unittest import mock
@@ -28,8 +27,8 @@ class GateCase(unittest.TestCase):
             home.folder(folder)
         return home
 
-    def ask(self, home, *args, now=None, agent=None, **more):
-        return self.said(home.gate(payload(home, *args, **more), now=now, agent=agent))
+    def ask(self, home, *args, now=None, agent=None, on_sleep=None, **more):
+        return self.said(home.gate(payload(home, *args, **more), now=now, agent=agent, on_sleep=on_sleep))
 
     def said(self, result):
         self.assertIn(result.code, (0, 2), result)
@@ -156,10 +155,7 @@ class TranscriptTest(GateCase):
 
     def test_one_that_comes_in_time(self):
         home = self.home()
-        timer = threading.Timer(0.1, home.log, ('gone', user_line(session='gone', cwd=home.at('clients/acme'))))
-        timer.start()
-        said = self.ask(home, **self.nowhere(home))
-        timer.join()
+        said = self.ask(home, on_sleep=lambda: home.log('gone', user_line(session='gone', cwd=home.at('clients/acme'))), **self.nowhere(home))
         self.assertTrue(said.silent, said.result)
 
     def test_one_that_moved(self):

@@ -1005,44 +1005,26 @@ class OlderVersionTest(unittest.TestCase):
             with home.ledger(CODEX_HOME=os.path.join(DATA, 'codex-0.169.0', 'home')) as ledger:
                 self.assertEqual(self.held(ledger), 7 * (self.expected() - self.codex_usd()) + self.codex_usd())
 
-    def test_in_many_units_of_work(self):
-        with Home() as home, mock.patch.object(script, 'BATCH', 2):
-            self.begin(home)
-            for n in range(100):
-                ledger = script.Ledger(os.path.join(home.state, 'ledger.sqlite3'), home.path, 0.0)
-                try:
-                    ledger.refresh(load_prices(), home.environ(), script.parse_time(LAST))
-                    break
-                except script.NotYet:
-                    pass
-                finally:
-                    ledger.close()
-            self.assertGreater(n, 4)
-            with home.ledger() as ledger:
-                self.assertEqual(self.held(ledger), self.expected())
-
     def test_of_a_damaged_one_is_kept_what_can_be_read(self):
-        for version in 1, 2:
-            for table, lost in ('calls_session', 0), ('calls', 1):
-                with self.subTest(version=version, table=table), Home() as home:
-                    self.begin(home)
-                    if version == 2:
-                        with home.ledger():
-                            pass
-                    path = os.path.join(home.state, 'ledger.sqlite3')
-                    db = sqlite3.connect(path)
-                    db.execute('pragma wal_checkpoint(truncate)')
-                    (page,), (size,) = (db.execute(sql).fetchone() for sql in (
-                        "select rootpage from sqlite_master where name = '%s'" % table, 'pragma page_size'))
-                    db.close()
-                    with open(path, 'r+b') as stream:
-                        stream.seek((page - 1) * size)
-                        stream.write(b'\0' * size)
-                    home.log('s-1', spent_line('a', 5))
-                    self.assertEqual(home.main('--rebuild').code, 0)
-                    self.assertTrue([name for name in os.listdir(home.state) if 'damaged' in name])
-                    with home.ledger() as ledger:
-                        self.assertEqual(self.held(ledger), 5 * 10 ** 6 + (0 if lost else self.expected()))
+        for table, lost in ('calls_session', 0), ('calls', 1):
+            with self.subTest(table=table), Home() as home:
+                self.begin(home)
+                with home.ledger():
+                    pass
+                path = os.path.join(home.state, 'ledger.sqlite3')
+                db = sqlite3.connect(path)
+                db.execute('pragma wal_checkpoint(truncate)')
+                (page,), (size,) = (db.execute(sql).fetchone() for sql in (
+                    "select rootpage from sqlite_master where name = '%s'" % table, 'pragma page_size'))
+                db.close()
+                with open(path, 'r+b') as stream:
+                    stream.seek((page - 1) * size)
+                    stream.write(b'\0' * size)
+                home.log('s-1', spent_line('a', 5))
+                self.assertEqual(home.main('--rebuild').code, 0)
+                self.assertTrue([name for name in os.listdir(home.state) if 'damaged' in name])
+                with home.ledger() as ledger:
+                    self.assertEqual(self.held(ledger), 5 * 10 ** 6 + (0 if lost else self.expected()))
 
     def test_a_later_one_is_refused_by_name(self):
         with Home() as home:

@@ -2,12 +2,11 @@
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 import unittest
 
-from support import TEMPORARY, command_of, copy_scripts
+from support import TEMPORARY, copy_scripts, run_script
 
 NOW = time.time()
 BUDGETS = '''budgets:
@@ -56,9 +55,10 @@ class Notify(unittest.TestCase):
                             'usage': {'input_tokens': 0, 'output_tokens': int(usd * 40000)}}}) + '\n')
 
     def run_script(self, name, *arguments, text=''):
-        return subprocess.run(command_of(os.path.join(self.hooks, name)) + list(arguments), input=text, encoding='utf-8',
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, cwd=self.arm,
-                              env={'HOME': self.home, 'PATH': os.environ['PATH'], 'TZ': 'UTC'})
+        done = run_script(os.path.join(self.hooks, name), *arguments, input=text.encode(), cwd=self.arm,
+                          env={'HOME': self.home, 'PATH': os.environ['PATH'], 'TZ': 'UTC'})
+        done.stdout, done.stderr = done.stdout.decode('utf-8'), done.stderr.decode('utf-8')
+        return done
 
     def gate(self, tool='Bash', session='s'):
         done = self.run_script('pretooluse-hook.py', text=json.dumps({

@@ -2,12 +2,11 @@
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 import unittest
 
-from support import TEMPORARY, command_of, copy_scripts
+from support import TEMPORARY, copy_scripts, run_script
 
 BUDGETS = 'budgets:\n  - arm: acme\n    path: ~/clients/acme\n    monthly_usd_cap: 10.00\n'
 WAYS = (['budget-check.py', '--statusline'], ['pretooluse-hook.py', '--statusline'])
@@ -46,8 +45,7 @@ class StatusLine(unittest.TestCase):
         if not isinstance(payload, bytes):
             payload = json.dumps(payload).encode()
         environ = dict({'HOME': self.home, 'PATH': os.environ['PATH'], 'TZ': 'UTC', 'NO_COLOR': '1'}, **environ)
-        done = subprocess.run(command_of(os.path.join(self.hooks, way[0])) + way[1:], input=payload, env=environ,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, cwd=self.home)
+        done = run_script(os.path.join(self.hooks, way[0]), *way[1:], input=payload, env=environ, cwd=self.home)
         self.assertEqual((done.returncode, done.stderr), (0, b''))
         line, end, rest = done.stdout.decode('utf-8').partition('\n')
         self.assertEqual((end, rest), ('\n', ''))
@@ -70,8 +68,8 @@ class StatusLine(unittest.TestCase):
             self.assertEqual(self.coloured(), '\033[%sm%s\033[0m' % (colour, line))
 
     def coloured(self):
-        done = subprocess.run(command_of(self.hooks + '/budget-check.py') + ['--statusline'], input=json.dumps({'cwd': self.arm}).encode(),
-                              env={'HOME': self.home, 'PATH': os.environ['PATH'], 'TZ': 'UTC'}, stdout=subprocess.PIPE, timeout=60)
+        done = run_script(self.hooks + '/budget-check.py', '--statusline', input=json.dumps({'cwd': self.arm}).encode(),
+                          env={'HOME': self.home, 'PATH': os.environ['PATH'], 'TZ': 'UTC'})
         return done.stdout.decode().rstrip('\n')
 
     def test_where_no_cap_applies_the_line_is_empty(self):
