@@ -140,9 +140,9 @@ def time_of(record):
 def figure(value, most=10**10):
     """A figure that a gateway got wrong is no reason to lose a call: -1 or a word is 0, and a
     text that is a number counts as that number."""
-    if type(value) not in (int, float):
-        value = int(value) if type(value) is str and re.match(r'(?a)\d{1,19}\Z', value) else 0
-    return value if 0 < value <= most else 0
+    if type(value) is str and re.match(r'(?a)\d{1,19}\Z', value):
+        value = int(value)
+    return value if type(value) in (int, float) and 0 < value <= most else 0
 
 
 def counts(record, *names):
@@ -261,11 +261,10 @@ CLAUDE_TOTAL = (
 
 def read_claude(path, text, state):
     """What complete lines of a transcript say (an internal format, as of 2.1.331)."""
-    found, name, last_gist = Found(state), os.path.basename(path)[:-6], b''
-    is_agent = name.startswith('agent-')
+    found, is_agent = Found(state), os.path.basename(path).startswith('agent-')
     if not (is_agent or state.get('known')):
-        find_beginning(name, text, found)
-    told, seen = state.get('told') or (None, ''), 0
+        find_beginning(text, found)
+    told, seen, last_gist = state.get('told') or (None, ''), 0, b''
     for start, line in lines_with(CLAUDE_WORDS, text):
         gist, short = split_call(line)
         if gist and gist == last_gist:
@@ -280,8 +279,8 @@ def read_claude(path, text, state):
             if not ts:
                 told, seen = told_before(text, seen, start, told), start + len(line)
             if record.get('type') == 'cost-state':
-                found.add_mark(claude_mark(record, name, *told))
-            calls = claude_calls(record, name, ts or told[0])
+                found.add_mark(claude_mark(record, *told))
+            calls = claude_calls(record, ts or told[0])
             if calls:
                 found.add_calls(calls)
                 last_gist = gist
@@ -291,13 +290,13 @@ def read_claude(path, text, state):
     return found
 
 
-def find_beginning(name, text, found):
+def find_beginning(text, found):
     """A session began with its first line that has a time, and is not marked as a copy.
 
     The copies that a fork's file has are older: they tell where its family began."""
     for line in re.finditer(b'.+', text):
         for record in parse_records(line.group()):
-            ts, session = time_of(record), text_in(record, 'sessionId') or name
+            ts, session = time_of(record), text_in(record, 'sessionId')
             if ts and 'forkedFrom' not in record:
                 found.add_session(record, session, found.state.setdefault('began', ts), ts)
             if found.sessions:
@@ -329,7 +328,7 @@ def split_call(line):
     return gist, line[:content] + line[stop:]
 
 
-def claude_calls(record, name, ts):
+def claude_calls(record, ts):
     """The call that a line is of, and those that only its iterations name; [] if none is billed."""
     if record.get('type') == 'progress':       # older versions: a copy of a sub-agent's line
         data = part(record, 'data')
@@ -346,7 +345,7 @@ def claude_calls(record, name, ts):
     standing = is_side * 4 + (not request) * 2 + ('forkedFrom' in record)
     tags = map(usage.get, ('service_tier', 'speed', 'inference_geo'))
     calls = [Call(
-        key, request, session or name,
+        key, request, session,
         agent or 'sidechain' * is_side,
         standing, 'call',
         ts, cwd,
@@ -373,11 +372,11 @@ def claude_tokens(usage, names=CLAUDE_USAGE):
     return fresh, output, max(short, written - long), long, read, searches
 
 
-def claude_mark(record, name, ts, cwd):
+def claude_mark(record, ts, cwd):
     """A cost-state has neither time nor folder. Up to 2.1.308 it doesn't split cache writes."""
     models = part(record, 'modelUsage')
     return Mark(
-        text_in(record, 'sessionId') or name,
+        text_in(record, 'sessionId'),
         ts, cwd,
         int(figure(record.get('startTime'), OPEN)),
         all(CLAUDE_TOTAL[4] in part(models, model) for model in models),
@@ -432,7 +431,7 @@ def codex_head(meta, state, found):
         session = parent or thread if session in ('', thread) else session
         state.update(
             thread=thread, root=thread, session=session, cwd=cwd,
-            began=time_of(meta) or state['ts'],
+            began=state['ts'],
             version=version or '?')
     if thread == state['root']:
         state['root'] = root = fork_of or parent or thread
