@@ -395,8 +395,9 @@ def read_codex(record, path, found):
             thread=thread, session=thread, root=thread, began=None, ts=None,
             version='', cwd='', model='', tier='', tool=False,
             total=[], drops=0, last=([], '', False))
-    payload = part(record, 'payload')
-    kind = payload.get('type', record.get('type'))
+    kind, payload = record.get('type'), part(record, 'payload')
+    if kind in ('event_msg', 'response_item'):
+        kind = payload.get('type')
     state['ts'] = time_of(record) or state['ts']
     is_own = payload.get('thread_id') in (None, state['thread'])
     if kind == 'session_meta':
@@ -594,8 +595,8 @@ class Agent(namedtuple('Agent', 'name title read logs variable homes inner')):
 
     def roots(self, environ, home):
         """Folders and files to look in."""
-        named = [one.strip() for one in environ.get(self.variable, '').split(',') if one.strip()]
-        homes = named or [os.path.join(home, one) for one in self.homes]
+        named = filter(None, map(str.strip, environ.get(self.variable, '').split(',')))
+        homes = list(named) or [os.path.join(home, one) for one in self.homes]
         return [os.path.abspath(os.path.join(os.path.expanduser(one), name))
                 for one in homes for name in self.inner]
 
