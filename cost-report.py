@@ -188,7 +188,7 @@ def open_plain(path):
 
 
 SCAN = json.JSONDecoder().scan_once    # json.loads without its preparations: half the time
-OPENING = re.compile(r'\{"(?:parentUuid|isSidechain|type|uuid|timestamp|sessionId|id)":')
+OPENING = r'\{"(?:parentUuid|isSidechain|type|uuid|timestamp|sessionId|id)":'
 
 
 def parse_records(line):
@@ -204,8 +204,9 @@ def parse_records(line):
         except (StopIteration, ValueError, RecursionError):
             record, at = {}, at + 1
         found.append(record if type(record) is dict else {})
-        begun = OPENING.search(text, at)
-        at = begun.start() if begun else len(text)
+        if at < len(text):
+            begun = re.compile(OPENING).search(text, at)
+            at = begun.start() if begun else len(text)
     return found
 
 
