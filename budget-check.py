@@ -95,10 +95,9 @@ class Found:
 class UserError(Exception):
     """A mistake that its user can mend; str() is `name:line:column: message`, 1-based."""
 
-    def __init__(self, message, name=None, line=None, column=None):
-        place = ':'.join(map(str, filter(None, (name, line, column))))
+    def __init__(self, message, *place):
+        place = ':'.join(str(one) for one in place if one)
         Exception.__init__(self, place + ': ' + message if place else message)
-        self.message, self.name, self.line, self.column = message, name, line, column
 
 
 def printable(text, limit=200):
