@@ -66,12 +66,14 @@ class Found:
     """What some lines of a log say. `state` is what its reader keeps of the lines before them."""
 
     def __init__(self, state=None):
-        self.calls, self.marks, self.sessions, self.skipped, self.state = [], [], [], 0, state
+        self.calls, self.marks, self.sessions = [], [], []
+        self.skipped, self.state = 0, state
 
     def add_session(self, record, session, began, ts):
         """Note where a session was at a time, and with which version of the agent, unless no more
         than that is known of an earlier time."""
-        known, (cwd, version) = self.state.setdefault('known', {}), texts(record, 'cwd', 'version')
+        known = self.state.setdefault('known', {})
+        cwd, version = texts(record, 'cwd', 'version')
         earliest, before = known.get(session, (OPEN, ''))
         if cwd and ts and (ts < earliest or version not in ('', before)):
             known[session] = min(ts, earliest), version
@@ -488,8 +490,11 @@ def add_codex_call(usage, key, is_record, state, found):
         split_input(*usage),
         state['tool'])
     if is_twin:
-        echo_key = last_key if is_record else key
-        found.calls.append(call._replace(key=echo_key, standing=0, kind='echo', tokens=(0,) * 6))
+        found.calls.append(call._replace(
+            key=last_key if is_record else key,
+            standing=0,
+            kind='echo',
+            tokens=(0,) * 6))
     if is_record or not is_twin:
         found.calls.append(call)
         state['tool'] = False
@@ -500,7 +505,8 @@ def add_codex_call(usage, key, is_record, state, found):
 def read_copilot(record, path, found):
     """Of events.jsonl. Before 1.0.102 it has totals alone, written as a session ends."""
     data, ts, state = part(record, 'data'), time_of(record), found.state
-    session, place = os.path.basename(os.path.dirname(path)), part(data, 'context') or data
+    session = os.path.basename(os.path.dirname(path))
+    place = part(data, 'context') or data
     state['cwd'] = text_in(place, 'cwd') or state.get('cwd', '')
     found.add_session(dict(place, version=data.get('copilotVersion')), session, ts, ts)
     usage = part(data, 'usage') or part(data, 'compactionTokensUsed')
@@ -556,9 +562,11 @@ def read_gemini(record, path, found):
     tokens, state, name = part(record, 'tokens'), found.state, text_in(record, 'sessionId')
     if name:                                   # a head, at each start and resume
         home, _, inner = path.rpartition(os.sep + 'chats' + os.sep)
-        above, is_agent = os.path.dirname(inner), record.get('kind') == 'subagent'
-        state.update(session=above if is_agent else name, agent=name * is_agent,
-                     cwd=state.get('cwd') or read_small(home + '/.project_root'))
+        is_agent = record.get('kind') == 'subagent'
+        state.update(
+            session=os.path.dirname(inner) if is_agent else name,
+            agent=name * is_agent,
+            cwd=state.get('cwd') or read_small(home + '/.project_root'))
         began = parse_time(record.get('startTime'))
         found.add_session(state, state['session'], began, began)
     elif record.get('type') == 'gemini' and tokens and state:
@@ -725,8 +733,10 @@ class Prices:
     def rows(self, model, day, variant):
         """[(context, units, the classes at an assumed price)]: the first below a call's holds."""
         is_listed, tags, links = self.resolve(model, variant)
-        day, rows = time.strftime('%Y-%m-%d', time.gmtime(day * 86400)), []
-        for above in sorted([-1, *(tier['above'] for tier in links[0].get('long_context', ()))]):
+        day = time.strftime('%Y-%m-%d', time.gmtime(day * 86400))
+        rows = []
+        tiers = links[0].get('long_context', ())
+        for above in sorted([-1, *(tier['above'] for tier in tiers)]):
             units = [None] * 6
             for link in reversed(links):
                 units, assumed = listed_units(link, tags, day, above, units)
