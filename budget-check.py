@@ -69,47 +69,42 @@ class Found:
     """What some lines of a log say. `state` is what its reader keeps of the lines before them."""
 
     def __init__(self, state=None):
-        self.calls, self.marks, self.sessions, self.skipped, self.state = [], [], [], 0, state
-
-    def records_of(self, line):
-        records = parse_records(line)
-        self.skipped += {} in records
-        return records
+        self.calls, self.marks, self.sessions = [], [], []
+        self.skipped, self.state = 0, state
 
     def add_session(self, record, session, began, ts):
         """Note where a session was at a time, and with which version of the agent, unless no more
         than that is known of an earlier time."""
-        known, (cwd, version) = self.state.setdefault('known', {}), texts(record, 'cwd', 'version')
+        known = self.state.setdefault('known', {})
+        cwd, version = texts(record, 'cwd', 'version')
         earliest, before = known.get(session, (OPEN, ''))
         if cwd and ts and (ts < earliest or version not in ('', before)):
-            known[session] = min(ts, earliest), version or before
+            known[session] = min(ts, earliest), version
             self.sessions.append(Session(session, began, ts, cwd, '', version))
 
     def add_mark(self, mark):
+        """`open`: those after which the session may yet go on."""
         self.marks.append(mark)
         self.state.setdefault('open', []).append(mark)
 
-    def end_marks(self, ts):
-        """A session went on: its totals are told again, with the end of their stretch."""
-        self.marks += [Mark(*mark)._replace(ended=ts) for mark in self.state.pop('open', ())]
+    def add_calls(self, calls):
+        """The session went on: its totals are told again, with the end of their stretch."""
+        self.calls += calls
+        for mark in self.state.pop('open', ()):
+            self.marks.append(Mark(*mark)._replace(ended=calls[0].ts or OPEN))
 
 
 class UserError(Exception):
     """A mistake that its user can mend; str() is `name:line:column: message`, 1-based."""
 
-    def __init__(self, message, name=None, line=None, column=None):
-        place = ':'.join(str(one) for one in (name, line, column) if one is not None)
+    def __init__(self, message, *place):
+        place = ':'.join(str(one) for one in place if one)
         Exception.__init__(self, place + ': ' + message if place else message)
-        self.message, self.name, self.line, self.column = message, name, line, column
-
-
-BIDI = '\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069'
 
 
 def printable(text, limit=200):
     """Log text and names for a terminal: no control characters, no bidi tricks, not endless."""
-    kept = ''.join(c if c.isprintable() and c not in BIDI else '\ufffd'
-                   for c in text[:limit + 1])
+    kept = ''.join(c if c.isprintable() else '\ufffd' for c in text[:limit + 1])
     return kept if len(kept) <= limit else kept[:limit - 1] + '…'
 
 
@@ -132,10 +127,8 @@ def parse_time(text):
 @lru_cache(1000)
 def minutes_to(minute):
     """From the epoch to a minute of UTC; ValueError if there is none such."""
-    try:
-        from _datetime import datetime         # `datetime` alone takes 1 ms more to import
-    except ImportError:
-        from datetime import datetime
+    from _datetime import datetime             # `datetime` alone takes 1 ms more to import
+
     return int(datetime.fromisoformat(minute + '+00:00').timestamp()) // 60
 
 
@@ -148,9 +141,9 @@ def time_of(record):
 def figure(value, most=10**10):
     """A figure that a gateway got wrong is no reason to lose a call: -1 or a word is 0, and a
     text that is a number counts as that number."""
-    if type(value) not in (int, float):
-        value = int(value) if type(value) is str and re.match(r'(?a)\d{1,19}\Z', value) else 0
-    return value if 0 < value <= most else 0
+    if type(value) is str and re.match(r'(?a)\d{1,19}\Z', value):
+        value = int(value)
+    return value if type(value) in (int, float) and 0 < value <= most else 0
 
 
 def counts(record, *names):
@@ -199,7 +192,7 @@ def open_plain(path):
 
 
 SCAN = json.JSONDecoder().scan_once    # json.loads without its preparations: half the time
-OPENING = re.compile(r'\{"(?:parentUuid|isSidechain|type|uuid|timestamp|sessionId|id)":')
+OPENING = r'\{"(?:parentUuid|isSidechain|type|uuid|timestamp|sessionId|id)":'
 
 
 def parse_records(line):
@@ -215,8 +208,9 @@ def parse_records(line):
         except (StopIteration, ValueError, RecursionError):
             record, at = {}, at + 1
         found.append(record if type(record) is dict else {})
-        begun = OPENING.search(text, at)
-        at = begun.start() if begun else len(text)
+        if at < len(text):
+            begun = re.compile(OPENING).search(text, at)
+            at = begun.start() if begun else len(text)
     return found
 
 
@@ -238,7 +232,9 @@ def reader(words, read_record):
     def read(path, text, state):
         found = Found(state)
         for _, line in lines_with(words, text):
-            for record in found.records_of(line):
+            records = parse_records(line)
+            found.skipped += {} in records
+            for record in records:
                 read_record(record, path, found)
         return found
     return read
@@ -257,16 +253,20 @@ def totals_of(models, tokens_of):
 # -- Claude Code: transcripts
 
 CLAUDE_WORDS = b'"assistant"', b'"cost-state"'
-EXTRA_CALLS = 'advisor_message', 'compaction'
+CLAUDE_USAGE = (
+    'input_tokens', 'output_tokens', 'cache_creation_input_tokens', 'ephemeral_5m_input_tokens',
+    'ephemeral_1h_input_tokens', 'cache_read_input_tokens', 'web_search_requests')
+CLAUDE_TOTAL = (
+    'inputTokens', 'outputTokens', 'cacheCreationInputTokens', 'cacheCreationEphemeral5mInputTokens',
+    'cacheCreationEphemeral1hInputTokens', 'cacheReadInputTokens', 'webSearchRequests')
 
 
 def read_claude(path, text, state):
     """What complete lines of a transcript say (an internal format, as of 2.1.331)."""
-    found, name, last_gist = Found(state), os.path.basename(path)[:-6], b''
-    is_agent = name.startswith('agent-')
+    found, is_agent = Found(state), os.path.basename(path).startswith('agent-')
     if not (is_agent or state.get('known')):
-        find_beginning(name, text, found)
-    told, seen = state.get('told') or (None, ''), 0
+        find_beginning(text, found)
+    told, seen, last_gist = state.get('told') or (None, ''), 0, b''
     for start, line in lines_with(CLAUDE_WORDS, text):
         gist, short = split_call(line)
         if gist and gist == last_gist:
@@ -274,31 +274,31 @@ def read_claude(path, text, state):
         last_gist = b''
         records = parse_records(short)
         if [part(record, 'message').get('content') for record in records] != [[]]:
-            records = found.records_of(line)
+            records = parse_records(line)
+        found.skipped += {} in records
         for record in records:
             ts = time_of(record)
             if not ts:
                 told, seen = told_before(text, seen, start, told), start + len(line)
             if record.get('type') == 'cost-state':
-                found.add_mark(claude_mark(record, name, *told))
-            calls = claude_calls(record, name, ts or told[0])
+                found.add_mark(claude_mark(record, *told))
+            calls = claude_calls(record, ts or told[0])
             if calls:
-                found.calls += calls
+                found.add_calls(calls)
                 last_gist = gist
-                found.end_marks(calls[0].ts or OPEN)
                 if not (is_agent or 'forkedFrom' in record):
                     found.add_session(record, calls[0].session, None, ts)
     state['told'] = told_before(text, seen, len(text), told)
     return found
 
 
-def find_beginning(name, text, found):
+def find_beginning(text, found):
     """A session began with its first line that has a time, and is not marked as a copy.
 
     The copies that a fork's file has are older: they tell where its family began."""
     for line in re.finditer(b'.+', text):
         for record in parse_records(line.group()):
-            ts, session = time_of(record), text_in(record, 'sessionId') or name
+            ts, session = time_of(record), text_in(record, 'sessionId')
             if ts and 'forkedFrom' not in record:
                 found.add_session(record, session, found.state.setdefault('began', ts), ts)
             if found.sessions:
@@ -325,12 +325,12 @@ def split_call(line):
     content = line.rfind(b'"content":[', 0, stop) + 11
     if not 11 <= content <= stop < request:
         return b'', b''
-    head, usage_end = line.find(b'"message":'), line.rfind(b'}}', stop, request)
-    gist = line[head:content] + line[stop:usage_end] + line[request:line.find(b',', request)]
+    head, end = line.find(b'"message":'), line.rfind(b'},', stop, request)
+    gist = line[head:content] + line[stop:end] + line[request:line.find(b',', request)]
     return gist, line[:content] + line[stop:]
 
 
-def claude_calls(record, name, ts):
+def claude_calls(record, ts):
     """The call that a line is of, and those that only its iterations name; [] if none is billed."""
     if record.get('type') == 'progress':       # older versions: a copy of a sub-agent's line
         data = part(record, 'data')
@@ -347,13 +347,18 @@ def claude_calls(record, name, ts):
     standing = is_side * 4 + (not request) * 2 + ('forkedFrom' in record)
     tags = map(usage.get, ('service_tier', 'speed', 'inference_geo'))
     calls = [Call(
-        key, request, session or name, agent or 'sidechain' * is_side, standing, 'call', ts, cwd,
-        model_name(model), ' '.join([tag for tag in tags if tag in TAGS]), claude_tokens(usage),
+        key, request, session,
+        agent or 'sidechain' * is_side,
+        standing, 'call',
+        ts, cwd,
+        model_name(model),
+        ' '.join([tag for tag in tags if tag in TAGS]),
+        claude_tokens(usage),
         message.get('stop_reason') == 'tool_use')]
     iterations = usage.get('iterations')
     for n, one in enumerate(iterations if type(iterations) is list else ()):
         kind = type(one) is dict and text_in(one, 'type')
-        if kind in EXTRA_CALLS:
+        if kind in ('advisor_message', 'compaction'):
             calls.append(calls[0]._replace(
                 key='%s#%d' % (key, n),
                 kind=kind,
@@ -362,43 +367,29 @@ def claude_calls(record, name, ts):
     return calls
 
 
-def claude_tokens(usage):
+def claude_tokens(usage, names=CLAUDE_USAGE):
     """Writes that aren't split are for 5 minutes; a split above its sum is the truth."""
-    fresh, output, written, read = counts(
-        usage, 'input_tokens', 'output_tokens', 'cache_creation_input_tokens',
-        'cache_read_input_tokens')
-    short, long = counts(
-        part(usage, 'cache_creation'), 'ephemeral_5m_input_tokens', 'ephemeral_1h_input_tokens')
-    return (fresh, output, max(short, written - long), long, read,
-            *counts(part(usage, 'server_tool_use'), 'web_search_requests'))
+    whole = {**usage, **part(usage, 'cache_creation'), **part(usage, 'server_tool_use')}
+    fresh, output, written, short, long, read, searches = counts(whole, *names)
+    return fresh, output, max(short, written - long), long, read, searches
 
 
-def claude_mark(record, name, ts, cwd):
+def claude_mark(record, ts, cwd):
     """A cost-state has neither time nor folder. Up to 2.1.308 it doesn't split cache writes."""
-    models, long_writes = part(record, 'modelUsage'), 'cacheCreationEphemeral1hInputTokens'
-
-    def tokens_of(usage):
-        fresh, output, written, long, read, searches = counts(
-            usage, 'inputTokens', 'outputTokens', 'cacheCreationInputTokens', long_writes,
-            'cacheReadInputTokens', 'webSearchRequests')
-        return fresh, output, max(0, written - long), long, read, searches
-
+    models = part(record, 'modelUsage')
     return Mark(
-        text_in(record, 'sessionId') or name,
-        ts,
-        cwd,
+        text_in(record, 'sessionId'),
+        ts, cwd,
         int(figure(record.get('startTime'), OPEN)),
-        all(long_writes in part(models, model) for model in models),
+        all(CLAUDE_TOTAL[4] in part(models, model) for model in models),
         OPEN,
-        totals_of(models, tokens_of))
+        totals_of(models, lambda usage: claude_tokens(usage, CLAUDE_TOTAL)))
 
 
 # -- Codex CLI: rollouts
 
-CODEX_WORDS = (b'"session_meta"', b'"turn_context"', b'"thread_settings_applied"', b'_call"',
-               b'"token_usage_record"', b'"token_count"')
-CODEX_USAGE = 'input_tokens', 'cached_input_tokens', 'cache_write_input_tokens', 'output_tokens'
-CODEX_TOOLS = 'function_call', 'custom_tool_call', 'local_shell_call'
+CODEX_WORDS = (
+    b'"session_meta"', b'"turn_context"', b'"thread_settings_applied"', b'_call"', b'"token_')
 
 
 def read_codex(record, path, found):
@@ -406,16 +397,9 @@ def read_codex(record, path, found):
     state, thread = found.state, os.path.basename(path)[-42:-6]
     if not state:          # until its head says more: rollout-<local time>-<thread>.jsonl
         state.update(
-            dict.fromkeys(('cwd', 'model', 'tier', 'version'), ''),
-            thread=thread,
-            session=thread,
-            root=thread,
-            began=None,
-            ts=None,
-            total={},
-            last=({}, '', False),
-            drops=0,
-            tool=False)
+            thread=thread, session=thread, root=thread, began=None, ts=None,
+            version='', cwd='', model='', tier='', tool=False,
+            total=[], drops=0, last=([], '', False))
     kind, payload = record.get('type'), part(record, 'payload')
     if kind in ('event_msg', 'response_item'):
         kind = payload.get('type')
@@ -427,10 +411,9 @@ def read_codex(record, path, found):
         model, cwd = texts(payload, 'model', 'cwd')
         state.update(model=model or state['model'], cwd=cwd or state['cwd'])
     elif kind == 'thread_settings_applied' and is_own:
-        settings = part(payload, 'thread_settings')    # all of them: what is absent is off
-        tier, model = texts(settings, 'service_tier', 'model')
-        state.update(tier=tier if tier in TAGS else '', model=state['model'] or model)
-    elif kind in CODEX_TOOLS:
+        tier = text_in(part(payload, 'thread_settings'), 'service_tier')
+        state['tier'] = tier if tier in TAGS else ''   # all settings: what is absent is off
+    elif kind in ('function_call', 'custom_tool_call', 'local_shell_call'):
         state['tool'] = True
     elif kind == 'token_usage_record' and is_own:
         key = text_in(payload, 'response_id') or '%s@%s' % (state['thread'], state['ts'])
@@ -450,24 +433,19 @@ def codex_head(meta, state, found):
     if thread and not state['version']:
         session = parent or thread if session in ('', thread) else session
         state.update(
-            thread=thread,
-            root=thread,
-            session=session,
-            cwd=cwd,
-            began=time_of(meta) or state['ts'],
+            thread=thread, root=thread, session=session, cwd=cwd,
+            began=state['ts'],
             version=version or '?')
     if thread == state['root']:
-        state['root'] = fork_of or parent or thread
-    began, root = state['began'], state['root']
-    if state['session'] != state['thread']:
-        began, root = None, ''                 # of the session above nothing is known
-    found.sessions.append(Session(
-        state['session'],
-        began,
-        state['began'],
-        state['cwd'],
-        root * (root != state['thread']),
-        state['version']))
+        state['root'] = root = fork_of or parent or thread
+        is_session = state['session'] == state['thread']       # else nothing is known of it
+        found.sessions.append(Session(
+            state['session'],
+            state['began'] if is_session else None,
+            state['began'],
+            state['cwd'],
+            root if is_session and root != state['thread'] else '',
+            state['version']))
 
 
 def codex_count(info, state, found):
@@ -477,15 +455,15 @@ def codex_count(info, state, found):
     the total, and how often totals were set back before (by a compaction) are the key."""
     total, before = codex_usage(info, 'total_token_usage'), state['total']
     usage = codex_usage(info, 'last_token_usage')
-    if total and total == before:
-        return
-    if total:
+    if total and total != before:
         risen = [now - then for now, then in zip(total, before or [0] * 4)]
         state['drops'] += min(risen) < 0
         state['total'] = total
-        is_fork = state['root'] != state['thread']
-        if not any(usage) and (before or not is_fork):     # a fork's first has its parent's in it
+        # A fork's first total has its parent's in it.
+        if not any(usage) and (before or state['root'] == state['thread']):
             usage = [max(0, tokens) for tokens in risen]
+    elif total:
+        return
     key = '%s:%d:%s' % (state['root'], state['drops'], total or [state['ts'], usage])
     add_codex_call(usage, key, False, state, found)
 
@@ -493,29 +471,25 @@ def codex_count(info, state, found):
 def codex_usage(record, name):
     """Four counts, or {}."""
     usage = part(record, name)
-    return usage and counts(usage, *CODEX_USAGE)
+    return usage and counts(
+        usage, 'input_tokens', 'cached_input_tokens', 'cache_write_input_tokens', 'output_tokens')
 
 
 def add_codex_call(usage, key, is_record, state, found):
     """A call's record, of newer versions, or its token_count, of all. The two in the same words,
     in either order, are one call: an echo, which bills nothing, takes the place of the count."""
     (last, last_key, was_record), state['last'] = state['last'], (usage, key, is_record)
-    is_twin = usage == last and is_record != was_record
     if not any(usage):
         return
-    thread, session = state['thread'], state['session']
-    variant = state['tier'] + ' unsaid' * (not state['model'])         # so its price is assumed
+    is_twin = usage == last and is_record != was_record
+    thread, session, model = state['thread'], state['session'], state['model']
     call = Call(
-        key,
-        '',
-        session,
+        key, '', session,
         thread * (thread != session),
-        2 * (not is_record),
-        'call',
-        state['ts'],
-        state['cwd'],
-        model_name(state['model'] or 'gpt-5'),
-        variant,
+        2 * (not is_record), 'call',
+        state['ts'], state['cwd'],
+        model_name(model or 'gpt-5'),
+        state['tier'] + ' unsaid' * (not model),       # no tag, so its price is assumed
         split_input(*usage),
         state['tool'])
     if is_twin:
@@ -523,8 +497,7 @@ def add_codex_call(usage, key, is_record, state, found):
             key=last_key if is_record else key,
             standing=0,
             kind='echo',
-            tokens=(0,) * 6,
-            uses_tool=False))
+            tokens=(0,) * 6))
     if is_record or not is_twin:
         found.calls.append(call)
         state['tool'] = False
@@ -535,7 +508,8 @@ def add_codex_call(usage, key, is_record, state, found):
 def read_copilot(record, path, found):
     """Of events.jsonl. Before 1.0.102 it has totals alone, written as a session ends."""
     data, ts, state = part(record, 'data'), time_of(record), found.state
-    session, place = os.path.basename(os.path.dirname(path)), part(data, 'context') or data
+    session = os.path.basename(os.path.dirname(path))
+    place = part(data, 'context') or data
     state['cwd'] = text_in(place, 'cwd') or state.get('cwd', '')
     found.add_session(dict(place, version=data.get('copilotVersion')), session, ts, ts)
     usage = part(data, 'usage') or part(data, 'compactionTokensUsed')
@@ -543,20 +517,14 @@ def read_copilot(record, path, found):
     key, tokens = call or text_in(data, 'compactionAttemptId'), copilot_tokens(usage)
     if key and any(tokens):
         state['has_calls'] = True
-        found.end_marks(ts or OPEN)
-        found.calls.append(Call(
-            key,
-            '',
-            session,
+        found.add_calls([Call(
+            key, '', session,
             text_in(record, 'agentId'),
-            0,
-            'call' if call else 'compaction',
-            ts,
-            state['cwd'],
-            model_name(usage.get('model')),
-            '',
+            0, 'call' if call else 'compaction',
+            ts, state['cwd'],
+            model_name(usage.get('model')), '',
             tokens,
-            bool(usage.get('numToolCalls'))))
+            bool(usage.get('numToolCalls')))])
     elif models and 'has_calls' not in state:
         totals = totals_of(models, lambda model: copilot_tokens(part(model, 'usage')))
         found.add_mark(Mark(session, ts, state['cwd'], 0, True, OPEN, totals))
@@ -579,19 +547,13 @@ def read_qwen(record, path, found):
             'thoughts_token_count', 'total_token_count')
         output += thoughts * (total == whole + output + thoughts)      # as some APIs count
         found.calls.append(Call(
-            key or uuid,
-            '',
-            session,
-            agent,
-            0,
-            'call',
-            ts,
-            cwd,
-            model_name(event.get('model')),
-            '',
+            key or uuid, '', session, agent,
+            0, 'call',
+            ts, cwd,
+            model_name(event.get('model')), '',
             split_input(whole, read, 0, output),
             False))
-    elif models and path.endswith('usage_record.jsonl'):
+    elif models:
         ts = int(figure(record.get('timestamp'), OPEN))
         totals = totals_of(models, lambda usage: split_input(
             *counts(usage, 'inputTokens', 'cachedTokens', None, 'outputTokens')))
@@ -603,25 +565,21 @@ def read_gemini(record, path, found):
     tokens, state, name = part(record, 'tokens'), found.state, text_in(record, 'sessionId')
     if name:                                   # a head, at each start and resume
         home, _, inner = path.rpartition(os.sep + 'chats' + os.sep)
-        above, is_agent = os.path.dirname(inner), record.get('kind') == 'subagent'
-        state.update(session=above if is_agent else name, agent=name * is_agent,
-                     cwd=state.get('cwd') or read_small(home + '/.project_root'))
+        is_agent = record.get('kind') == 'subagent'
+        state.update(
+            session=os.path.dirname(inner) if is_agent else name,
+            agent=name * is_agent,
+            cwd=state.get('cwd') or read_small(home + '/.project_root'))
         began = parse_time(record.get('startTime'))
         found.add_session(state, state['session'], began, began)
     elif record.get('type') == 'gemini' and tokens and state:
         whole, read, output, thoughts, tool = counts(
             tokens, 'input', 'cached', 'output', 'thoughts', 'tool')
         found.calls.append(Call(
-            text_in(record, 'id'),
-            '',
-            state['session'],
-            state['agent'],
-            0,
-            'call',
-            time_of(record),
-            state['cwd'],
-            model_name(record.get('model')),
-            '',
+            text_in(record, 'id'), '', state['session'], state['agent'],
+            0, 'call',
+            time_of(record), state['cwd'],
+            model_name(record.get('model')), '',
             split_input(whole + tool, read, 0, output + thoughts),
             bool(record.get('toolCalls'))))
 
@@ -642,16 +600,14 @@ class Agent(namedtuple('Agent', 'name title read logs variable homes inner')):
     can hold, {} for a log's first lines. `logs` finds the names of its logs; they lie at each of
     `inner` in its homes: those that a variable lists, with commas, else the usual ones."""
 
-    __slots__ = ()
-
     def wanted(self, path):
         """Is a file below a root a log?"""
         return re.search(self.logs, path)
 
     def roots(self, environ, home):
         """Folders and files to look in."""
-        named = [one.strip() for one in environ.get(self.variable, '').split(',') if one.strip()]
-        homes = named or [os.path.join(home, one) for one in self.homes]
+        named = filter(None, map(str.strip, environ.get(self.variable, '').split(',')))
+        homes = list(named) or [os.path.join(home, one) for one in self.homes]
         return [os.path.abspath(os.path.join(os.path.expanduser(one), name))
                 for one in homes for name in self.inner]
 
@@ -685,8 +641,7 @@ def model_name(name):
     So the names that agents and routers have for one model become one. What changes the price stays:
     a cloud region (us.claude-opus-4-5; anthropic.claude-opus-4-5 is one of Bedrock's) and -fast.
     """
-    region, name = split_model(text_of(name, 400) or '?')
-    return region + '.' + name if region else name
+    return '.'.join(filter(None, split_model(text_of(name, 400) or '?')))
 
 
 @lru_cache(None)
@@ -695,7 +650,7 @@ def split_model(model):
     region, bedrock, name = re.match(
         r'(?:.*/)?(?:[a-z_]+:)?(?:(global|us-gov|[a-z]{2,4})\.(?=anthropic\.|claude-))?'
         r'(?:(anthropic)\.)?(.*)',
-        model.lower(), re.DOTALL).groups()
+        model.lower(), re.DOTALL).groups('')
     suffix = r'(?:-20\d{6}|-20\d\d-\d\d-\d\d|@[\w.-]+|\[1m\])+$'
     if name.startswith('claude-'):
         name = name.replace('.', '-')
@@ -703,13 +658,13 @@ def split_model(model):
     name = re.sub(suffix, '', name) or '?'
     # As routers have it.
     name = re.sub(r'^claude-([4-9][\d-]*)-([a-z]+)$', r'claude-\2-\1', name)
-    return '' if region == 'global' else region or bedrock or '', name
+    return '' if region == 'global' else region or bedrock, name
 
 
 def find_prices(explicit, environ, script_dir):
     """The price list's path: --prices, $ARMLEDGER_PRICES, or beside the script."""
-    named = explicit or environ.get('ARMLEDGER_PRICES')
-    return os.path.expanduser(named) if named else os.path.join(script_dir, 'prices.json')
+    beside = os.path.join(script_dir, 'prices.json')
+    return os.path.expanduser(explicit or environ.get('ARMLEDGER_PRICES') or beside)
 
 
 def load_prices(path):
@@ -758,11 +713,10 @@ class Prices:
         return self.resolve(model)[0]
 
     def digest(self, model):
-        """Changes with everything that this model is priced by, and with nothing else."""
+        """Changes with everything that this model is priced by."""
         from binascii import crc32
 
-        is_listed, _, links = self.resolve(model)
-        return '%08x' % crc32(repr((PRICING, is_listed, links)).encode())
+        return '%08x' % crc32(repr((PRICING, self.resolve(model)[2])).encode())
 
     def usd(self, model, ts, tokens, *more):
         """Pico-dollars of a call, and whether a price is assumed; more: as for units."""
@@ -782,8 +736,10 @@ class Prices:
     def rows(self, model, day, variant):
         """[(context, units, the classes at an assumed price)]: the first below a call's holds."""
         is_listed, tags, links = self.resolve(model, variant)
-        day, rows = time.strftime('%Y-%m-%d', time.gmtime(day * 86400)), []
-        for above in sorted([-1, *(tier['above'] for tier in links[0].get('long_context', ()))]):
+        day = time.strftime('%Y-%m-%d', time.gmtime(day * 86400))
+        rows = []
+        tiers = links[0].get('long_context', ())
+        for above in sorted([-1, *(tier['above'] for tier in tiers)]):
             units = [None] * 6
             for link in reversed(links):
                 units, assumed = listed_units(link, tags, day, above, units)
@@ -792,9 +748,9 @@ class Prices:
 
     def resolve(self, model, variant=''):
         """(whether a model is listed, the tags that change its price, what to price it by: itself,
-        its family's fallback, that for all else, up to one that has every class)."""
+        and what lends it the classes that it hasn't: its family's fallback, that for all else)."""
         (models, families), (region, name) = self.listed, split_model(model)
-        tags, links = set(variant.split()), []
+        tags = set(variant.split())
         if region:
             tags.add('us_gov' if region == 'us-gov' else 'regional')
         if name.endswith('-fast') and name not in models:  # Foundry's way to say it
@@ -803,12 +759,8 @@ class Prices:
         if 'fast' in tags:
             tags -= {'batch', 'priority'}      # not sold together; another name of it
         family = max((key for key in families if name.startswith(key)), key=len, default='*')
-        for link in filter(None, map(models.get, (name, families[family], families['*']))):
-            links.append(link)
-            entries = link['prices'] + link.get('long_context', [])
-            if all(set(UNIT_NAMES) <= {*link, *entry} for entry in entries):
-                break
-        return name in models, tags, links
+        links = name, families[family], families['*']
+        return name in models, tags, [models[link] for link in links if link in models]
 
 
 PRICING = 2  # raise it when prices.json is read in another way
@@ -824,9 +776,10 @@ def millionths(text):
 
 
 def priced(entry):
-    """What of a map prices something; `above` as the whole number above which it does."""
-    entry = {LIKE.get(key, key): value for key, value in entry.items()
-             if key not in ('source', 'note', 'as_of')}
+    """What of a map prices something, a search as a million are; a tier's `above` is the whole
+    number above which it holds."""
+    entry = {LIKE.get(key, key): value * MILLION if key == 'web_search_usd' else value
+             for key, value in entry.items() if key not in ('source', 'note', 'as_of')}
     if 'above' in entry:
         entry['above'] = entry['above'] // MILLION - entry.get('inclusive', False)
     return entry
@@ -842,15 +795,16 @@ def listed_units(model, tags, day, size, lent):
     for tag in tags:
         modifier = model.get(tag, model.get('fast') if tag == 'priority' else None)
         tagged, is_over = in_force(modifier, day)
+        if is_over:
+            is_assumed = True
+            continue
         rule = tagged.get('long_context') if entry is not base else ''
         entry = base if rule == 'flat' else entry
-        factors += [tagged['multiplier']] * (not is_over and rule != 'standard')
-        is_assumed |= is_over
+        factors += [tagged['multiplier']] * (rule != 'standard')
     listed = list(map({**model, **entry}.get, UNIT_NAMES))
     units = [entry.get(unit) if type(unit) is str else unit for unit in listed]
     for factor in factors:                     # to the nearest pico-dollar, if it has decimals
         units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
-    units[5] = units[5] and units[5] * MILLION
     units = [theirs if own is None else own for own, theirs in zip(units, lent)]
     return units, [n for n in range(6) if is_assumed or type(listed[n]) is not int]
 

@@ -397,12 +397,6 @@ class AttributionTest(unittest.TestCase):
                 reading = Reading().grow(meta(), turn(), *lines).grow(record('resp_1', (6000, 0, 10)))
                 self.assertEqual(variant, reading.only().variant)
 
-    def test_model_of_the_settings_until_a_turn_says(self):
-        settings = event('thread_settings_applied', thread_settings={'model': 'gpt-5.4'})
-        reading = Reading().grow(meta(), settings, record('resp_1', (1, 0, 1)), turn('gpt-5.5'), settings,
-                                 record('resp_2', (2, 0, 2)))
-        self.assertEqual(['gpt-5.4', 'gpt-5.5'], [one.model for one in reading.calls.values()])
-
     def test_a_head_without_a_time_begins_nowhere(self):
         reading = Reading().grow(dict(meta(), timestamp=None), turn(), record('resp_1', (6000, 0, 10)))
         self.assertEqual(({THREAD: None}, THREAD), (reading.sessions, reading.only().session))

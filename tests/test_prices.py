@@ -493,11 +493,9 @@ class TestFile(unittest.TestCase):
                            ('', 1), ('\n\n{"unit": }', 3), (SMALL + 'x', 15), ('{"unit": 01}', 1), ('// prices\n{}', 1),
                            (SMALL.replace('"models": {', "'models': {"), 5)):
             with self.subTest(text[:40]):
-                error = self.read_error(text)
-                self.assertEqual(error.message, 'not JSON from here on; is there a comma, a quote or a bracket too many or too few?')
-                self.assertEqual(error.name, 'prices.json')
-                if line:
-                    self.assertEqual(error.line, line)
+                place, _, message = str(self.read_error(text)).partition(': ')
+                self.assertEqual(message, 'not JSON from here on; is there a comma, a quote or a bracket too many or too few?')
+                self.assertRegex(place, r'^prices\.json:%s:[1-9]\d*$' % (line or r'\d+'))
         for text in ('[]', '3', 'null', '"x"', '-1', '[' * 200000 + ']' * 200000):
             with self.subTest(text[:10]):
                 self.assertTrue(str(self.read_error(text)).startswith('prices.json: '))
@@ -529,6 +527,14 @@ class TestFile(unittest.TestCase):
                     self.assertEqual(usd(prices, name, (100, 0, 0, 0, 0, 0), ts=day_ms(day)),
                                      (Fraction(expected, 10000), assumed))
         self.assertEqual(usd(prices, 'claude-a', (100, 0, 0, 0, 0, 0), ts=-1), (Fraction(3, 10000), True))
+
+    def test_a_tag_that_is_over_changes_nothing(self):
+        over = SMALL.replace('"multiplier": 2}', '"until": "2026-04-01", "multiplier": 2, "long_context": "flat"}')
+        prices = script.Prices(over, 'p')
+        for day, expected, assumed in (('2026-03-31', 10, False), ('2026-04-01', 6, True)):
+            with self.subTest(day):
+                self.assertEqual(usd(prices, 'claude-a', (101, 0, 0, 0, 0, 0), 'fast', day_ms(day)),
+                                 (Fraction(101 * expected, MILLION), assumed))
 
     def test_digest(self):
         def digests(text):
