@@ -2619,8 +2619,7 @@ def parse_yaml(text, name='budgets.yaml', places=None):
 def rows_of(line, name, number):
     """A line as [(place, key, text of its value)]; a dash has the key None."""
     head = LINE_HEAD.match(line)
-    value = VALUE.match(line, head.end())
-    _, dash, key = head.groups()
+    dash, key, value = head[2], head[3], VALUE.match(line, head.end())
     place = name, number, head.end(1) + 1
     is_read = value and (dash or key or not value[1])
     if is_read and not line.isprintable():
@@ -2766,7 +2765,7 @@ FORMS = {
     'TEXT': r'(?s)".*\S.*"$', 'NAME': r'"(?!\()[^\s/\\]([^/\\]{0,98}[^\s/\\])?"$',
     'PATH': r'"(/|~[/"]|[A-Za-z]:[\\/"]|\\\\)',
     'DAY': r'"\d{4}-(?!02-3|(0[469]|11)-31)(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"$',
-    'UNIT': '"USD per million tokens"$', 'FLAG': '(true|false)$',
+    'UNIT': '"USD per million tokens"$', 'FLAG': '(True|False)$',
     'USD': r'\d{1,8}(\.\d{1,12})?$', 'PERCENT': r'\d{1,5}(\.\d{1,6})?$',
     'PRICE': r'\d{1,7}(\.\d{1,6})?$', 'FACTOR': r'(?=.*[1-9])\d{1,7}(\.\d{1,6})?$',
     'TOKENS': r'[1-9]\d{,7}$'}
@@ -2837,12 +2836,12 @@ def checked_map(name, found, at, path=()):
     shape = SHAPES[name]
     for key in shape:
         refuse_if(shape[key][0] == '!' and key not in found, 'the key %s is missing here' % key +
-                  ': begin the entry with "- arm: NAME"' * (key == 'arm'), at(path))
+                  ': begin the entry with "- arm: NAME"' * (key == 'arm'), at(*path))
     values = {key: default for key, (*_, default) in shape.items()}
     for key, value in found.items():
         here = path + (key,)
         if key not in shape and '*' not in shape:
-            raise UserError(unknown_key(key, name), *at(here))
+            raise UserError(unknown_key(key, name), *at(*here))
         mark, kinds, bounds, _ = shape.get(key) or shape['*']
         if value is not None or mark != '?':
             values[key] = checked(kinds, bounds, value, at, here)
@@ -2857,7 +2856,8 @@ def checked(kinds, bounds, value, at, path):
             return found
     key = 'an item of ' + path[-2] if type(path[-1]) is int else path[-1]
     advice = ADVICE.get(key) or ' or '.join(ADVICE.get(kind.strip('+'), kind) for kind in kinds)
-    raise UserError('%s %s: write %s' % (key, describe(value), advice % bounds), *at(path))
+    raise UserError('%s is %s: write %s' % (key, printable(literal(value), 120), advice % bounds),
+                    *at(*path))
 
 
 def fitted(kind, bounds, value, at, path):
@@ -2882,16 +2882,12 @@ def fitted(kind, bounds, value, at, path):
 
 
 def literal(value):
-    """A value as it may be written; a text is told by its quotes."""
-    form = {str: '"%s"', Unclear: '%s, which readers take in different ways'}
-    return form.get(type(value), '%s') % (str(value).lower() if type(value) is bool else value)
-
-
-def describe(value):
+    """A value as it is written: a text in quotes."""
     if value in (None, '', [], {}):
-        return 'is empty'
-    forms = {dict: 'has a map', list: 'has a list', str: 'is the text %s'}
-    return forms.get(type(value), 'is %s').replace('%s', printable(literal(value), 120))
+        return 'empty'
+    forms = {dict: 'a map', list: 'a list', str: '"%s"',
+             Unclear: '%s, which readers take in different ways'}
+    return forms.get(type(value), '%s').replace('%s', str(value))
 
 
 def unknown_key(key, name):
@@ -2925,7 +2921,7 @@ def nearest(word, known):
 
 def check_prices(text, name='prices.json'):
     """UserError at the key's path for what a price list can't say."""
-    def at(path):
+    def at(*path):
         keys = ''.join('[%d]' % key if type(key) is int else '.' + key for key in path)
         return [(name + ': ' + keys[1:]).rstrip(': ')]
     try:
@@ -2939,21 +2935,21 @@ def check_prices(text, name='prices.json'):
     for key, model in models.items():
         provider = model['provider']
         refuse_if(provider not in providers, 'providers has no ' + provider,
-                  at(('models', key, 'provider')))
+                  at('models', key, 'provider'))
         for alias in [key] + model.get('aliases', []):
             owner = owners.setdefault(split_model(alias)[1], model)
             refuse_if(owner is not model, alias + ' is a name of another model already',
-                      at(('models', key)))
+                      at('models', key))
     for family, model in found['fallbacks'].items():
         owner = owners.get(split_model(model)[1])
         refuse_if(not owner, 'models has no %s: the nearest is %s'
-                  % (model, nearest(model, models)), at(('fallbacks', family)))
+                  % (model, nearest(model, models)), at('fallbacks', family))
     last = owners[split_model(found['fallbacks']['*'])[1]]
     classes = set(SHAPES['PRICED']) - set(SHAPES['DATED'])
     is_whole = 'web_search_usd' in {**providers[last['provider']], **last} and \
         all(len(classes & set(price)) == 5 for price in last['prices'])
     refuse_if(not is_whole, 'this model, for all else, needs a price of every class and of web '
-                            'searches', at(('fallbacks', '*')))
+                            'searches', at('fallbacks', '*'))
 
 
 def check_days(entries, at, path):
@@ -2962,17 +2958,17 @@ def check_days(entries, at, path):
     for n, entry in enumerate(entries):
         since, until = entry.get('from', ''), entry.get('until', '~')      # days compare as texts
         refuse_if(since >= until,
-                  'until must be later than from: it is the day after the last', at(path + (n,)))
+                  'until must be later than from: it is the day after the last', at(*path, n))
         refuse_if(any(since < end and start < until for start, end, size in earlier
                       if size == entry.get('above')),
-                  'its days are in another entry as well: mend from or until', at(path + (n,)))
+                  'its days are in another entry as well: mend from or until', at(*path, n))
         earlier.append((since, until, entry.get('above')))
 
 
 # ---- budgets.yaml: what it says -----------------------------------------------------------------
 
 LARGEST_BUDGETS = 1 << 20        # bytes
-NO_CAP = ' has no cap: write monthly_usd_cap: 200.00 (or daily_, weekly_, total_usd_cap), or ' \
+NO_CAP = 'no cap is set here: write monthly_usd_cap: 200.00 (or daily_, weekly_, total_usd_cap), or ' \
          'delete the entry'
 MONTHLY_ONLY = ' cannot be known from spend_json, which is month-to-date: write ' \
                'monthly_usd_cap, or delete spend_json'
@@ -2986,18 +2982,46 @@ Entry = namedtuple('Entry', 'arm caps alert_pct grace_pct halt_pct action rate_p
                             'notify at patterns')
 
 
-class Budgets(namedtuple('Budgets', 'name timezone on_error halt_signal expensive_tools '
-                         'spend_json notify entries default by_name patterns named')):
-    """A whole file. by_name: {arm: Entry}; named: {repo_name: arm}; patterns: all paths."""
+class Budgets:
+    """A whole file: what its keys say, and what arms are found by: entries, by_name: {arm: Entry},
+    patterns: all paths, named: {repo_name: arm}. UserError at line:column for what can't be."""
+
+    def __init__(self, text, name='budgets.yaml', home=None):
+        self.name, self.by_name, self.named, places, by_path = name, {}, {}, {}, {}
+        found = parse_yaml(text, name, places)
+
+        def at(*path):           # of what isn't written: what it would stand in
+            return places.get(path) or at(*path[:-1])
+        refuse_if(type(found) is list, 'a list without its key: write "budgets:" on a line of its '
+                                       'own above it', at())
+        vars(self).update(checked_map('FILE', found or {}, at))
+        check_zone(self.timezone, at('timezone'))
+        self.spend_json = self.spend_json and expand_home(self.spend_json, home)
+        real_folder.cache_clear()
+        for n, values in enumerate(self.budgets or ()):
+            entry = entry_from(values, at, ('budgets', n), home, self.spend_json)
+            first = self.by_name.setdefault(entry.arm, entry)
+            refuse_if(first is not entry, ARM_TWICE % (entry.arm, first.at[1]), entry.at)
+            for one in entry.patterns:
+                first = by_path.setdefault(one.text, one)
+                refuse_if(first is not one, PATH_TWICE % (one.path, first.at[1]), one.at)
+            if not entry.patterns:
+                written = folded(entry.arm)
+                self.named.update({written: entry.arm, '\\' + written.lower(): entry.arm})
+        for one in list(by_path.values()):
+            # What was recorded below a link counts after it was turned, too.
+            written = folded(one.path)
+            by_path.setdefault(written, pattern_at(written, one.arm))
+        self.entries, self.patterns = tuple(self.by_name.values()), by_path.values()
+        self.default = self.default and entry_from(self.default, at, ('default',), home,
+                                                   self.spend_json)
 
     def armed(self):
         return bool(self.entries or self.default)
 
     def digest(self):
         """Changes with all that decides which arm a folder is, also with a link in a path."""
-        from binascii import crc32
-        told = [(one.text, one.arm) for one in self.patterns], list(self.named)
-        return '%08x' % crc32(repr(told).encode('utf-8', 'replace'))
+        return ascii(([(one.text, one.arm) for one in self.patterns], self.named))
 
 
 def find_budgets(explicit, environ, script_dir, home):
@@ -3028,7 +3052,7 @@ def sets_cap(path):
 
 
 def load_budgets(path, home=None):
-    return parse_budgets(read_budgets(path), path, home)
+    return Budgets(read_budgets(path), path, home)
 
 
 def read_budgets(path):
@@ -3050,62 +3074,27 @@ def read_text(path, most_bytes):
     except UnicodeDecodeError as error:
         line = content.count(b'\n', 0, error.start) + 1
         raise UserError('is not UTF-8 text: save it as UTF-8', path, line) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise UserError('cannot be read: %s' % reason, path) from None
-
-
-def parse_budgets(text, name='budgets.yaml', home=None):
-    """Budgets of a file's text; UserError at line:column for what they cannot say."""
-    places, by_name, by_path, named = {}, {}, {}, {}
-    found = parse_yaml(text, name, places)
-
-    def at(path):                # of what isn't written: what it would stand in
-        return places.get(path) or at(path[:-1])
-    refuse_if(type(found) is list, 'a list without its key: write "budgets:" on a line of its own '
-                                   'above it', at(()))
-    values = checked_map('FILE', found or {}, at)
-    check_zone(values['timezone'], at(('timezone',)))
-    elsewhere = values['spend_json'] and expand_home(values['spend_json'], home)
-    real_folder.cache_clear()
-    for n, entry in enumerate(values['budgets'] or ()):
-        entry = entry_from(entry, at, ('budgets', n), home, elsewhere)
-        first = by_name.setdefault(entry.arm, entry)
-        refuse_if(first is not entry, ARM_TWICE % (entry.arm, first.at[1]), entry.at)
-        for pattern in entry.patterns:
-            first = by_path.setdefault(pattern.text, pattern)
-            refuse_if(first is not pattern, PATH_TWICE % (pattern.path, first.at[1]), pattern.at)
-        if not entry.patterns:
-            written = folded(entry.arm)
-            named.update({written: entry.arm, '\\' + written.lower(): entry.arm})
-    for pattern in list(by_path.values()):
-        # What was recorded below a link counts after it was turned, too.
-        written = folded(pattern.path)
-        by_path.setdefault(written, pattern_at(written, pattern.arm))
-    default = values['default']
-    default = default and entry_from(default, at, ('default',), home, elsewhere)
-    values.update(name=name, spend_json=elsewhere, entries=tuple(by_name.values()), default=default,
-                  by_name=by_name, patterns=tuple(by_path.values()), named=named)
-    return Budgets(*map(values.get, Budgets._fields))
+    except OSError as error:
+        raise UserError('cannot be read: ' + error.strerror, path) from None
 
 
 def entry_from(values, at, path, home, spend_json):
     """The Entry of a checked map. Unsaid, a halt is at 150 %, or at a higher grace_pct."""
     arm, grace, halt = values.get('arm'), values['grace_pct'], values['halt_pct']
     caps = [key for key in CAPS if values[key] is not None]
-    refuse_if(not caps, ('arm ' + arm if arm else 'default:') + NO_CAP, at(path))
+    refuse_if(not caps, NO_CAP, at(*path))
     for key in caps:
-        refuse_if(spend_json and CAPS[key] != 'month', key + MONTHLY_ONLY, at(path + (key,)))
+        refuse_if(spend_json and CAPS[key] != 'month', key + MONTHLY_ONLY, at(*path, key))
     halt = max(150 * PERCENT, grace) if halt is None else halt
     refuse_if(halt != 'never' and halt < grace, EARLY_HALT % format_percent(grace),
-              at(path + ('halt_pct',)))
+              at(*path, 'halt_pct'))
     one, paths = values.get('path'), values.get('paths')
     refuse_if(one and paths, 'path and paths in one entry: write all of them in paths: [...]',
-              at(path + ('paths',)))
-    path += ('paths' if paths else 'path',)
-    patterns = [pattern_of(expand_home(text, home), arm, at(path + (n,)))
+              at(*path, 'paths'))
+    key = 'paths' if paths else 'path'
+    patterns = [pattern_of(expand_home(text, home), arm, at(*path, key, n))
                 for n, text in enumerate(paths or filter(None, [one]))]
-    values.update(caps=tuple((CAPS[key], values[key]) for key in caps), at=at(path[:-1]),
+    values.update(caps=tuple((CAPS[key], values[key]) for key in caps), at=at(*path),
                   halt_pct=None if halt == 'never' else halt, action=values['action_on_breach'],
                   patterns=patterns)
     return Entry(*map(values.get, Entry._fields))
@@ -3134,17 +3123,15 @@ def pattern_of(path, arm, at):
 
 
 def pattern_at(text, arm, path='', at=None):
-    names = [name for name in text.split('/') if name != '**']
-    rank = len(names), [not re.search(WILD, name) for name in names], len(text)
-    return Pattern(text, re.split(WILD, text + '/')[0], rank, arm, path, at)
+    head = re.split(WILD, text + '/')[0]
+    rank = sum(name != '**' for name in text.split('/')), len(head), len(text)
+    return Pattern(text, head, rank, arm, path, at)
 
 
 def holds(pattern, path):
     """Whether a folded path is in the pattern's, or is it."""
-    is_below = (path + '/').startswith(pattern.head)
-    if pattern.head == pattern.text + '/' or not is_below:
-        return is_below
-    return fits(path.split('/'), pattern.text.split('/'))
+    return (path + '/').startswith(pattern.head) and (
+        pattern.head == pattern.text + '/' or fits(path.split('/'), pattern.text.split('/')))
 
 
 def fits(names, forms):
@@ -3159,9 +3146,8 @@ def fits(names, forms):
 @lru_cache(None)                 # cleared at each reading: entries share most of their folders
 def real_folder(path):
     head, name = os.path.split(path)
-    if not name.strip('.') or os.path.islink(path) or os.name == 'nt':
-        return os.path.realpath(path)
-    return os.path.join(real_folder(head), name)
+    is_plain = name.strip('.') and os.name == 'posix' and not os.path.islink(path)
+    return os.path.join(real_folder(head), name) if is_plain else os.path.realpath(path)
 
 
 def expand_home(path, home=None):
@@ -3217,11 +3203,10 @@ def check_zone(zone, place=()):
 
 
 def set_zone(timezone):
-    """Make 'local' or an IANA name the time zone of this process; UserError if it isn't known."""
-    check_zone(timezone)
-    path = zone_file(timezone)
-    del ZONE[:]
+    """Make 'local' or an IANA name that is known the time zone of this process."""
     first_ms.cache_clear()
+    del ZONE[:]
+    path = zone_file(timezone)
     if hasattr(time, 'tzset') and (path or timezone in ('local', 'UTC')):
         if timezone != 'local':
             os.environ['TZ'] = ':' + path if path else 'UTC0'
@@ -3349,7 +3334,7 @@ def is_there(path):
 def tails_of(path):
     """What a path ends in, from its last name on: [site, x/site, ...]."""
     names = path.replace('\\', '/').strip('/').split('/')
-    return ['/'.join(names[n:]) for n in range(len(names) - 1, -1, -1)]
+    return ['/'.join(names[-n:]) for n in range(1, len(names) + 1)]
 
 
 def short_names(keys):
@@ -3465,9 +3450,13 @@ def divide_even(dividend, divisor):
 def format_usd(pico, places=2, thousands=False):
     """Dollars as plain text, exactly rounded: 1234.50, or 1,234.50 with thousands."""
     units = divide_even(abs(pico), 10 ** (12 - places))
+    return '-' * (pico < 0 < units) + decimal(units, places, '{:,}' if thousands else '{}')
+
+
+def decimal(units, places, form='{}'):
+    """A number in units of 10**-places, as text."""
     whole, rest = divmod(units, 10 ** places)
-    text = ('{:,}' if thousands else '{}').format(whole)
-    return '-' * (pico < 0 < units) + text + ('.%0*d' % (places, rest) if places else '')
+    return form.format(whole) + ('.%0*d' % (places, rest) if places else '')
 
 
 def dollars(pico):
@@ -3477,8 +3466,7 @@ def dollars(pico):
 
 def format_percent(millionths, places=0):
     """A percentage, rounded down: 99.99 % of a cap is not yet 100 %."""
-    whole, rest = divmod(millionths * 10 ** places // PERCENT, 10 ** places)
-    return str(whole) + ('.%0*d' % (places, rest) if places else '')
+    return decimal(millionths * 10 ** places // PERCENT, places)
 
 
 def bar(spent, cap, width=12):

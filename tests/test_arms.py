@@ -474,7 +474,7 @@ def listed(arm, *paths, more='    monthly_usd_cap: 5\n'):
 
 
 def budgets_of(*lines, home='/home/op'):
-    return script.parse_budgets('\n'.join(lines) + '\n', 'budgets.yaml', home)
+    return script.Budgets('\n'.join(lines) + '\n', 'budgets.yaml', home)
 
 
 class Pairs:
