@@ -30,6 +30,7 @@ import re
 import time
 from collections import namedtuple
 from functools import lru_cache
+from itertools import takewhile
 
 RELEASE = '2.0.0'
 
@@ -2539,9 +2540,9 @@ LIST = r'\[ *(?:(?:%s) *(?:, *(?:%s) *)*(?:, *)?)?\]' % (ITEM, ITEM)
 PLAIN_TEXT = BEGINS + WORD + '(?: +(?!#)' + WORD + ')*'
 CONSTANT = 'y|n|yes|no|on|off|true|false|null'       # that is what it is to some readers
 KEY = QUOTED + r'|(?!(?i:%s) *:)[^\W\d_][\w.-]*(?: +[\w.-]+)*' % CONSTANT
-LINE_HEAD = re.compile('( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?' % KEY)
 # YAML readers look for a key's colon no further than column 1024.
-VALUE = re.compile('(%s|%s|%s|) *(?:(?<![^ ])#.*)?$(?<!.{1001})' % (QUOTED, LIST, PLAIN_TEXT))
+LINE = re.compile('( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?'
+                  '(?:(%s|%s|%s|) *(?:(?<![^ ])#.*)?$(?<!.{1001}))?' % (KEY, QUOTED, LIST, PLAIN_TEXT))
 # A first line of three dashes says nothing; nor does the mark that some editors begin a file with.
 BEGINNING = '\ufeff?((?: *(?:#.*)?\n)*)(?:---(?= *(?: #.*)?(?:\n|$)))?'
 # What is written as in JSON, and what YAML's versions and readers take in different ways.
@@ -2585,9 +2586,9 @@ REFUSALS = {
     r'\w+:': 'a space is missing after the colon: write "key: value"',
     '': 'expected "key: value" here; a value stands on the line of its key'}
 KEY_TWICE = 'the key "%s" stands here twice, first on line %d: keep one'
-AMONG_KEYS = 'a list item among keys: indent the list below its key'
-INDENTATION = 'this line is indented like no line above it: line it up with its neighbours; ' \
-              'a value ends on the line that it begins on'
+MISPLACED = 'this line does not fit what is above it: line it up with its neighbours, or a list below ' \
+            'its key; a value ends on the line that it begins on'
+ODD = 'the character %s is not read here (\\t is a tab): write a space, or a plain one'
 
 
 def refuse_if(is_wrong, message, place):
@@ -2610,30 +2611,24 @@ def parse_yaml(text, name='budgets.yaml', places=None):
     places[()] = name, 1, 1
     lines = re.sub(BEGINNING, r'\1', text.replace('\r\n', '\n'), 1).split('\n')
     rows = [row for number, line in enumerate(lines, 1) for row in rows_of(line, name, number)]
-    rows = [((name, len(lines), 0), '', '')] + rows[::-1]           # the end, in column 0
-    found = block(rows, (), places) if rows[1:] else None
-    refuse_if(rows[1:], INDENTATION, rows[-1][0])
-    return found
+    return block(rows, (), places) if rows else None
 
 
 def rows_of(line, name, number):
     """A line as [(place, key, text of its value)]; a dash has the key None."""
-    head = LINE_HEAD.match(line)
-    dash, key, value = head[2], head[3], VALUE.match(line, head.end())
-    place = name, number, head.end(1) + 1
-    is_read = value and (dash or key or not value[1])
-    if is_read and not line.isprintable():
-        is_read = line[:value.end(1)].isprintable() and not re.search(FORBIDDEN, line)
-    if not is_read:
-        odd = [one for one in line if not one.isprintable()]
-        if odd:
-            raise UserError('%s is not read here: write a space, or a plain character' % (
-                'a tab' if odd[0] == '\t' else 'the character U+%04X' % ord(odd[0])), *place)
-        raise UserError(next(
-            REFUSALS[form] for form in REFUSALS if re.match(form, line[head.end():])), *place)
-    rows = [(place, None, '' if key else value[1])] if dash else []
+    found = LINE.match(line)
+    indent, dash, key, value = found.groups()
+    place = name, number, len(indent) + 1
+    if not line.isprintable():
+        odd = re.findall(FORBIDDEN, line)
+        odd += [char for char in line[:found.end(4)] if not char.isprintable()]
+        refuse_if(odd, ODD % ascii(odd[:1])[1:-1], place)
+    if value is None or value and not dash and not key:
+        rest = line[found.start(4) if value else found.end():]
+        raise UserError(next(REFUSALS[form] for form in REFUSALS if re.match(form, rest)), *place)
+    rows = [(place, None, '' if key else value)] if dash else []
     if key:
-        rows.append(((name, number, head.start(3) + 1), value_of(key), value[1]))
+        rows.append(((name, number, found.start(3) + 1), value_of(key), value))
     return rows
 
 
@@ -2648,24 +2643,22 @@ def value_of(text):
 
 
 def block(rows, path, places):
-    """The map or list that begins at the last of the rows, which are in reverse."""
-    (_, _, indent), first, _ = rows[-1]
+    """The map or list that some rows are."""
+    (_, _, indent), first, _ = rows[0]
     is_list, found = first is None, {}
-    while rows[-1][0][2] == indent and is_list == (rows[-1][1] is None):
-        place, key, text = rows.pop()
+    while rows:
+        (place, key, text), *rows = rows
+        refuse_if(place[2] != indent or is_list != (key is None), MISPLACED, place)
         if key in found:
             raise UserError(KEY_TWICE % (key, places[path + (key,)][1]), *place)
-        key = len(found) if is_list else key
-        here = path + (key,)
+        here = path + (len(found) if is_list else key,)
         places[here] = place
-        (_, _, column), below, _ = rows[-1]
         # What belongs to it stands deeper; a list may stand right below its key.
-        is_open = not text and (column, below is None) > (indent, is_list)
-        found[key] = block(rows, here, places) if is_open else value_of(text)
-    place = rows[-1][0]
-    refuse_if(place[2] > indent, INDENTATION, place)
-    refuse_if(place[2] == indent and not is_list, AMONG_KEYS, place)
-    return list(found.values()) if is_list else found
+        below = [*takewhile(lambda row: (row[0][2], row[1] is None) > (indent, is_list), rows)]
+        refuse_if(text and below, MISPLACED, below and below[0][0])
+        rows = rows[len(below):]
+        found[here[-1]] = block(below, here, places) if below else value_of(text)
+    return [*found.values()] if is_list else found
 
 
 # ---- the keys of budgets.yaml and prices.json, and their one checker ----------------------------
@@ -3266,7 +3259,8 @@ def assign_arms(ledger, budgets):
     if what budgets.yaml says of folders has changed."""
     digest = budgets.digest() if budgets else ''
     changed = ledger.meta('budgets') != digest
-    pairs = ledger.rows('select id, place, origin from pairs where arm is null or ?', changed)
+    pairs = ledger.rows('select id, place, origin from pairs' +
+                        ' where arm is null' * (not changed))
     if not pairs and not changed:
         return
     places = ledger.places()
@@ -3349,15 +3343,15 @@ def short_names(keys):
 def find_arm(text, ledger, budgets, home):
     """The key of the arm that somebody means by its name, its short name, or a path in it."""
     seen = ledger.rows('select distinct arm from pairs where arm is not null')
-    known = list(budgets.by_name if budgets else ()) + [key for key, in seen]
-    by_name = {name: key for key, name in short_names(known).items()}
-    by_name.update(zip(known, known))
+    known = [*(budgets.by_name if budgets else ()), *(key for key, in seen)]
+    by_name = {**{name: key for key, name in short_names(known).items()}, **dict(zip(known, known))}
+    path = os.path.abspath(expand_home(text, home))
+    is_folder = os.path.isdir(path)
     if text in by_name:
         return by_name[text]
-    path = os.path.abspath(expand_home(text, home))
     # Another word must not become a folder below the working one: that may be another client's.
-    if os.path.isdir(path) or re.match(r'(\.\.?|~)(/|$)|' + ABSOLUTE_PATH, text):
-        gone = not os.path.isdir(path) and ledger.rows(
+    if is_folder or re.match(r'(\.\.?|~)(/|$)|' + ABSOLUTE_PATH, text):
+        gone = not is_folder and ledger.rows(
             'select max(id) from places where ? in (cwd, path)', path)[0][0]
         return arm_of(budgets, ledger.places()[gone] if gone else resolve_place(path, home))
     near = nearest(text, by_name)
