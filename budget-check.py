@@ -2842,36 +2842,27 @@ def checked_map(name, found, at, path=()):
 
 
 def checked(kinds, bounds, value, at, path):
-    """A value as one of its kinds has it; UserError at its place."""
+    """A value as one of its kinds has it, numbers in their units; UserError at its place."""
     for kind in kinds:
-        found = fitted(kind, bounds, value, at, path)
-        if found is not None:
+        if kind in SHAPES and type(value) is dict:
+            return checked_map(kind, value, at, path)
+        if kind[0] == '[' and type(value) is list and (value or kind[-1] == ']'):
+            inner = kind.strip('[]+')
+            found = [checked([inner], (), item, at, path + (n,)) for n, item in enumerate(value)]
+            if 'from' in SHAPES.get(inner, ()):
+                check_days(value, at, path)
             return found
+        is_scalar = kind[0] != '[' and kind not in SHAPES
+        if is_scalar and re.match(FORMS.get(kind, '"%s"$' % kind), literal(value)):
+            if kind not in DECIMALS:
+                return value
+            number, unit = fixed_point(value, DECIMALS[kind]), 10 ** DECIMALS[kind]
+            if bounds[0] * unit <= number <= bounds[1] * unit:
+                return number
     key = 'an item of ' + path[-2] if type(path[-1]) is int else path[-1]
     advice = ADVICE.get(key) or ' or '.join(ADVICE.get(kind.strip('+'), kind) for kind in kinds)
     raise UserError('%s is %s: write %s' % (key, printable(literal(value), 120), advice % bounds),
                     *at(*path))
-
-
-def fitted(kind, bounds, value, at, path):
-    """A value as one kind has it, numbers in their units; None if it isn't of that kind."""
-    form = type(value)
-    if kind in SHAPES:
-        return checked_map(kind, value, at, path) if form is dict else None
-    if kind[0] == '[':
-        if form is not list or not value and kind[-1] == '+':
-            return None
-        kinds = [kind.strip('[]+')]
-        found = [checked(kinds, (), item, at, path + (n,)) for n, item in enumerate(value)]
-        if 'from' in SHAPES.get(*kinds, ()):
-            check_days(value, at, path)
-        return found
-    if not re.match(FORMS.get(kind, '"%s"$' % kind), literal(value)):
-        return None
-    if kind not in DECIMALS:
-        return value
-    number, unit = fixed_point(value, DECIMALS[kind]), 10 ** DECIMALS[kind]
-    return number if bounds[0] * unit <= number <= bounds[1] * unit else None
 
 
 def literal(value):
@@ -2947,15 +2938,14 @@ def check_prices(text, name='prices.json'):
 
 def check_days(entries, at, path):
     """Of two entries for calls of one size, one ends before the other begins."""
-    earlier = []
+    spans = {}
     for n, entry in enumerate(entries):
         since, until = entry.get('from', ''), entry.get('until', '~')      # days compare as texts
-        refuse_if(since >= until,
-                  'until must be later than from: it is the day after the last', at(*path, n))
-        refuse_if(any(since < end and start < until for start, end, size in earlier
-                      if size == entry.get('above')),
-                  'its days are in another entry as well: mend from or until', at(*path, n))
-        earlier.append((since, until, entry.get('above')))
+        others = spans.setdefault(entry.get('above'), [])
+        is_over = since >= until or any(since < end and start < until for start, end in others)
+        refuse_if(is_over, 'its days are in another entry as well, or end before they begin: mend '
+                           'from or until, which is the day after the last', at(*path, n))
+        others.append((since, until))
 
 
 # ---- budgets.yaml: what it says -----------------------------------------------------------------
@@ -3030,10 +3020,9 @@ def find_budgets(explicit, environ, script_dir, home):
         refuse_if(not os.path.lexists(path), 'no such file; it is named by ' +
                   ('--budgets' if explicit else '$ARMLEDGER_BUDGETS'), [path])
         return path
-    folders = script_dir, home and os.path.join(home, '.claude')
-    paths = [os.path.join(folder, 'budgets.yaml') for folder in folders if folder]
+    paths = [script_dir + '/budgets.yaml', home + '/.claude/budgets.yaml']
     there = list(filter(os.path.lexists, paths))
-    return next(filter(sets_cap, there), there[0] if there else None)
+    return [*filter(sets_cap, there), *there, None][0]
 
 
 def sets_cap(path):
@@ -3107,9 +3096,8 @@ def pattern_of(path, arm, at):
     ranges = re.findall(r'\[[^]/]*([^]/])-([^]/])', path)
     refuse_if(any(low > high for low, high in ranges),
               'the pattern %s cannot be read: write [ itself as [[]' % path, at)
-    real = path
+    path, real = path.replace(os.sep, '/'), path
     if os.name == 'nt' or not is_windows_path(path):               # else recorded elsewhere
-        path = path.replace(os.sep, '/')
         folder = re.split(WILD, path + '/')[0].rpartition('/')[0]
         real = real_folder(folder or '/').rstrip('/') + path[len(folder):]
     return pattern_at(folded(real), arm, path, at)
@@ -3464,7 +3452,7 @@ def format_percent(millionths, places=0):
 
 
 def bar(spent, cap, width=12):
-    filled = max(0, min(width, spent * width // cap)) if cap else width
+    filled = min(width, spent * width // cap) if cap else width
     return '#' * filled + '.' * (width - filled)
 
 

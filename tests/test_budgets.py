@@ -248,8 +248,7 @@ class Files(unittest.TestCase):
                 (None, {'ARMLEDGER_BUDGETS': '~/.claude/budgets.yaml'}, scripts, home, at_home),
                 (None, {}, scripts, home, beside),
                 (None, {}, nowhere, home, at_home),
-                (None, {}, nowhere, nowhere, None),
-                (None, {}, nowhere, None, None)]:
+                (None, {}, nowhere, nowhere, None)]:
             with self.subTest(expected=expected, environ=environ):
                 self.assertEqual(check.find_budgets(explicit, environ, script_dir, home_dir), expected)
 
@@ -291,7 +290,7 @@ class Files(unittest.TestCase):
 
     def test_a_dangling_link_is_not_no_file(self):
         os.symlink('nowhere', os.path.join(self.folder, 'budgets.yaml'))
-        self.assertEqual(check.find_budgets(None, {}, self.folder, None), os.path.join(self.folder, 'budgets.yaml'))
+        self.assertEqual(check.find_budgets(None, {}, self.folder, self.folder), os.path.join(self.folder, 'budgets.yaml'))
 
 
 MIDDLE = utc(2025, 6, 16)                                          # half of a month of 30 days has gone
