@@ -2553,38 +2553,42 @@ UNCLEAR = re.compile(r'(?i)(?:%s|~|=|<<|[-+]?\.(?:inf|nan)|\._.*|'
 FORBIDDEN = '[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufeff\ufffe\uffff]'
 
 # What to say of a text that is no value, by the first pattern that fits.
-REFUSALS = {
-    '.{950}': 'a line of more than 1000 characters: write a list as one "- item" a line',
-    ' ': 'more than 40 columns of indentation: write it flatter',
-    r'(---|\.\.\.)( |$)|%(YAML|TAG) ':
-        'one document a file, without directives: delete this line',
-    r'\[.*\] *:( |$)': 'a list cannot be a key: write "key: [a, b]"',
-    r'(?i)(%s|<<|[\d.][\w.-]*) *:( |$)' % CONSTANT: 'a key must be text: put it in quotes',
-    r'(%s|\[[^\[]*\]) *[^ ]' % QUOTED:
-        'unexpected text after the closing quote or bracket: delete it, or put quotes around the '
-        'whole',
-    r'[\["](\\["\\]|[^\\])*\\':
-        'in double quotes only \\\\ and \\" are read: for a backslash write \\\\, or use single '
-        'quotes',
-    '["\']': 'this quote is not closed on its line: close it, and write a long text on one line',
-    '&': 'anchors are not read: write the value itself, or put it in quotes',
-    r'(\[(.*, *)?)?\*':
-        'aliases are not read: write the value itself; a pattern that begins with * goes in '
-        'quotes: "*..."',
-    '!': 'tags are not read: leave the tag out, or put the value in quotes',
-    r'(\[(.*, *)?)?{':
-        'one-line maps are not read: write each "key: value" on a line of its own, indented below',
-    r'\[': 'a list in one line is closed there, with one comma between items and no list in it, '
-           'and an item with one of { } : ? # in quotes, as in [a, "b: c"]: mend it, or write '
-           'one "- item" a line',
-    r'\?': '"? key" is not read: write "key: value"; a value that begins with ? goes in quotes',
-    '-': 'a value cannot begin with -: put it in quotes; a list in a list needs a key of its own',
-    '[|>]': 'text blocks are not read: write the text on one line, in quotes',
-    r'[^\w./~$<]': 'a value cannot begin with this character: put it in quotes',
-    '.*:( |$)': 'a colon inside of a text, or a second key: put the text in quotes, or the key '
-                'on its own line',
-    r'\w+:': 'a space is missing after the colon: write "key: value"',
-    '': 'expected "key: value" here; a value stands on the line of its key'}
+REFUSALS = r'''
+.{950}   a line of more than 1000 characters: write a list as one "- item" a line
+\s       more than 40 columns of indentation: write it flatter
+(---|\.\.\.)(\s|$)|%(YAML|TAG)\s
+         one document a file, without directives: delete this line
+\[.*\]\s*:(\s|$)
+         a list cannot be a key: write "key: [a, b]"
+(?i)(y|n|yes|no|on|off|true|false|null|<<|[\d.][\w.-]*)\s*:(\s|$)
+         a key must be text: put it in quotes
+("(\\["\\]|[^"\\])*"|'(''|[^'])*'(?!')|\[[^[]*\])\s*\S
+         unexpected text after the closing quote or bracket: delete it, or put quotes around the
+         whole
+["[](\\["\\]|[^\\])*\\
+         in double quotes only \\ and \" are read: for a backslash write \\, or use single quotes
+["']     this quote is not closed on its line: close it, and write a long text on one line
+&        anchors are not read: write the value itself, or put it in quotes
+(\[(.*,\s*)?)?\*
+         aliases are not read: write the value itself; a pattern that begins with * goes in
+         quotes: "*..."
+!        tags are not read: leave the tag out, or put the value in quotes
+(\[(.*,\s*)?)?{
+         one-line maps are not read: write each "key: value" on a line of its own, indented below
+\[       a list in one line is closed there, with one comma between items and no list in it, and
+         an item with one of { } : ? # in quotes, as in [a, "b: c"]: mend it, or write one
+         "- item" a line
+\?       "? key" is not read: write "key: value"; a value that begins with ? goes in quotes
+-        a value cannot begin with -: put it in quotes; a list in a list needs a key of its own
+[|>]     text blocks are not read: write the text on one line, in quotes
+[^\w./~$<]
+         a value cannot begin with this character: put it in quotes
+.*:(\s|$)
+         a colon inside of a text, or a second key: put the text in quotes, or the key on its own
+         line
+\w+:     a space is missing after the colon: write "key: value"
+.*       expected "key: value" here; a value stands on the line of its key
+'''
 KEY_TWICE = 'the key "%s" stands here twice, first on line %d: keep one'
 MISPLACED = 'this line does not fit what is above it: line it up with its neighbours, or a list below ' \
             'its key; a value ends on the line that it begins on'
@@ -2594,6 +2598,17 @@ ODD = 'the character %s is not read here (\\t is a tab): write a space, or a pla
 def refuse_if(is_wrong, message, place):
     if is_wrong:
         raise UserError(message, *place)
+
+
+def entries_in(table):
+    """{what begins a line: all behind it, with the lines that are indented below it}"""
+    found = re.findall(r'(?m)^(\S+)\s+(.*(?:\n .*)*)', table)
+    return {key: re.sub(r'\n +', ' ', text) for key, text in found}
+
+
+def advice_on(text, table):
+    """What a table says of a text, by the first pattern that fits; None if none does."""
+    return next((advice for form, advice in entries_in(table).items() if re.match(form, text)), None)
 
 
 def parse_yaml(text, name='budgets.yaml', places=None):
@@ -2625,11 +2640,10 @@ def rows_of(line, name, number):
         refuse_if(odd, ODD % ascii(odd[:1])[1:-1], place)
     if value is None or value and not dash and not key:
         rest = line[found.start(4) if value else found.end():]
-        raise UserError(next(REFUSALS[form] for form in REFUSALS if re.match(form, rest)), *place)
-    rows = [(place, None, '' if key else value)] if dash else []
-    if key:
-        rows.append(((name, number, found.start(3) + 1), value_of(key), value))
-    return rows
+        raise UserError(advice_on(rest, REFUSALS), *place)
+    rows = [(place, None, '' if key else value),
+            ((name, number, found.start(3) + 1), value_of(key or ''), value)]
+    return rows[not dash:1 + bool(key)]
 
 
 def value_of(text):
@@ -2751,50 +2765,50 @@ PERCENT = 10 ** 6
 ABSOLUTE_PATH = r'/|[A-Za-z]:([\\/]|$)|\\\\'
 CAPS = {'daily_usd_cap': 'day', 'weekly_usd_cap': 'week', 'monthly_usd_cap': 'month',
         'total_usd_cap': 'total'}
-LATER = ('session_usd_cap', 'others')        # keys that this version doesn't read
-# What values look like, texts in double quotes. (Compiled where they are needed: the gate has no
-# time for more.)
-FORMS = {
-    'TEXT': r'(?s)".*\S.*"$', 'NAME': r'"(?!\()[^\s/\\]([^/\\]{0,98}[^\s/\\])?"$',
-    'PATH': r'"(/|~[/"]|[A-Za-z]:[\\/"]|\\\\)',
-    'DAY': r'"\d{4}-(?!02-3|(0[469]|11)-31)(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"$',
-    'UNIT': '"USD per million tokens"$', 'FLAG': '(True|False)$',
-    'USD': r'\d{1,8}(\.\d{1,12})?$', 'PERCENT': r'\d{1,5}(\.\d{1,6})?$',
-    'PRICE': r'\d{1,7}(\.\d{1,6})?$', 'FACTOR': r'(?=.*[1-9])\d{1,7}(\.\d{1,6})?$',
-    'TOKENS': r'[1-9]\d{,7}$'}
+# What values look like, texts in double quotes.
+FORMS = r'''
+TEXT     (?s)".*\S.*"$
+NAME     "(?!\()[^\s/\\]([^/\\]{0,98}[^\s/\\])?"$
+PATH     "(/|~[/"]|[A-Za-z]:[\\/"]|\\\\)
+DAY      "\d{4}-(?!02-3|(0[469]|11)-31)(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"$
+UNIT     "USD per million tokens"$
+FLAG     (True|False)$
+USD      \d{1,8}(\.\d{1,12})?$
+PERCENT  \d{1,5}(\.\d{1,6})?$
+PRICE    \d{1,7}(\.\d{1,6})?$
+FACTOR   (?=.*[1-9])\d{1,7}(\.\d{1,6})?$
+TOKENS   [1-9]\d{,7}$
+'''
 # Of numbers that are kept as whole ones of their last decimal's units: how many decimals.
 DECIMALS = {'USD': 12, 'PERCENT': 6}
-RIGHT_SHAPE = 'a list under budgets: with, for each arm, "- arm: NAME" and below it ' \
-              '"monthly_usd_cap: 200.00"'
-ABSOLUTE = 'an absolute path, or one that begins with ~/'
 # What to write instead, by key or else by kind; its %s are the least and the most.
-ADVICE = {
-    'timezone': 'local, or a name such as Europe/Berlin',
-    'expensive_tools': 'a list, as in ["Agent", "mcp__*"]',
-    'budgets': RIGHT_SHAPE,
-    'path': ABSOLUTE + ' (home itself is ~/; variables are not filled in); '
-            'several go in paths: [...]',
-    'paths': 'a list, as in [~/clients/acme, ~/clients/acme-web]',
-    'TEXT': 'a text, in quotes',
-    'PATH': ABSOLUTE + ' (variables are not filled in)',
-    'NAME': 'a name of at most 100 characters, with no slash, no space at its ends and no ( at '
-            'its beginning; where the arm lies is said by path:',
-    'ENTRY': '"- arm: NAME", with a space behind the colon, and its keys below',
-    'DEFAULT': 'its caps below it, indented, as in "  monthly_usd_cap: 100.00"',
-    'USD': 'US dollars from %s to %s, with at most 12 decimals, as a plain number such as 200.00',
-    'PERCENT': 'a percentage from %s to %s, as a plain number without %%',
-    'PRICE': 'a number such as 0.25, not negative, with at most 6 decimals',
-    'FACTOR': 'a number above 0 such as 0.5',
-    'TOKENS': 'a whole number of tokens, above 0',
-    'DAY': 'a day such as "2026-11-23"',
-    'UNIT': '"USD per million tokens"',
-    'FLAG': 'true or false',
-    '[DATED_FACTOR]': 'a list, as in [{"from": "2026-11-23", "multiplier": 0.5}]',
-    '[TEXT]': 'a list, as in ["a", "b"]',
-    '[TIER]': 'a list, as in [{"above": 200000, ...}]',
-    '[LIST_PRICE]': 'a list, as in [{"input": 5, ...}]'}
-
-
+ADVICE = '''
+timezone         local, or a name such as Europe/Berlin
+expensive_tools  a list, as in ["Agent", "mcp__*"]
+budgets          a list under budgets: with, for each arm, "- arm: NAME" and below it
+                 "monthly_usd_cap: 200.00"
+path             an absolute path, or one that begins with ~/ (home itself is ~/; variables are not
+                 filled in); several go in paths: [...]
+paths            a list, as in [~/clients/acme, ~/clients/acme-web]
+TEXT             a text, in quotes
+PATH             an absolute path, or one that begins with ~/ (variables are not filled in)
+NAME             a name of at most 100 characters, with no slash, no space at its ends and no ( at
+                 its beginning; where the arm lies is said by path:
+ENTRY            "- arm: NAME", with a space behind the colon, and its keys below
+DEFAULT          its caps below it, indented, as in "  monthly_usd_cap: 100.00"
+USD              US dollars from %s to %s, with at most 12 decimals, as a plain number such as 200.00
+PERCENT          a percentage from %s to %s, as a plain number without %%
+PRICE            a number such as 0.25, not negative, with at most 6 decimals
+FACTOR           a number above 0 such as 0.5
+TOKENS           a whole number of tokens, above 0
+DAY              a day such as "2026-11-23"
+UNIT             "USD per million tokens"
+FLAG             true or false
+[TEXT]           a list, as in ["a", "b"]
+[TIER]           a list, as in [{"above": 200000, ...}]
+[LIST_PRICE]     a list, as in [{"input": 5, ...}]
+[DATED_FACTOR]   a list, as in [{"from": "2026-11-23", "multiplier": 0.5}]
+'''
 
 
 def read_shapes(table):
@@ -2821,7 +2835,7 @@ def fixed_point(text, decimals):
     return int(whole + behind.ljust(decimals, '0'))
 
 
-SHAPES = read_shapes(SHAPE_TABLE)
+SHAPES, FORMS = read_shapes(SHAPE_TABLE), entries_in(FORMS)
 
 
 def checked_map(name, found, at, path=()):
@@ -2832,10 +2846,10 @@ def checked_map(name, found, at, path=()):
                   ': begin the entry with "- arm: NAME"' * (key == 'arm'), at(*path))
     values = {key: default for key, (*_, default) in shape.items()}
     for key, value in found.items():
-        here = path + (key,)
-        if key not in shape and '*' not in shape:
+        here, row = path + (key,), shape.get(key) or shape.get('*')
+        if not row:
             raise UserError(unknown_key(key, name), *at(*here))
-        mark, kinds, bounds, _ = shape.get(key) or shape['*']
+        mark, kinds, bounds, _ = row
         if value is not None or mark != '?':
             values[key] = checked(kinds, bounds, value, at, here)
     return values
@@ -2860,7 +2874,8 @@ def checked(kinds, bounds, value, at, path):
             if bounds[0] * unit <= number <= bounds[1] * unit:
                 return number
     key = 'an item of ' + path[-2] if type(path[-1]) is int else path[-1]
-    advice = ADVICE.get(key) or ' or '.join(ADVICE.get(kind.strip('+'), kind) for kind in kinds)
+    known = entries_in(ADVICE)
+    advice = known.get(key) or ' or '.join(known.get(kind.strip('+'), kind) for kind in kinds)
     raise UserError('%s is %s: write %s' % (key, printable(literal(value), 120), advice % bounds),
                     *at(*path))
 
@@ -2874,23 +2889,27 @@ def literal(value):
     return forms.get(type(value), '%s').replace('%s', str(value))
 
 
+# Of keys that a map doesn't have: what to say, by the map's shape and the key.
+UNKNOWN_KEYS = r'''
+\w+\s(session_usd_cap|others)$
+        %s is not read by this version, and a cap must not be ignored: delete it, or use a later one
+FILE\sarms$
+        the key %s: is not read, and its caps would not hold: write a list under budgets: with, for
+        each arm, "- arm: NAME" and below it "monthly_usd_cap: 200.00"
+FILE\s(arm|paths?|action_on_breach|\w+_(usd_cap|pct))$
+        %s belongs to an arm: indent it below its "- arm: NAME", or below default:
+DEFAULT\s(arm|paths?)$
+        default: has no %s: it is for every repo that no entry lists; an arm of its own stands
+        under budgets:
+(ENTRY|DEFAULT)\s(timezone|on_error|halt_signal|expensive_tools|spend_json|budgets|default)$
+        %s is for the whole file: write it at the left margin
+'''
+
+
 def unknown_key(key, name):
-    is_of_arm = key in SHAPES['ENTRY']
-    if key in LATER:
-        return '%s is not read by this version, and a cap must not be ignored: delete it, or ' \
-               'use a later one' % key
-    if name == 'FILE' and key == 'arms':
-        return 'the key arms: is not read, and its caps would not hold: write ' + RIGHT_SHAPE
-    if name == 'FILE' and is_of_arm:
-        return '%s belongs to an arm: indent it below its "- arm: NAME", or below default:' % key
-    if name == 'DEFAULT' and is_of_arm:
-        return 'default: has no %s: it is for every repo that no entry lists; an arm of its own ' \
-               'stands under budgets:' % key
-    if name in ('ENTRY', 'DEFAULT') and key in SHAPES['FILE']:
-        return '%s is for the whole file: write it at the left margin' % key
-    near = nearest(key, SHAPES[name])
-    return 'unknown key %s: %s' % (printable(key, 80), 'did you mean %s?' % near if near else
-                                   'write one of ' + ', '.join(SHAPES[name]))
+    near, known = nearest(key, SHAPES[name]), 'write one of ' + ', '.join(SHAPES[name])
+    advice = 'unknown key %s: ' + ('did you mean %s?' % near if near else known)
+    return (advice_on(name + ' ' + key, UNKNOWN_KEYS) or advice) % printable(key, 80)
 
 
 def nearest(word, known):
@@ -3265,18 +3284,24 @@ def pairs_of(ledger, key):
     return [number for number, in ledger.rows('select id from pairs where arm = ?', key)]
 
 
+def seen_arms(ledger):
+    rows = ledger.rows('select distinct arm from pairs where arm is not null order by arm')
+    return [key for key, in rows]
+
+
 def armed_keys(ledger, budgets):
     """Every listed arm, then, if there is a default, each repo that is not listed."""
     if not budgets:
         return []
-    seen = ledger.rows('select distinct arm from pairs where arm is not null order by arm') \
-        if budgets.default else ()
-    return list(budgets.by_name) + [key for key, in seen if is_path(key)]
+    repos = filter(is_path, seen_arms(ledger)) if budgets.default else ()
+    return [*budgets.by_name, *repos]
 
 
 def entries_of(budgets, key=None):
-    """The entry of one arm, or all of them."""
-    return [entry for entry in (budgets.entries if budgets else ()) if key in (None, entry.arm)]
+    """The entry of one arm, or all of them. A repo that none lists has that with its name: its
+    path may be mistyped."""
+    return [entry for entry in (budgets.entries if budgets else ())
+            if key is None or entry.arm in (key, tails_of(key)[0])]
 
 
 def check_ambiguous(ledger, budgets, key=None):
@@ -3330,8 +3355,7 @@ def short_names(keys):
 
 def find_arm(text, ledger, budgets, home):
     """The key of the arm that somebody means by its name, its short name, or a path in it."""
-    seen = ledger.rows('select distinct arm from pairs where arm is not null')
-    known = [*(budgets.by_name if budgets else ()), *(key for key, in seen)]
+    known = [*(budgets.by_name if budgets else ()), *seen_arms(ledger)]
     by_name = {**{name: key for key, name in short_names(known).items()}, **dict(zip(known, known))}
     path = os.path.abspath(expand_home(text, home))
     is_folder = os.path.isdir(path)

@@ -782,7 +782,7 @@ class DoubtTest(unittest.TestCase):
         self.assertEqual([warning.split(':')[0] for warning in warnings], ['arm typo', 'arm globbed', 'arm unseen'])
         self.assertIn('acne', warnings[0])
         self.assertNotIn('rich', warnings[0])
-        for key, number in ('typo', 1), ('there', 0), ('/w/x', 0):
+        for key, number in ('typo', 1), ('there', 0), ('/w/x', 0), ('/w/typo', 1), ('/w/there', 0):
             self.assertEqual(len(list(script.cap_warnings(ledger, budgets, key))), number)
         self.assertEqual(list(script.cap_warnings(ledger, None)), [])
 
