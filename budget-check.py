@@ -2536,7 +2536,7 @@ QUOTED = r'''"(?:\\["\\]|[^"\\])*"|'(?:''|[^'])*'(?!')'''
 BEGINS = r'(?:(?=-\d)|(?![-?:,\[\]{}#&*!|>"\'%@`]))'
 WORD = '(?:[^ :]|:(?! |$))+'
 ITEM = QUOTED + '|' + BEGINS + r'[^ ,\[\]{}:?#]+(?: +[^ ,\[\]{}:?#]+)*'
-LIST = r'\[ *(?:(?:%s) *(?:, *(?:%s) *)*(?:, *)?)?\]' % (ITEM, ITEM)
+LIST = r'\[(?: *(?:%s) *(?:,|(?=\])))* *\]' % ITEM
 PLAIN_TEXT = BEGINS + WORD + '(?: +(?!#)' + WORD + ')*'
 CONSTANT = 'y|n|yes|no|on|off|true|false|null'       # that is what it is to some readers
 KEY = QUOTED + r'|(?!(?i:%s) *:)[^\W\d_][\w.-]*(?: +[\w.-]+)*' % CONSTANT
@@ -2651,7 +2651,7 @@ def value_of(text):
         return list(map(value_of, re.findall(ITEM, text[1:-1])))
     if text[:1] == "'":
         return text[1:-1].replace("''", "'")
-    if AS_JSON.match(text or 'null'):
+    if not text or AS_JSON.match(text):
         return READ_JSON(text or 'null')
     return (Unclear if UNCLEAR.match(text) else str)(text)
 
@@ -2663,10 +2663,9 @@ def block(rows, path, places):
     while rows:
         (place, key, text), *rows = rows
         refuse_if(place[2] != indent or is_list != (key is None), MISPLACED, place)
-        if key in found:
-            raise UserError(KEY_TWICE % (key, places[path + (key,)][1]), *place)
         here = path + (len(found) if is_list else key,)
-        places[here] = place
+        first = places.setdefault(here, place)
+        refuse_if(first is not place, KEY_TWICE % (key, first[1]), place)
         # What belongs to it stands deeper; a list may stand right below its key.
         below = [*takewhile(lambda row: (row[0][2], row[1] is None) > (indent, is_list), rows)]
         refuse_if(text and below, MISPLACED, below and below[0][0])
@@ -2779,8 +2778,8 @@ PRICE    \d{1,7}(\.\d{1,6})?$
 FACTOR   (?=.*[1-9])\d{1,7}(\.\d{1,6})?$
 TOKENS   [1-9]\d{,7}$
 '''
-# Of numbers that are kept as whole ones of their last decimal's units: how many decimals.
-DECIMALS = {'USD': 12, 'PERCENT': 6}
+# Of numbers that are kept: in how many parts of a whole.
+PARTS = {'USD': PICO, 'PERCENT': PERCENT}
 # What to write instead, by key or else by kind; its %s are the least and the most.
 ADVICE = '''
 timezone         local, or a name such as Europe/Berlin
@@ -2826,13 +2825,13 @@ def read_shapes(table):
     return shapes
 
 
-def fixed_point(text, decimals):
-    """A plain decimal number in units of 10**-decimals; ValueError for anything else."""
-    found = re.match(r'([0-9]+)(?:\.([0-9]{1,%d}))?\Z' % decimals, text)
+def money(text):
+    """Pico-dollars of a decimal text such as 200.00; ValueError for anything else."""
+    found = re.match(r'([0-9]+)(?:\.([0-9]{1,12}))?\Z', text)
     if not found:
         raise ValueError(text)
     whole, behind = found.groups('')
-    return int(whole + behind.ljust(decimals, '0'))
+    return int(whole + behind.ljust(12, '0'))
 
 
 SHAPES, FORMS = read_shapes(SHAPE_TABLE), entries_in(FORMS)
@@ -2868,11 +2867,11 @@ def checked(kinds, bounds, value, at, path):
             return found
         is_scalar = kind[0] != '[' and kind not in SHAPES
         if is_scalar and re.match(FORMS.get(kind, '"%s"$' % kind), literal(value)):
-            if kind not in DECIMALS:
+            if kind not in PARTS:
                 return value
-            number, unit = fixed_point(value, DECIMALS[kind]), 10 ** DECIMALS[kind]
-            if bounds[0] * unit <= number <= bounds[1] * unit:
-                return number
+            number = money(value)
+            if bounds[0] * PICO <= number <= bounds[1] * PICO:
+                return number * PARTS[kind] // PICO
     key = 'an item of ' + path[-2] if type(path[-1]) is int else path[-1]
     known = entries_in(ADVICE)
     advice = known.get(key) or ' or '.join(known.get(kind.strip('+'), kind) for kind in kinds)
@@ -3087,8 +3086,8 @@ def entry_from(values, at, path, home, spend_json):
     for key in caps:
         refuse_if(spend_json and CAPS[key] != 'month', key + MONTHLY_ONLY, at(*path, key))
     halt = max(150 * PERCENT, grace) if halt is None else halt
-    refuse_if(halt != 'never' and halt < grace, EARLY_HALT % format_percent(grace),
-              at(*path, 'halt_pct'))
+    if halt != 'never' and halt < grace:
+        raise UserError(EARLY_HALT % format_percent(grace), *at(*path, 'halt_pct'))
     one, paths = values.get('path'), values.get('paths')
     refuse_if(one and paths, 'path and paths in one entry: write all of them in paths: [...]',
               at(*path, 'paths'))
@@ -3313,8 +3312,7 @@ def check_ambiguous(ledger, budgets, key=None):
                         if path and budgets.named.get(repo_name(path)) == entry.arm})
         if repos[1:]:
             raise UserError('arm %s has no path, and its name fits %s and %s: add the one that is '
-                            'meant, as in "path: %s"' % (entry.arm, *repos[:2], repos[0]),
-                            *entry.at)
+                            'meant as its path:' % (entry.arm, *repos[:2]), *entry.at)
 
 
 def cap_warnings(ledger, budgets, key=None):
@@ -3347,7 +3345,7 @@ def tails_of(path):
 def short_names(keys):
     """{key: the name to show}: of paths the shortest tail that no other key has."""
     from collections import Counter
-    tails = {key: tails_of(key) if is_path(key) else [key] for key in keys}
+    tails = {key: tails_of(key) for key in keys}
     seen = Counter(tail for each in tails.values() for tail in each)
     return {key: next((tail for tail in each if seen[tail] == 1), key) if key else UNATTRIBUTED
             for key, each in tails.items()}
@@ -3356,11 +3354,11 @@ def short_names(keys):
 def find_arm(text, ledger, budgets, home):
     """The key of the arm that somebody means by its name, its short name, or a path in it."""
     known = [*(budgets.by_name if budgets else ()), *seen_arms(ledger)]
-    by_name = {**{name: key for key, name in short_names(known).items()}, **dict(zip(known, known))}
+    by_name = {name: key for key, name in short_names(known).items()}
+    if text in by_name or text in known:
+        return by_name.get(text, text)
     path = os.path.abspath(expand_home(text, home))
     is_folder = os.path.isdir(path)
-    if text in by_name:
-        return by_name[text]
     # Another word must not become a folder below the working one: that may be another client's.
     if is_folder or re.match(r'(\.\.?|~)(/|$)|' + ABSOLUTE_PATH, text):
         gone = not is_folder and ledger.rows(
@@ -3440,11 +3438,6 @@ def format_time(ms):
 # ---- figures ------------------------------------------------------------------------------------
 
 TIER_COLOURS = {'ok': '32', 'alert': '33', 'warn': '33', 'hard_stop': '31', 'halt': '31;1'}
-
-
-def money(text):
-    """Pico-dollars of a decimal text such as 200.00."""
-    return fixed_point(text, 12)
 
 
 def divide_even(dividend, divisor):
