@@ -2541,8 +2541,8 @@ PLAIN_TEXT = BEGINS + WORD + '(?: +(?!#)' + WORD + ')*'
 CONSTANT = 'y|n|yes|no|on|off|true|false|null'       # that is what it is to some readers
 KEY = QUOTED + r'|(?!(?i:%s) *:)[^\W\d_][\w.-]*(?: +[\w.-]+)*' % CONSTANT
 # YAML readers look for a key's colon no further than column 1024.
-LINE = re.compile('( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?'
-                  '(?:(%s|%s|%s|) *(?:(?<![^ ])#.*)?$(?<!.{1001}))?' % (KEY, QUOTED, LIST, PLAIN_TEXT))
+LINE = re.compile('( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?(?:(%s|%s|%s|) *(?:(?<![^ ])#.*)?'
+                  '$(?<!.{1001}))?' % (KEY, QUOTED, LIST, PLAIN_TEXT))
 # A first line of three dashes says nothing; nor does the mark that some editors begin a file with.
 BEGINNING = '\ufeff?((?: *(?:#.*)?\n)*)(?:---(?= *(?: #.*)?(?:\n|$)))?'
 # What is written as in JSON, and what YAML's versions and readers take in different ways.
@@ -2590,8 +2590,8 @@ REFUSALS = r'''
 .*       expected "key: value" here; a value stands on the line of its key
 '''
 KEY_TWICE = 'the key "%s" stands here twice, first on line %d: keep one'
-MISPLACED = 'this line does not fit what is above it: line it up with its neighbours, or a list below ' \
-            'its key; a value ends on the line that it begins on'
+MISPLACED = 'this line does not fit what is above it: line it up with its neighbours, or a list ' \
+            'below its key; a value ends on the line that it begins on'
 ODD = 'the character %s is not read here (\\t is a tab): write a space, or a plain one'
 
 
@@ -2608,7 +2608,8 @@ def entries_in(table):
 
 def advice_on(text, table):
     """What a table says of a text, by the first pattern that fits; None if none does."""
-    return next((advice for form, advice in entries_in(table).items() if re.match(form, text)), None)
+    known = entries_in(table).items()
+    return next((advice for form, advice in known if re.match(form, text)), None)
 
 
 def parse_yaml(text, name='budgets.yaml', places=None):
@@ -2765,7 +2766,7 @@ ABSOLUTE_PATH = r'/|[A-Za-z]:([\\/]|$)|\\\\'
 CAPS = {'daily_usd_cap': 'day', 'weekly_usd_cap': 'week', 'monthly_usd_cap': 'month',
         'total_usd_cap': 'total'}
 # What values look like, texts in double quotes.
-FORMS = r'''
+FORMS = entries_in(r'''
 TEXT     (?s)".*\S.*"$
 NAME     "(?!\()[^\s/\\]([^/\\]{0,98}[^\s/\\])?"$
 PATH     "(/|~[/"]|[A-Za-z]:[\\/"]|\\\\)
@@ -2777,7 +2778,7 @@ PERCENT  \d{1,5}(\.\d{1,6})?$
 PRICE    \d{1,7}(\.\d{1,6})?$
 FACTOR   (?=.*[1-9])\d{1,7}(\.\d{1,6})?$
 TOKENS   [1-9]\d{,7}$
-'''
+''')
 # Of numbers that are kept: in how many parts of a whole.
 PARTS = {'USD': PICO, 'PERCENT': PERCENT}
 # What to write instead, by key or else by kind; its %s are the least and the most.
@@ -2795,7 +2796,8 @@ NAME             a name of at most 100 characters, with no slash, no space at it
                  its beginning; where the arm lies is said by path:
 ENTRY            "- arm: NAME", with a space behind the colon, and its keys below
 DEFAULT          its caps below it, indented, as in "  monthly_usd_cap: 100.00"
-USD              US dollars from %s to %s, with at most 12 decimals, as a plain number such as 200.00
+USD              US dollars from %s to %s, with at most 12 decimals, as a plain number such as
+                 200.00
 PERCENT          a percentage from %s to %s, as a plain number without %%
 PRICE            a number such as 0.25, not negative, with at most 6 decimals
 FACTOR           a number above 0 such as 0.5
@@ -2807,6 +2809,15 @@ FLAG             true or false
 [TIER]           a list, as in [{"above": 200000, ...}]
 [LIST_PRICE]     a list, as in [{"input": 5, ...}]
 [DATED_FACTOR]   a list, as in [{"from": "2026-11-23", "multiplier": 0.5}]
+LIST_PRICE       a map in { }
+TIER             a map in { }
+DATED_FACTOR     a map in { }
+MODEL            a map in { }
+MODELS           a map in { }
+PROVIDER         a map in { }
+PROVIDERS        a map in { }
+SOURCES          a map in { }
+FALLBACKS        a map in { }
 '''
 
 
@@ -2834,7 +2845,7 @@ def money(text):
     return int(whole + behind.ljust(12, '0'))
 
 
-SHAPES, FORMS = read_shapes(SHAPE_TABLE), entries_in(FORMS)
+SHAPES = read_shapes(SHAPE_TABLE)
 
 
 def checked_map(name, found, at, path=()):
