@@ -2794,6 +2794,7 @@ TEXT             a text, in quotes
 PATH             an absolute path, or one that begins with ~/ (variables are not filled in)
 NAME             a name of at most 100 characters, with no slash, no space at its ends and no ( at
                  its beginning; where the arm lies is said by path:
+FILE             "budgets:" on a line of its own above it
 ENTRY            "- arm: NAME", with a space behind the colon, and its keys below
 DEFAULT          its caps below it, indented, as in "  monthly_usd_cap: 100.00"
 USD              US dollars from %s to %s, with at most 12 decimals, as a plain number such as
@@ -2818,6 +2819,7 @@ PROVIDER         a map in { }
 PROVIDERS        a map in { }
 SOURCES          a map in { }
 FALLBACKS        a map in { }
+PRICE_LIST       a map in { }
 '''
 
 
@@ -2848,12 +2850,12 @@ def money(text):
 SHAPES = read_shapes(SHAPE_TABLE)
 
 
-def checked_map(name, found, at, path=()):
+def checked_map(name, found, at, path):
     """{key: value} of all that a map may have: what it hasn't is None, or what its row says."""
     shape = SHAPES[name]
     for key in shape:
-        refuse_if(shape[key][0] == '!' and key not in found, 'the key %s is missing here' % key +
-                  ': begin the entry with "- arm: NAME"' * (key == 'arm'), at(*path))
+        refuse_if(shape[key][0] == '!' and key not in found,
+                  'the key %s is missing here: add "%s: ..."' % (key, key), at(*path))
     values = {key: default for key, (*_, default) in shape.items()}
     for key, value in found.items():
         here, row = path + (key,), shape.get(key) or shape.get('*')
@@ -2883,8 +2885,8 @@ def checked(kinds, bounds, value, at, path):
             number = money(value)
             if bounds[0] * PICO <= number <= bounds[1] * PICO:
                 return number * PARTS[kind] // PICO
-    key = 'an item of ' + path[-2] if type(path[-1]) is int else path[-1]
-    known = entries_in(ADVICE)
+    *_, above, key = '', 'this file', *path
+    key, known = 'an item of ' + above if type(key) is int else key, entries_in(ADVICE)
     advice = known.get(key) or ' or '.join(known.get(kind.strip('+'), kind) for kind in kinds)
     raise UserError('%s is %s: write %s' % (key, printable(literal(value), 120), advice % bounds),
                     *at(*path))
@@ -2942,8 +2944,7 @@ def check_prices(text, name='prices.json'):
     except json.JSONDecodeError as error:
         raise UserError('not JSON from here on; is there a comma, a quote or a bracket too many '
                         'or too few?', name, error.lineno, error.colno) from None
-    refuse_if(type(found) is not dict, 'not a price list', [name])
-    checked_map('PRICE_LIST', found, at)
+    checked(['PRICE_LIST'], (), found, at, ())
     models, providers, owners = found['models'], found['providers'], {}
     for key, model in models.items():
         provider = model['provider']
@@ -3004,9 +3005,7 @@ class Budgets:
 
         def at(*path):           # of what isn't written: what it would stand in
             return places.get(path) or at(*path[:-1])
-        refuse_if(type(found) is list, 'a list without its key: write "budgets:" on a line of its '
-                                       'own above it', at())
-        vars(self).update(checked_map('FILE', found or {}, at))
+        vars(self).update(checked(['FILE'], (), found or {}, at, ()))
         check_zone(self.timezone, at('timezone'))
         self.spend_json = self.spend_json and expand_home(self.spend_json, home)
         real_folder.cache_clear()
@@ -3341,10 +3340,10 @@ def cap_warnings(ledger, budgets, key=None):
 
 def is_there(path):
     """Whether something lies at a path or fits a pattern, in either Unicode spelling of it."""
-    from glob import iglob
+    from glob import glob
     from unicodedata import normalize
     return is_windows_path(path) and os.name != 'nt' or any(
-        next(iglob(normalize(form, path)), None) for form in ('NFC', 'NFD'))
+        glob(normalize(form, path)) for form in ('NFC', 'NFD'))
 
 
 def tails_of(path):
@@ -3416,13 +3415,11 @@ def window_bounds(window, now_ms):
 
 
 def windows_between(window, since_ms, until_ms):
-    """[(label, start, end)] of all days, weeks or months that have a moment in [since, until)."""
-    found = []
+    """(label, start, end) of each day, week or month that has a moment in [since, until)."""
     while since_ms < until_ms:
         start, end = window_bounds(window, since_ms)
-        found.append((label_of(window, since_ms), start, end))
+        yield label_of(window, since_ms), start, end
         since_ms = end
-    return found
 
 
 def label_of(window, ms):
