@@ -2666,7 +2666,8 @@ def block(rows, path, places):
         refuse_if(place[2] != indent or is_list != (key is None), MISPLACED, place)
         here = path + (len(found) if is_list else key,)
         first = places.setdefault(here, place)
-        refuse_if(first is not place, KEY_TWICE % (key, first[1]), place)
+        if first is not place:
+            raise UserError(KEY_TWICE % (key, first[1]), *place)
         # What belongs to it stands deeper; a list may stand right below its key.
         below = [*takewhile(lambda row: (row[0][2], row[1] is None) > (indent, is_list), rows)]
         refuse_if(text and below, MISPLACED, below and below[0][0])
@@ -2854,8 +2855,8 @@ def checked_map(name, found, at, path):
     """{key: value} of all that a map may have: what it hasn't is None, or what its row says."""
     shape = SHAPES[name]
     for key in shape:
-        refuse_if(shape[key][0] == '!' and key not in found,
-                  'the key %s is missing here: add "%s: ..."' % (key, key), at(*path))
+        if shape[key][0] == '!' and key not in found:
+            raise UserError('the key %s is missing here: add "%s: ..."' % (key, key), *at(*path))
     values = {key: default for key, (*_, default) in shape.items()}
     for key, value in found.items():
         here, row = path + (key,), shape.get(key) or shape.get('*')
