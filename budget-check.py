@@ -30,6 +30,7 @@ import re
 import time
 from collections import namedtuple
 from functools import lru_cache
+from itertools import takewhile
 
 RELEASE = '2.0.0'
 
@@ -2058,91 +2059,86 @@ def salvage(ledger, damaged):
 
 # ---- budgets.yaml: the text ---------------------------------------------------------------------
 
-class Map(dict):
-    """A map that knows where it and its keys stand, each as UserError takes it behind its message:
-    (name, line, column), or in JSON a key's path."""
-
-    def __init__(self, start):
-        self.start, self.at = start, {}
-
-    def put(self, key, value, at):
-        self[key], self.at[key] = value, at
-
-
-class List(list):
-    """A list that knows where it and its items stand."""
-
-    def __init__(self, start):
-        self.start, self.at = start, []
-
-    def put(self, _, value, at):
-        self.append(value)
-        self.at.append(at)
-
-
 class Number(str):
-    """A number with decimals, kept as it is written: money is never a float."""
+    """A number, kept as it is written: money is never a float."""
 
 
+class Unclear(str):
+    """What readers take in different ways, such as yes, 012 or 1e3: no value may be that."""
+
+
+def keys_once(pairs):
+    """A map of JSON, with a value that none may have where a key stands twice."""
+    found = {}
+    for key, value in pairs:
+        found[key] = Unclear('here twice') if key in found else value
+    return found
+
+
+READ_JSON = json.JSONDecoder(object_pairs_hook=keys_once, parse_int=Number, parse_float=Number,
+                             parse_constant=str).decode
 # A line is an indentation, perhaps a dash, perhaps a key, perhaps a value, perhaps a comment.
 QUOTED = r'''"(?:\\["\\]|[^"\\])*"|'(?:''|[^'])*'(?!')'''
 BEGINS = r'(?:(?=-\d)|(?![-?:,\[\]{}#&*!|>"\'%@`]))'
 WORD = '(?:[^ :]|:(?! |$))+'
 ITEM = QUOTED + '|' + BEGINS + r'[^ ,\[\]{}:?#]+(?: +[^ ,\[\]{}:?#]+)*'
-LIST = r'\[ *(?:(?:%s) *(?:, *(?:%s) *)*(?:, *)?)?\]' % (ITEM, ITEM)
+LIST = r'\[(?: *(?:%s) *(?:,|(?=\])))* *\]' % ITEM
 PLAIN_TEXT = BEGINS + WORD + '(?: +(?!#)' + WORD + ')*'
-KEY = QUOTED + r'|<<|\w[\w.-]*(?: +[\w.-]+)*'
-LINE_HEAD = re.compile('( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?' % KEY)
-VALUE = re.compile('(%s|%s|%s|) *(?:(?<![^ ])#.*)?$' % (QUOTED, LIST, PLAIN_TEXT))
+CONSTANT = 'y|n|yes|no|on|off|true|false|null'       # that is what it is to some readers
+KEY = QUOTED + r'|(?!(?i:%s) *:)[^\W\d_][\w.-]*(?: +[\w.-]+)*' % CONSTANT
+# YAML readers look for a key's colon no further than column 1024.
+LINE = re.compile('( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?(?:(%s|%s|%s|) *(?:(?<![^ ])#.*)?'
+                  '$(?<!.{1001}))?' % (KEY, QUOTED, LIST, PLAIN_TEXT))
 # A first line of three dashes says nothing; nor does the mark that some editors begin a file with.
-BEGINNING = re.compile('\ufeff?((?: *(?:#.*)?\n)*)(?:---(?= *(?: #.*)?(?:\n|$)))?')
-NUMBER = re.compile(r'(?=.{1,30}$)-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$')
-# What YAML's versions and readers take in different ways.
-AMBIGUOUS = re.compile(
-    r'(?i)(?:y|n|yes|no|on|off|true|false|null|~|=|<<|[-+]?\.(?:inf|nan)|\._.*|'
-    r'(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$')
-CONSTANTS = {'null': None, 'true': True, 'false': False}
+BEGINNING = '\ufeff?((?: *(?:#.*)?\n)*)(?:---(?= *(?: #.*)?(?:\n|$)))?'
+# What is written as in JSON, and what YAML's versions and readers take in different ways.
+AS_JSON = re.compile(r'"|(?:null|true|false|(?=.{1,30}$)-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?)$')
+UNCLEAR = re.compile(r'(?i)(?:%s|~|=|<<|[-+]?\.(?:inf|nan)|\._.*|'
+                     r'(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$' % CONSTANT)
 # Not even in a comment: control characters, and what ends a line for some readers.
 FORBIDDEN = '[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufeff\ufffe\uffff]'
-MOST_COLUMNS = 1000              # YAML readers look for a key's colon no further than 1024
-TOO_LONG = 'a line of more than %d characters: write a list as one "- item" a line' \
-           % MOST_COLUMNS
 
 # What to say of a text that is no value, by the first pattern that fits.
-REFUSALS = [
-    (' ', 'more than 40 columns of indentation: write it flatter'),
-    (r'(---|\.\.\.)( |$)|%(YAML|TAG) ',
-     'one document a file, without directives: delete this line'),
-    (r'\[.*\] *:( |$)', 'a list cannot be a key: write "key: [a, b]"'),
-    (r'(%s|\[[^\[]*\]) *[^ ]' % QUOTED,
-     'unexpected text after the closing quote or bracket: delete it, or put quotes around the '
-     'whole'),
-    (r'[\["](\\["\\]|[^\\])*\\',
-     'in double quotes only \\\\ and \\" are read: for a backslash write \\\\, or use single '
-     'quotes'),
-    ('["\']', 'this quote is not closed on its line: close it, and write a long text on one line'),
-    ('&', 'anchors are not read: write the value itself, or put it in quotes'),
-    (r'(\[(.*, *)?)?\*',
-     'aliases are not read: write the value itself; a pattern that begins with * goes in quotes: '
-     '"*..."'),
-    ('!', 'tags are not read: leave the tag out, or put the value in quotes'),
-    (r'(\[(.*, *)?)?{',
-     'one-line maps are not read: write each "key: value" on a line of its own, indented below'),
-    (r'\[', 'a list in one line is closed there, with one comma between items and no list in it, '
-            'and an item with one of { } : ? # in quotes, as in [a, "b: c"]: mend it, or write '
-            'one "- item" a line'),
-    (r'\?', '"? key" is not read: write "key: value"; a value that begins with ? goes in quotes'),
-    ('-', 'a value cannot begin with -: put it in quotes; a list in a list needs a key of its '
-          'own'),
-    ('[|>]', 'text blocks are not read: write the text on one line, in quotes'),
-    ('[^\\w./~$<]', 'a value cannot begin with this character: put it in quotes'),
-    (r'.*:( |$)', 'a colon inside of a text, or a second key: put the text in quotes, or the key '
-                  'on its own line'),
-    (r'\w+:', 'a space is missing after the colon: write "key: value"'),
-    ('', 'expected "key: value" here; a value stands on the line of its key')]
-AMONG_KEYS = 'a list item among keys: indent the list below its key'
-INDENTATION = 'this line is indented like no line above it: line it up with its neighbours; ' \
-              'a value ends on the line that it begins on'
+REFUSALS = r'''
+.{950}   a line of more than 1000 characters: write a list as one "- item" a line
+\s       more than 40 columns of indentation: write it flatter
+(---|\.\.\.)(\s|$)|%(YAML|TAG)\s
+         one document a file, without directives: delete this line
+\[.*\]\s*:(\s|$)
+         a list cannot be a key: write "key: [a, b]"
+(?i)(y|n|yes|no|on|off|true|false|null|<<|[\d.][\w.-]*)\s*:(\s|$)
+         a key must be text: put it in quotes
+("(\\["\\]|[^"\\])*"|'(''|[^'])*'(?!')|\[[^[]*\])\s*\S
+         unexpected text after the closing quote or bracket: delete it, or put quotes around the
+         whole
+["[](\\["\\]|[^\\])*\\
+         in double quotes only \\ and \" are read: for a backslash write \\, or use single quotes
+["']     this quote is not closed on its line: close it, and write a long text on one line
+&        anchors are not read: write the value itself, or put it in quotes
+(\[(.*,\s*)?)?\*
+         aliases are not read: write the value itself; a pattern that begins with * goes in
+         quotes: "*..."
+!        tags are not read: leave the tag out, or put the value in quotes
+(\[(.*,\s*)?)?{
+         one-line maps are not read: write each "key: value" on a line of its own, indented below
+\[       a list in one line is closed there, with one comma between items and no list in it, and
+         an item with one of { } : ? # in quotes, as in [a, "b: c"]: mend it, or write one
+         "- item" a line
+\?       "? key" is not read: write "key: value"; a value that begins with ? goes in quotes
+-        a value cannot begin with -: put it in quotes; a list in a list needs a key of its own
+[|>]     text blocks are not read: write the text on one line, in quotes
+[^\w./~$<]
+         a value cannot begin with this character: put it in quotes
+.*:(\s|$)
+         a colon inside of a text, or a second key: put the text in quotes, or the key on its own
+         line
+\w+:     a space is missing after the colon: write "key: value"
+.*       expected "key: value" here; a value stands on the line of its key
+'''
+KEY_TWICE = 'the key "%s" stands here twice, first on line %d: keep one'
+MISPLACED = 'this line does not fit what is above it: line it up with its neighbours, or a list ' \
+            'below its key; a value ends on the line that it begins on'
+ODD = 'the character %s is not read here (\\t is a tab): write a space, or a plain one'
 
 
 def refuse_if(is_wrong, message, place):
@@ -2150,7 +2146,19 @@ def refuse_if(is_wrong, message, place):
         raise UserError(message, *place)
 
 
-def parse_yaml(text, name='budgets.yaml'):
+def entries_in(table):
+    """{what begins a line: all behind it, with the lines that are indented below it}"""
+    found = re.findall(r'(?m)^(\S+)\s+(.*(?:\n .*)*)', table)
+    return {key: re.sub(r'\n +', ' ', text) for key, text in found}
+
+
+def advice_on(text, table):
+    """What a table says of a text, by the first pattern that fits; None if none does."""
+    known = entries_in(table).items()
+    return next((advice for form, advice in known if re.match(form, text)), None)
+
+
+def parse_yaml(text, name='budgets.yaml', places=None):
     """What a full YAML reader gives for this strict subset of YAML; UserError for everything else.
 
         # block maps and lists, plain and quoted scalars, one-line lists of scalars, comments
@@ -2159,110 +2167,78 @@ def parse_yaml(text, name='budgets.yaml'):
           - key: 200.00
             other: ["a", b, 'it''s']
 
-    Gives Map, List, str, int, Number, bool and None. What YAML's versions or readers take in
-    different ways (yes, 012, 1e3, ~) is refused, as is whatever is rare and easily misread."""
-    lines = BEGINNING.sub(r'\1', text.replace('\r\n', '\n'), 1).split('\n')
-    tokens = [token for number, line in enumerate(lines, 1)
-              for token in tokens_of(line, name, number)]
-    tokens = [(None, '', (name, len(lines), 0))] + tokens[::-1]     # the end has column 0
-    found = block(tokens) if tokens[1:] else None
-    refuse_if(tokens[1:], INDENTATION, tokens[-1][2])
-    return found
+    Gives dict, list, str, Number, bool and None; and Unclear, which the checker refuses with what
+    to write instead. `places` gets {keys and numbers that lead to it: (name, line, column)}."""
+    places = {} if places is None else places
+    places[()] = name, 1, 1
+    lines = re.sub(BEGINNING, r'\1', text.replace('\r\n', '\n'), 1).split('\n')
+    rows = [row for number, line in enumerate(lines, 1) for row in rows_of(line, name, number)]
+    return block(rows, (), places) if rows else None
 
 
-def tokens_of(line, name, number):
-    """A line as [(key, text of its value, place)]; a dash has the key None."""
-    refuse_if(len(line) > MOST_COLUMNS, TOO_LONG, (name, number, 1))
-    head = LINE_HEAD.match(line)
-    indent, dash, key = head.groups()
-    value = VALUE.match(line, head.end())
+def rows_of(line, name, number):
+    """A line as [(place, key, text of its value)]; a dash has the key None."""
+    found = LINE.match(line)
+    indent, dash, key, value = found.groups()
     place = name, number, len(indent) + 1
-    check_characters(line, line[:value.end(1)] if value else line.split(' #')[0], place)
-    if not value or value[1] and not dash and not key:
-        rest = line[head.end():]
-        raise UserError(next(advice for form, advice in REFUSALS if re.match(form, rest)), *place)
-    tokens = []
-    if dash:
-        tokens.append((None, '' if key else value[1], place))
-    if key:
-        written, key = key, scalar(key, None, place)
-        refuse_if(type(key) is not str, 'a key must be text: put %s in quotes' % written, place)
-        tokens.append((key, value[1], (name, number, head.start(3) + 1)))
-    return tokens
+    if not line.isprintable():
+        odd = re.findall(FORBIDDEN, line)
+        odd += [char for char in line[:found.end(4)] if not char.isprintable()]
+        refuse_if(odd, ODD % ascii(odd[:1])[1:-1], place)
+    if value is None or value and not dash and not key:
+        rest = line[found.start(4) if value else found.end():]
+        raise UserError(advice_on(rest, REFUSALS), *place)
+    rows = [(place, None, '' if key else value),
+            ((name, number, found.start(3) + 1), value_of(key or ''), value)]
+    return rows[not dash:1 + bool(key)]
 
 
-def check_characters(line, said, place):
-    if line.isprintable():
-        return
-    for odd in re.findall(FORBIDDEN, line) + [char for char in said if not char.isprintable()]:
-        advice = 'a tab: use spaces' if odd == '\t' else \
-            'the character U+%04X is not read here: delete it, or type a plain one' % ord(odd)
-        raise UserError(advice, *place[:2], line.index(odd) + 1)
-
-
-def scalar(text, key, place):
-    """The value of a scalar's text; `key` is what it stands behind."""
-    if text[0] == '"':
-        return re.sub(r'\\(.)', r'\1', text[1:-1])
-    if text[0] == "'":
+def value_of(text):
+    if text[:1] == '[':
+        return list(map(value_of, re.findall(ITEM, text[1:-1])))
+    if text[:1] == "'":
         return text[1:-1].replace("''", "'")
-    if NUMBER.match(text):
-        return Number(text) if '.' in text else int(text)
-    if text in CONSTANTS:
-        return CONSTANTS[text]
-    if AMBIGUOUS.match(text):
-        rules = [shape[key] for shape in SHAPES.values() if key in shape]
-        advice = wanted(rules[0]) if rules else 'a number as 1234.50, other text in quotes'
-        raise UserError('YAML readers disagree about %s: write %s' % (text, advice), *place)
-    return text
+    if not text or AS_JSON.match(text):
+        return READ_JSON(text or 'null')
+    return (Unclear if UNCLEAR.match(text) else str)(text)
 
 
-def block(tokens):
-    """The map or list that begins at the last of the tokens, which are in reverse."""
-    key, _, start = tokens[-1]
-    is_list, indent = key is None, start[2]
-    found = (List if is_list else Map)(start)
-    while True:
-        key, text, place = tokens[-1]
-        column = place[2]
-        if column < indent or column == indent and is_list and key is not None:
-            return found
-        refuse_if(column > indent, INDENTATION, place)
-        refuse_if(key is None and not is_list, AMONG_KEYS, place)
-        if not is_list and key in found:
-            raise UserError('the key "%s" stands here twice, first on line %d: keep one'
-                            % (key, found.at[key][1]), *place)
-        tokens.pop()
-        below, _, at = tokens[-1]
-        # A list may stand right below its key.
-        if not text and (at[2] > column or at[2] == column and below is None and not is_list):
-            value = block(tokens)
-        elif text[:1] == '[':
-            value = List(place)
-            for item in re.findall(ITEM, text[1:-1]):
-                value.put(None, scalar(item, key, place), place)
-        else:
-            value = scalar(text or 'null', key, place)
-        found.put(key, value, place)
+def block(rows, path, places):
+    """The map or list that some rows are."""
+    (_, _, indent), first, _ = rows[0]
+    is_list, found = first is None, {}
+    while rows:
+        (place, key, text), *rows = rows
+        refuse_if(place[2] != indent or is_list != (key is None), MISPLACED, place)
+        here = path + (len(found) if is_list else key,)
+        first = places.setdefault(here, place)
+        if first is not place:
+            raise UserError(KEY_TWICE % (key, first[1]), *place)
+        # What belongs to it stands deeper; a list may stand right below its key.
+        below = [*takewhile(lambda row: (row[0][2], row[1] is None) > (indent, is_list), rows)]
+        refuse_if(text and below, MISPLACED, below and below[0][0])
+        rows = rows[len(below):]
+        found[here[-1]] = block(below, here, places) if below else value_of(text)
+    return [*found.values()] if is_list else found
 
 
 # ---- the keys of budgets.yaml and prices.json, and their one checker ----------------------------
 
-# What maps may have: those of one shape the keys of another, too; with ! what they must have; a
-# kind (in capitals), from a least to a most, or a word of its own, a [list] (with + of one or
-# more), a {map by names}; = what holds where nothing is said.
+# What maps may have: those of one shape the keys of another, too; with ! what they must have, with
+# ? what may stand there empty; * is any name. Then kinds (in capitals), words, a [list] (with + of
+# one or more); the least and the most; = what holds where nothing is said.
 SHAPE_TABLE = '''
 DEFAULT
-    daily_usd_cap     USD
-    weekly_usd_cap    USD
-    monthly_usd_cap   USD
-    total_usd_cap     USD
-    alert_pct         PERCENT 1 to 100 = 80
-    grace_pct         PERCENT 100 to 1000 = 110
-    halt_pct          PERCENT|never 100 to 10000
+    daily_usd_cap     USD 0 10000000
+    weekly_usd_cap    USD 0 10000000
+    monthly_usd_cap   USD 0 10000000
+    total_usd_cap     USD 0 10000000
+    alert_pct         PERCENT 1 100 = 80
+    grace_pct         PERCENT 100 1000 = 110
+    halt_pct          never|PERCENT 100 10000
     action_on_breach  alert|warn|hard_stop = hard_stop
-    rate_pct          PERCENT 1 to 1000 = 100
-    markup_pct        PERCENT 0 to 1000 = 0
+    rate_pct          PERCENT 1 1000 = 100
+    markup_pct        PERCENT 0 1000 = 0
     notify            TEXT
 ENTRY DEFAULT
     arm!              NAME
@@ -2275,8 +2251,8 @@ FILE
     expensive_tools   [TEXT]
     spend_json        PATH
     notify            TEXT
-    budgets           [ENTRY]
-    default           DEFAULT
+    budgets?          [ENTRY]
+    default?          DEFAULT
 DATED
     from              DAY
     until             DAY
@@ -2316,176 +2292,183 @@ MODEL PROVIDER
     aliases           [TEXT]+
     prices!           [LIST_PRICE]+
     long_context      [TIER]+
+SOURCES
+    *                 TEXT
+FALLBACKS
+    *!                TEXT
+PROVIDERS
+    *                 PROVIDER
+MODELS
+    *                 MODEL
 PRICE_LIST
     about             [TEXT]
-    sources           {TEXT}
-    unit!             TEXT
-    fallbacks!        {TEXT}
-    providers!        {PROVIDER}
-    models!           {MODEL}
+    sources           SOURCES
+    unit!             UNIT
+    fallbacks!        FALLBACKS
+    providers!        PROVIDERS
+    models!           MODELS
 '''
-# How many decimals a number may have: it is kept as a whole number of the last one's units.
-DECIMALS = {'USD': 12, 'PERCENT': 6, 'PRICE': 6, 'FACTOR': 6, 'TOKENS': 0}
-LARGEST = 10 ** 7                # of the numbers whose row has no other
 PERCENT = 10 ** 6
+ABSOLUTE_PATH = r'/|[A-Za-z]:([\\/]|$)|\\\\'
 CAPS = {'daily_usd_cap': 'day', 'weekly_usd_cap': 'week', 'monthly_usd_cap': 'month',
         'total_usd_cap': 'total'}
-LATER = ('session_usd_cap', 'others')        # keys that this version doesn't read
-RIGHT_SHAPE = 'a list under budgets: with, for each arm, "- arm: NAME" and below it ' \
-              '"monthly_usd_cap: 200.00"'
-ABSOLUTE = 'an absolute path, or one that begins with ~/'
-# What a text must look like. (Compiled where it is needed: the gate has no time for more.)
-TEXTS = {
-    'TEXT': r'.*\S', 'NAME': r'(?!\()[^\s/\\]([^/\\]{0,98}[^\s/\\])?$',
-    'PATH': r'/|~(/|$)|[A-Za-z]:([\\/]|$)|\\\\',
-    'DAY': r'\d{4}-(?!02-3|(0[469]|11)-31)(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$'}
+# What values look like, texts in double quotes.
+FORMS = entries_in(r'''
+TEXT     (?s)".*\S.*"$
+NAME     "(?!\()[^\s/\\]([^/\\]{0,98}[^\s/\\])?"$
+PATH     "(/|~[/"]|[A-Za-z]:[\\/"]|\\\\)
+DAY      "\d{4}-(?!02-3|(0[469]|11)-31)(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"$
+UNIT     "USD per million tokens"$
+FLAG     (True|False)$
+USD      \d{1,8}(\.\d{1,12})?$
+PERCENT  \d{1,5}(\.\d{1,6})?$
+PRICE    \d{1,7}(\.\d{1,6})?$
+FACTOR   (?=.*[1-9])\d{1,7}(\.\d{1,6})?$
+TOKENS   [1-9]\d{,7}$
+''')
+# Of numbers that are kept: in how many parts of a whole.
+PARTS = {'USD': PICO, 'PERCENT': PERCENT}
 # What to write instead, by key or else by kind; its %s are the least and the most.
-ADVICE = {
-    'timezone': 'local, or a name such as Europe/Berlin',
-    'expensive_tools': 'a list, as in ["Agent", "mcp__*"]',
-    'budgets': RIGHT_SHAPE,
-    'path': ABSOLUTE + ' (home itself is ~/; variables are not filled in); '
-            'several go in paths: [...]',
-    'paths': 'a list, as in [~/clients/acme, ~/clients/acme-web]',
-    'TEXT': 'a text, in quotes',
-    'PATH': ABSOLUTE + ' (variables are not filled in)',
-    'NAME': 'a name of at most 100 characters, with no slash, no space at its ends and no ( at '
-            'its beginning; where the arm lies is said by path:',
-    'ENTRY': '"- arm: NAME", with a space behind the colon, and its keys below',
-    'DEFAULT': 'its caps below it, indented, as in "  monthly_usd_cap: 100.00"',
-    'USD': 'US dollars from %s to %s, with at most 12 decimals, as a plain number such as 200.00',
-    'PERCENT': 'a percentage from %s to %s, as a plain number without %%',
-    'PRICE': 'a number such as 0.25, not negative, with at most 6 decimals',
-    'FACTOR': 'a number above 0 such as 0.5',
-    'TOKENS': 'a whole number of tokens',
-    'DAY': 'a day such as "2026-11-23"',
-    'FLAG': 'true or false',
-    '[TEXT]': 'a list, as in ["a", "b"]',
-    '[TIER]': 'a list, as in [{"above": 200000, ...}]',
-    '[LIST_PRICE]': 'a list, as in [{"input": 5, ...}]'}
-Rule = namedtuple('Rule', 'key must kind least most default')
-ROW = re.compile(r' *(\w+)(!?) *(\S*)(?: (\d+) to (\d+))?(?: = (\w+))?$')
+ADVICE = '''
+timezone         local, or a name such as Europe/Berlin
+expensive_tools  a list, as in ["Agent", "mcp__*"]
+budgets          a list under budgets: with, for each arm, "- arm: NAME" and below it
+                 "monthly_usd_cap: 200.00"
+path             an absolute path, or one that begins with ~/ (home itself is ~/; variables are not
+                 filled in); several go in paths: [...]
+paths            a list, as in [~/clients/acme, ~/clients/acme-web]
+TEXT             a text, in quotes
+PATH             an absolute path, or one that begins with ~/ (variables are not filled in)
+NAME             a name of at most 100 characters, with no slash, no space at its ends and no ( at
+                 its beginning; where the arm lies is said by path:
+FILE             "budgets:" on a line of its own above it
+ENTRY            "- arm: NAME", with a space behind the colon, and its keys below
+DEFAULT          its caps below it, indented, as in "  monthly_usd_cap: 100.00"
+USD              US dollars from %s to %s, with at most 12 decimals, as a plain number such as
+                 200.00
+PERCENT          a percentage from %s to %s, as a plain number without %%
+PRICE            a number such as 0.25, not negative, with at most 6 decimals
+FACTOR           a number above 0 such as 0.5
+TOKENS           a whole number of tokens, above 0
+DAY              a day such as "2026-11-23"
+UNIT             "USD per million tokens"
+FLAG             true or false
+[TEXT]           a list, as in ["a", "b"]
+[TIER]           a list, as in [{"above": 200000, ...}]
+[LIST_PRICE]     a list, as in [{"input": 5, ...}]
+[DATED_FACTOR]   a list, as in [{"from": "2026-11-23", "multiplier": 0.5}]
+LIST_PRICE       a map in { }
+TIER             a map in { }
+DATED_FACTOR     a map in { }
+MODEL            a map in { }
+MODELS           a map in { }
+PROVIDER         a map in { }
+PROVIDERS        a map in { }
+SOURCES          a map in { }
+FALLBACKS        a map in { }
+PRICE_LIST       a map in { }
+'''
 
 
 def read_shapes(table):
-    """{shape: {key: Rule}}"""
+    """{shape: {key: (its mark, kinds, (least, most), default)}}"""
     shapes = {}
     for line in table.strip().split('\n'):
-        key, must, kind, least, most, default = ROW.match(line).groups()
-        if line[0] != ' ':
-            shape = shapes[key] = dict(shapes.get(kind, ()))
+        words, _, default = line.partition(' = ')
+        key, *rest = words.split()
+        if line[0] == ' ':
+            kinds, *bounds = rest
+            default = int(default) * PERCENT if default.isdigit() else default or None
+            shape[key.rstrip('!?')] = key[-1], kinds.split('|'), tuple(map(int, bounds)), default
         else:
-            default = int(default) * PERCENT if kind[:7] == 'PERCENT' and default else default
-            shape[key] = Rule(key, must, kind, int(least or 0), int(most or LARGEST), default)
+            shape = shapes[key] = dict(*map(shapes.get, rest))
     return shapes
 
 
-DECIMAL = re.compile(r'([0-9]+)(?:\.([0-9]+))?\Z')
-
-
-def fixed_point(text, decimals):
-    """A plain decimal number in units of 10**-decimals; ValueError for anything else."""
-    found = DECIMAL.match(text)
-    whole, behind = found.groups('') if found else ('', text)
-    if not whole or len(behind) > decimals:
+def money(text):
+    """Pico-dollars of a decimal text such as 200.00; ValueError for anything else."""
+    found = re.match(r'([0-9]+)(?:\.([0-9]{1,12}))?\Z', text)
+    if not found:
         raise ValueError(text)
-    return int(whole + behind.ljust(decimals, '0'))
+    whole, behind = found.groups('')
+    return int(whole + behind.ljust(12, '0'))
 
 
 SHAPES = read_shapes(SHAPE_TABLE)
 
 
-def checked(rule, value, place):
-    """A value as its rule has it, numbers in their units; UserError at its place."""
-    for kind in rule.kind.split('|'):
-        found = fitted(rule, kind, value)
-        if found is not None:
-            return found
-    words = filter(str.islower, rule.kind.split('|'))
-    near = type(value) is str and nearest(value, words)
-    advice = 'did you mean %s?' % near if near else 'write ' + wanted(rule)
-    raise UserError('%s %s: %s' % (rule.key, describe(value), advice), *place)
-
-
-def fitted(rule, kind, value):
-    """A value as one kind has it, None if it isn't of that kind."""
-    form = type(value)
-    if form is Map and kind in SHAPES:
-        return checked_map(kind, value)
-    if form is Map and kind[0] == '{':
-        return {key: checked(rule._replace(kind=kind[1:-1], key=key), value[key], value.at[key])
-                for key in value}
-    if form is List and kind[0] == '[' and (value or kind[-1] != '+'):
-        rule = rule._replace(kind=kind.strip('[]+'), key='an item of ' + rule.key)
-        return [checked(rule, item, at) for item, at in zip(value, value.at)]
-    if form in (int, Number) and kind in DECIMALS:
-        number, unit = number_of(value, kind), 10 ** DECIMALS[kind]
-        is_fit = rule.least * unit <= number <= rule.most * unit
-        return number if is_fit else None
-    is_fit = form is bool if kind == 'FLAG' else form is str and (
-        re.match(TEXTS[kind], value) if kind in TEXTS else kind == value and kind.islower())
-    return value if is_fit else None
-
-
-def number_of(value, kind):
-    """In units; -1 with a minus, an exponent or too many decimals, and for 0 where it can't be."""
-    try:
-        return fixed_point(str(value), DECIMALS[kind]) or -(kind in ('FACTOR', 'TOKENS'))
-    except ValueError:
-        return -1
-
-
-def wanted(rule):
-    """What to write instead of a value."""
-    kinds = rule.kind.split('|')
-    words = [kind for kind in kinds if kind.islower()]
-    advice = ADVICE.get(rule.key) or ADVICE.get(kinds[0].strip('+'), 'a map in { }')
-    if '%s' in advice:
-        advice %= rule.least, rule.most
-    return ' or '.join(words + [advice] * (kinds != words))
-
-
-def describe(value):
-    if value in (None, '', [], {}):
-        return 'is empty'
-    if type(value) in (Map, List):
-        return 'has a ' + type(value).__name__.lower()
-    text = printable(str(value), 80)
-    return 'is the text "%s"' % text if type(value) is str else 'is ' + text.lower()
-
-
-def checked_map(name, found):
-    """{key: value} of all that a map may have: what it hasn't is None, or what its rule says."""
+def checked_map(name, found, at, path):
+    """{key: value} of all that a map may have: what it hasn't is None, or what its row says."""
     shape = SHAPES[name]
-    values = {key: rule.default for key, rule in shape.items()}
-    for key in found:
-        if key not in shape:
-            raise UserError(unknown_key(key, name), *found.at[key])
-        values[key] = checked(shape[key], found[key], found.at[key])
-    for key, rule in shape.items():
-        refuse_if(rule.must and key not in found,
-                  'this entry has no arm: begin it with "- arm: NAME"' if key == 'arm' else
-                  '%s is missing here' % key, found.start)
+    for key in shape:
+        if shape[key][0] == '!' and key not in found:
+            raise UserError('the key %s is missing here: add "%s: ..."' % (key, key), *at(*path))
+    values = {key: default for key, (*_, default) in shape.items()}
+    for key, value in found.items():
+        here, row = path + (key,), shape.get(key) or shape.get('*')
+        if not row:
+            raise UserError(unknown_key(key, name), *at(*here))
+        mark, kinds, bounds, _ = row
+        if value is not None or mark != '?':
+            values[key] = checked(kinds, bounds, value, at, here)
     return values
 
 
+def checked(kinds, bounds, value, at, path):
+    """A value as one of its kinds has it, numbers in their units; UserError at its place."""
+    for kind in kinds:
+        if kind in SHAPES and type(value) is dict:
+            return checked_map(kind, value, at, path)
+        if kind[0] == '[' and type(value) is list and (value or kind[-1] == ']'):
+            inner = kind.strip('[]+')
+            found = [checked([inner], (), item, at, path + (n,)) for n, item in enumerate(value)]
+            if 'from' in SHAPES.get(inner, ()):
+                check_days(value, at, path)
+            return found
+        is_scalar = kind[0] != '[' and kind not in SHAPES
+        if is_scalar and re.match(FORMS.get(kind, '"%s"$' % kind), literal(value)):
+            if kind not in PARTS:
+                return value
+            number = money(value)
+            if bounds[0] * PICO <= number <= bounds[1] * PICO:
+                return number * PARTS[kind] // PICO
+    *_, above, key = '', 'this file', *path
+    key, known = 'an item of ' + above if type(key) is int else key, entries_in(ADVICE)
+    advice = known.get(key) or ' or '.join(known.get(kind.strip('+'), kind) for kind in kinds)
+    raise UserError('%s is %s: write %s' % (key, printable(literal(value), 120), advice % bounds),
+                    *at(*path))
+
+
+def literal(value):
+    """A value as it is written: a text in quotes."""
+    if value in (None, '', [], {}):
+        return 'empty'
+    forms = {dict: 'a map', list: 'a list', str: '"%s"',
+             Unclear: '%s, which readers take in different ways'}
+    return forms.get(type(value), '%s').replace('%s', str(value))
+
+
+# Of keys that a map doesn't have: what to say, by the map's shape and the key.
+UNKNOWN_KEYS = r'''
+\w+\s(session_usd_cap|others)$
+        %s is not read by this version, and a cap must not be ignored: delete it, or use a later one
+FILE\sarms$
+        the key %s: is not read, and its caps would not hold: write a list under budgets: with, for
+        each arm, "- arm: NAME" and below it "monthly_usd_cap: 200.00"
+FILE\s(arm|paths?|action_on_breach|\w+_(usd_cap|pct))$
+        %s belongs to an arm: indent it below its "- arm: NAME", or below default:
+DEFAULT\s(arm|paths?)$
+        default: has no %s: it is for every repo that no entry lists; an arm of its own stands
+        under budgets:
+(ENTRY|DEFAULT)\s(timezone|on_error|halt_signal|expensive_tools|spend_json|budgets|default)$
+        %s is for the whole file: write it at the left margin
+'''
+
+
 def unknown_key(key, name):
-    is_of_arm = key in SHAPES['ENTRY']
-    if key in LATER:
-        return '%s is not read by this version, and a cap must not be ignored: delete it, or ' \
-               'use a later one' % key
-    if name == 'FILE' and key == 'arms':
-        return 'the key arms: is not read, and its caps would not hold: write ' + RIGHT_SHAPE
-    if name == 'FILE' and is_of_arm:
-        return '%s belongs to an arm: indent it below its "- arm: NAME", or below default:' % key
-    if name == 'DEFAULT' and is_of_arm:
-        return 'default: has no %s: it is for every repo that no entry lists; an arm of its own ' \
-               'stands under budgets:' % key
-    if name in ('ENTRY', 'DEFAULT') and key in SHAPES['FILE']:
-        return '%s is for the whole file: write it at the left margin' % key
-    near = nearest(key, SHAPES[name])
-    return 'unknown key %s: %s' % (printable(key, 80), 'did you mean %s?' % near if near else
-                                   'write one of ' + ', '.join(SHAPES[name]))
+    near, known = nearest(key, SHAPES[name]), 'write one of ' + ', '.join(SHAPES[name])
+    advice = 'unknown key %s: ' + ('did you mean %s?' % near if near else known)
+    return (advice_on(name + ' ' + key, UNKNOWN_KEYS) or advice) % printable(key, 80)
 
 
 def nearest(word, known):
@@ -2493,85 +2476,59 @@ def nearest(word, known):
     from difflib import get_close_matches
     word, by_folded = word.lower(), {one.lower(): one for one in known}
     parts = [one for one in by_folded if word in one and len(word) > 2]
-    close = get_close_matches(word, by_folded, 1) + parts
-    return by_folded[close[0]] if close else None
+    return by_folded.get(next(iter(get_close_matches(word, by_folded, 1) + parts), None))
 
 
 # ---- prices.json: the same checker, and what it can't tell --------------------------------------
 
-UNIT = 'USD per million tokens'
-
-
 def check_prices(text, name='prices.json'):
     """UserError at the key's path for what a price list can't say."""
+    def at(*path):
+        keys = ''.join('[%d]' % key if type(key) is int else '.' + key for key in path)
+        return [(name + ': ' + keys[1:]).rstrip(': ')]
     try:
-        found = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=str,
-                           object_pairs_hook=tuple)
-        found = placed(found, name + ': ', (name,))
+        found = READ_JSON(text)
     except json.JSONDecodeError as error:
         raise UserError('not JSON from here on; is there a comma, a quote or a bracket too many '
                         'or too few?', name, error.lineno, error.colno) from None
-    except RecursionError:
-        raise UserError('not a price list: too deeply nested', name) from None
-    refuse_if(type(found) is not Map, 'not a price list', (name,))
-    checked_map('PRICE_LIST', found)
-    refuse_if(found['unit'] != UNIT, 'write "%s"' % UNIT, found.at['unit'])
-    models, providers, fallbacks = found['models'], found['providers'], found['fallbacks']
-    by_name = {}
+    checked(['PRICE_LIST'], (), found, at, ())
+    models, providers, owners = found['models'], found['providers'], {}
     for key, model in models.items():
         provider = model['provider']
-        refuse_if(provider not in providers, 'providers has no ' + provider, model.at['provider'])
+        refuse_if(provider not in providers, 'providers has no ' + provider,
+                  at('models', key, 'provider'))
         for alias in [key] + model.get('aliases', []):
-            first = by_name.setdefault(split_model(alias)[1], model)
-            refuse_if(first is not model, alias + ' is a name of another model already',
-                      models.at[key])
-    for one in [*models.values(), *providers.values()]:
-        for entries in one.values():
-            if type(entries) is List and type(entries[0]) is Map:
-                check_days(entries)
-    for family, model in fallbacks.items():
-        refuse_if(split_model(model)[1] not in by_name,
-                  'models has no %s: the nearest is %s' % (model, nearest(model, models)),
-                  fallbacks.at[family])
+            owner = owners.setdefault(split_model(alias)[1], model)
+            refuse_if(owner is not model, alias + ' is a name of another model already',
+                      at('models', key))
+    for family, model in found['fallbacks'].items():
+        owner = owners.get(split_model(model)[1])
+        refuse_if(not owner, 'models has no %s: the nearest is %s'
+                  % (model, nearest(model, models)), at('fallbacks', family))
+    last = owners[split_model(found['fallbacks']['*'])[1]]
     classes = set(SHAPES['PRICED']) - set(SHAPES['DATED'])
-    last = by_name.get(split_model(fallbacks.get('*', ''))[1])
-    is_whole = last and 'web_search_usd' in {**providers[last['provider']], **last} and \
-        min(len(classes & set(price)) for price in last['prices']) == 5
-    refuse_if(not is_whole, '"*", the model for all else, needs a price of every class and of web '
-                            'searches', fallbacks.start)
+    is_whole = 'web_search_usd' in {**providers[last['provider']], **last} and \
+        all(len(classes & set(price)) == 5 for price in last['prices'])
+    refuse_if(not is_whole, 'this model, for all else, needs a price of every class and of web '
+                            'searches', at('fallbacks', '*'))
 
 
-def placed(value, path, at):
-    """JSON values as maps and lists that know where they stand, which is their path."""
-    if type(value) not in (tuple, list):
-        return value
-    is_map = type(value) is tuple
-    found = (Map if is_map else List)(at)
-    for key, item in value if is_map else enumerate(value):
-        here = path + (key if is_map else '[%d]' % key)
-        refuse_if(is_map and key in found, 'this key stands here twice: keep one', (here,))
-        found.put(key, placed(item, here + '.' * (type(item) is tuple), (here,)), (here,))
-    return found
-
-
-def check_days(entries):
+def check_days(entries, at, path):
     """Of two entries for calls of one size, one ends before the other begins."""
-    earlier = []
-    for entry, at in zip(entries, entries.at):
-        size = entry.get('above')
+    spans = {}
+    for n, entry in enumerate(entries):
         since, until = entry.get('from', ''), entry.get('until', '~')      # days compare as texts
-        refuse_if(since >= until,
-                  'until must be later than from: it is the day after the last', at)
-        refuse_if(any(since < end and start < until for start, end, other in earlier
-                      if other == size),
-                  'its days are in another entry as well: mend from or until', at)
-        earlier.append((since, until, size))
+        others = spans.setdefault(entry.get('above'), [])
+        is_over = since >= until or any(since < end and start < until for start, end in others)
+        refuse_if(is_over, 'its days are in another entry as well, or end before they begin: mend '
+                           'from or until, which is the day after the last', at(*path, n))
+        others.append((since, until))
 
 
 # ---- budgets.yaml: what it says -----------------------------------------------------------------
 
 LARGEST_BUDGETS = 1 << 20        # bytes
-NO_CAP = ' has no cap: write monthly_usd_cap: 200.00 (or daily_, weekly_, total_usd_cap), or ' \
+NO_CAP = 'no cap is set here: write monthly_usd_cap: 200.00 (or daily_, weekly_, total_usd_cap), or ' \
          'delete the entry'
 MONTHLY_ONLY = ' cannot be known from spend_json, which is month-to-date: write ' \
                'monthly_usd_cap, or delete spend_json'
@@ -2580,23 +2537,49 @@ ARM_TWICE = 'the arm %s stands here twice, first on line %d: make one entry of t
             'may have several caps, and paths: [...]'
 PATH_TWICE = 'the path %s stands here twice, first on line %d: a folder belongs to one arm'
 # An item of `budgets:`, or `default:` (its arm is None). caps: ((window, pico-dollars), ...);
-# at: (line, column).
-Entry = namedtuple('Entry', 'arm paths caps alert_pct grace_pct halt_pct action rate_pct '
-                            'markup_pct notify at patterns')
+# at: (name of the file, line, column).
+Entry = namedtuple('Entry', 'arm caps alert_pct grace_pct halt_pct action rate_pct markup_pct '
+                            'notify at patterns')
 
 
-class Budgets(namedtuple('Budgets', 'name timezone on_error halt_signal expensive_tools '
-                         'spend_json notify entries default by_name patterns named')):
-    """A whole file. by_name: {arm: Entry}; named: {repo_name: arm}; patterns: all paths."""
+class Budgets:
+    """A whole file: what its keys say, and what arms are found by: entries, by_name: {arm: Entry},
+    patterns: all paths, named: {repo_name: arm}. UserError at line:column for what can't be."""
+
+    def __init__(self, text, name='budgets.yaml', home=None):
+        self.name, self.by_name, self.named, places, by_path = name, {}, {}, {}, {}
+        found = parse_yaml(text, name, places)
+
+        def at(*path):           # of what isn't written: what it would stand in
+            return places.get(path) or at(*path[:-1])
+        vars(self).update(checked(['FILE'], (), found or {}, at, ()))
+        check_zone(self.timezone, at('timezone'))
+        self.spend_json = self.spend_json and expand_home(self.spend_json, home)
+        real_folder.cache_clear()
+        for n, values in enumerate(self.budgets or ()):
+            entry = entry_from(values, at, ('budgets', n), home, self.spend_json)
+            first = self.by_name.setdefault(entry.arm, entry)
+            refuse_if(first is not entry, ARM_TWICE % (entry.arm, first.at[1]), entry.at)
+            for one in entry.patterns:
+                first = by_path.setdefault(one.text, one)
+                refuse_if(first is not one, PATH_TWICE % (one.path, first.at[1]), one.at)
+            if not entry.patterns:
+                written = folded(entry.arm)
+                self.named.update({written: entry.arm, '\\' + written.lower(): entry.arm})
+        for one in list(by_path.values()):
+            # What was recorded below a link counts after it was turned, too.
+            written = folded(one.path)
+            by_path.setdefault(written, pattern_at(written, one.arm))
+        self.entries, self.patterns = tuple(self.by_name.values()), by_path.values()
+        self.default = self.default and entry_from(self.default, at, ('default',), home,
+                                                   self.spend_json)
 
     def armed(self):
         return bool(self.entries or self.default)
 
     def digest(self):
         """Changes with all that decides which arm a folder is, also with a link in a path."""
-        from binascii import crc32
-        told = [(one.text, one.arm) for one in self.patterns], list(self.named)
-        return '%08x' % crc32(repr(told).encode('utf-8', 'replace'))
+        return ascii(([(one.text, one.arm) for one in self.patterns], self.named))
 
 
 def find_budgets(explicit, environ, script_dir, home):
@@ -2609,13 +2592,12 @@ def find_budgets(explicit, environ, script_dir, home):
         refuse_if(not explicit and not os.path.isabs(path),
                   '$ARMLEDGER_BUDGETS is %s, and which file that is depends on the working '
                   'folder: write an absolute path' % path, ())
-        by = '--budgets' if explicit else '$ARMLEDGER_BUDGETS'
-        refuse_if(not os.path.lexists(path), 'no such file; it is named by ' + by, [path])
+        refuse_if(not os.path.lexists(path), 'no such file; it is named by ' +
+                  ('--budgets' if explicit else '$ARMLEDGER_BUDGETS'), [path])
         return path
-    folders = script_dir, home and os.path.join(home, '.claude')
-    paths = [os.path.join(folder, 'budgets.yaml') for folder in folders if folder]
+    paths = [script_dir + '/budgets.yaml', home + '/.claude/budgets.yaml']
     there = list(filter(os.path.lexists, paths))
-    return next(filter(sets_cap, there), there[0] if there else None)
+    return [*filter(sets_cap, there), *there, None][0]
 
 
 def sets_cap(path):
@@ -2627,11 +2609,11 @@ def sets_cap(path):
 
 
 def load_budgets(path, home=None):
-    return parse_budgets(read_budgets(path), path, home)
+    return Budgets(read_budgets(path), path, home)
 
 
 def read_budgets(path):
-    text = read_text(path, LARGEST_BUDGETS) if path != os.devnull else '\n'
+    text = read_text(path, LARGEST_BUDGETS)
     # Half a file isn't one without caps.
     refuse_if(not text, 'is empty: was it cut off while it was written? To cap nothing, write '
                         'budgets: []', [path])
@@ -2649,73 +2631,30 @@ def read_text(path, most_bytes):
     except UnicodeDecodeError as error:
         line = content.count(b'\n', 0, error.start) + 1
         raise UserError('is not UTF-8 text: save it as UTF-8', path, line) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise UserError('cannot be read: %s' % reason, path) from None
+    except OSError as error:
+        raise UserError('cannot be read: ' + error.strerror, path) from None
 
 
-def parse_budgets(text, name='budgets.yaml', home=None):
-    """Budgets of a file's text; UserError at line:column for what they cannot say."""
-    found = parse_yaml(text, name)
-    found = Map((name, 1, 1)) if found is None else found
-    refuse_if(type(found) is List, 'a list without its key: write "budgets:" on a line of its own '
-                                   'above it', found.start)
-    for key in 'budgets', 'default':
-        if found.get(key, '') is None:
-            del found[key]                                         # nothing stands below it
-    values = checked_map('FILE', found)
-    problem = zone_problem(values['timezone'])
-    refuse_if(problem, problem, found.at.get('timezone'))
-    elsewhere = values['spend_json'] and expand_home(values['spend_json'], home)
-    real_folder.cache_clear()
-    entries = zip(values.pop('budgets') or (), found.get('budgets', ()))
-    entries = [entry_from(*both, home, elsewhere) for both in entries]
-    default = values.pop('default')
-    default = default and entry_from(default, found['default'], home, elsewhere)
-    values.update(spend_json=elsewhere, default=default)
-    return Budgets(name=name, entries=tuple(entries), **values, **indexes(entries, name))
-
-
-def entry_from(values, found, home, spend_json):
+def entry_from(values, at, path, home, spend_json):
     """The Entry of a checked map. Unsaid, a halt is at 150 %, or at a higher grace_pct."""
-    arm, grace, halt = values.pop('arm', None), values['grace_pct'], values['halt_pct']
-    for key in found:
-        is_monthly = CAPS.get(key, 'month') == 'month'
-        refuse_if(spend_json and not is_monthly, key + MONTHLY_ONLY, found.at[key])
-    caps = [(window, values.pop(key)) for key, window in CAPS.items()]
-    caps = tuple((window, cap) for window, cap in caps if cap is not None)
-    refuse_if(not caps, ('arm ' + arm if arm else 'default:') + NO_CAP, found.start)
-    halt = max(150 * PERCENT, grace) if halt is None else None if halt == 'never' else halt
-    refuse_if(halt is not None and halt < grace, EARLY_HALT % format_percent(grace),
-              found.at.get('halt_pct'))
-    path, paths = values.pop('path', None), values.pop('paths', None)
-    refuse_if(path and paths, 'path and paths in one entry: write all of them in paths: [...]',
-              found.at.get('paths'))
-    places = found['paths'].at if paths else [found.at.get('path')]
-    paths = tuple(paths or filter(None, [path]))
-    patterns = [pattern_of(expand_home(one, home), at, arm) for one, at in zip(paths, places)]
-    values.update(halt_pct=halt, action=values.pop('action_on_breach'))
-    return Entry(arm=arm, paths=paths, caps=caps, at=found.start[1:], patterns=patterns, **values)
-
-
-def indexes(entries, name):
-    """What arms are found by; UserError for an arm or a path that stands twice."""
-    by_name, by_path, named = {}, {}, {}
-    for entry in entries:
-        arm = entry.arm
-        first = by_name.setdefault(arm, entry)
-        refuse_if(first is not entry, ARM_TWICE % (arm, first.at[0]), (name,) + entry.at)
-        for pattern in entry.patterns:
-            first = by_path.setdefault(pattern.text, pattern)
-            refuse_if(first is not pattern, PATH_TWICE % (pattern.path, first.at[1]), pattern.at)
-        if not entry.paths:
-            named.update({folded(arm): arm, '\\' + folded(arm).lower(): arm})
-    for pattern in list(by_path.values()):
-        written = folded(pattern.path)
-        if not pattern.wild and written not in by_path:
-            # What was recorded below a link counts after it was turned, too.
-            by_path[written] = pattern_at(written, pattern.arm)
-    return {'by_name': by_name, 'patterns': tuple(by_path.values()), 'named': named}
+    arm, grace, halt = values.get('arm'), values['grace_pct'], values['halt_pct']
+    caps = [key for key in CAPS if values[key] is not None]
+    refuse_if(not caps, NO_CAP, at(*path))
+    for key in caps:
+        refuse_if(spend_json and CAPS[key] != 'month', key + MONTHLY_ONLY, at(*path, key))
+    halt = max(150 * PERCENT, grace) if halt is None else halt
+    if halt != 'never' and halt < grace:
+        raise UserError(EARLY_HALT % format_percent(grace), *at(*path, 'halt_pct'))
+    one, paths = values.get('path'), values.get('paths')
+    refuse_if(one and paths, 'path and paths in one entry: write all of them in paths: [...]',
+              at(*path, 'paths'))
+    key = 'paths' if paths else 'path'
+    patterns = [pattern_of(expand_home(text, home), arm, at(*path, key, n))
+                for n, text in enumerate(paths or filter(None, [one]))]
+    values.update(caps=tuple((CAPS[key], values[key]) for key in caps), at=at(*path),
+                  halt_pct=None if halt == 'never' else halt, action=values['action_on_breach'],
+                  patterns=patterns)
+    return Entry(*map(values.get, Entry._fields))
 
 
 # ---- paths in budgets.yaml ----------------------------------------------------------------------
@@ -2723,63 +2662,52 @@ def indexes(entries, name):
 # A path of an arm. text: as folders are compared; of it, head is what stands before the first
 # wildcard, or all; path: as written, but for ~; at: its place. Of two that hold a folder the
 # higher rank wins: more names (** isn't one), then a first wildcard farther behind.
-Pattern = namedtuple('Pattern', 'text head wild rank arm path at')
-WILD = re.compile(r'[*?[]')
-GLOB = re.compile(r'(?<=/)\*\*/|\*|\?|\[(!?)(\][^]/]*|[^]/]+)\]|.')
+Pattern = namedtuple('Pattern', 'text head rank arm path at')
+WILD = '[*?[]'
 
 
-def pattern_of(path, at, arm):
+def pattern_of(path, arm, at):
     """The Pattern of a path, with what stands before its first wildcard as it really lies."""
-    try:
-        glob_regex(path if WILD.search(path) else '')
-    except re.error:
-        raise UserError('the pattern %s cannot be read: write [ itself as [[]' % path,
-                        *at) from None
-    real = path
+    ranges = re.findall(r'\[[^]/]*([^]/])-([^]/])', path)
+    refuse_if(any(low > high for low, high in ranges),
+              'the pattern %s cannot be read: write [ itself as [[]' % path, at)
+    path, real = path.replace(os.sep, '/'), path
     if os.name == 'nt' or not is_windows_path(path):               # else recorded elsewhere
-        path = path.replace(os.sep, '/')
-        folder = WILD.split(path + '/')[0].rpartition('/')[0]
+        folder = re.split(WILD, path + '/')[0].rpartition('/')[0]
         real = real_folder(folder or '/').rstrip('/') + path[len(folder):]
     return pattern_at(folded(real), arm, path, at)
 
 
 def pattern_at(text, arm, path='', at=None):
-    head = WILD.split(text + '/')[0]
-    names = [name for name in text.split('/') if name != '**']
-    rank = len(names), [not WILD.search(name) for name in names], len(text)
-    return Pattern(text, head, head != text + '/', rank, arm, path, at)
+    head = re.split(WILD, text + '/')[0]
+    rank = sum(name != '**' for name in text.split('/')), len(head), len(text)
+    return Pattern(text, head, rank, arm, path, at)
 
 
 def holds(pattern, path):
     """Whether a folded path is in the pattern's, or is it."""
-    path += '/'
-    return path.startswith(pattern.head) and (
-        not pattern.wild or bool(glob_regex(pattern.text).match(path)))
+    return (path + '/').startswith(pattern.head) and (
+        pattern.head == pattern.text + '/' or fits(path.split('/'), pattern.text.split('/')))
 
 
-@lru_cache(None)
-def glob_regex(text):
+def fits(names, forms):
     """* ? [abc] [!abc] stay within a name; ** is any number of names, also none."""
-    def regex(found):
-        wild, is_not, letters = found.group(0, 1, 2)
-        if letters:
-            letters = re.sub(r'([][\\^&|~])', r'\\\1', letters)
-            return '(?!/)[%s%s]' % ('^' * len(is_not), letters)
-        return {'**/': '(?:[^/]+/)*', '*': '[^/]*', '?': '[^/]'}.get(wild) or re.escape(wild)
-    return re.compile(GLOB.sub(regex, text + '/'))
+    from fnmatch import fnmatchcase
+    if forms[:1] == ['**']:
+        return any(fits(names[n:], forms[1:]) for n in range(len(names) + 1))
+    return not forms or bool(names) and fnmatchcase(names[0], forms[0]) and \
+        fits(names[1:], forms[1:])
 
 
 @lru_cache(None)                 # cleared at each reading: entries share most of their folders
 def real_folder(path):
     head, name = os.path.split(path)
-    if not name or '/.' in path or '//' in path or os.name == 'nt':
-        return os.path.realpath(path)
-    path = os.path.join(real_folder(head), name)
-    return os.path.realpath(path) if os.path.islink(path) else path
+    is_plain = name.strip('.') and os.name == 'posix' and not os.path.islink(path)
+    return os.path.join(real_folder(head), name) if is_plain else os.path.realpath(path)
 
 
 def expand_home(path, home=None):
-    if path[:1] == '~' and path[1:2] in ('', '/', os.sep) and home:
+    if home and re.match(r'~([/\\]|$)', path):
         return home.rstrip('/') + path[1:] or '/'
     return os.path.expanduser(path)
 
@@ -2807,34 +2735,41 @@ def repo_name(path):
 
 ZONE_FOLDERS = ('/usr/share/zoneinfo', '/usr/lib/zoneinfo', '/usr/share/lib/zoneinfo',
                 '/etc/zoneinfo')
+ZONE = []                        # where none can be set for a process: the zone
 
 
 def zone_file(zone):
     """The file of an IANA name in the system's database, None if there is none."""
-    for folder in ZONE_FOLDERS if re.match(r'\w[\w/+-]*\Z', zone) else ():
-        try:
-            with open_plain(folder + '/' + zone) as stream:
-                if stream.read(4) == b'TZif':
-                    return folder + '/' + zone
-        except OSError:
-            pass
-    return None
+    paths = [folder + '/' + zone for folder in ZONE_FOLDERS if re.match(r'\w[\w/+-]*\Z', zone)]
+    return next(filter(os.path.isfile, paths), None)
 
 
-def zone_problem(zone):
-    """What is wrong with a time zone's name, None if nothing is."""
-    has_files = hasattr(time, 'tzset')
-    if zone in ('local', 'UTC') or has_files and zone_file(zone):
-        return None
+def check_zone(zone, place=()):
+    """UserError if a time zone isn't known."""
+    if zone in ('local', 'UTC') or zone_file(zone):
+        return
     from zoneinfo import available_timezones
     names = sorted(available_timezones())
-    if zone in names and not has_files:
-        return None
-    if zone in names or not names:
-        return 'this machine has no time zone database: install tzdata, or write local or UTC'
-    near = nearest(zone.replace(' ', '_'), names)
-    return 'unknown time zone %s: %s' % (zone, 'did you mean %s?' % near if near else
-                                         'write local, or a name such as Europe/Berlin')
+    refuse_if(not names, 'this machine has no time zone database: install tzdata, or write local '
+                         'or UTC', place)
+    if zone not in names:
+        near = nearest(zone.replace(' ', '_'), names)
+        raise UserError('unknown time zone %s: %s' % (zone, 'did you mean %s?' % near if near else
+                        'write local, or a name such as Europe/Berlin'), *place)
+
+
+def set_zone(timezone):
+    """Make 'local' or an IANA name that is known the time zone of this process."""
+    first_ms.cache_clear()
+    del ZONE[:]
+    path = zone_file(timezone)
+    if hasattr(time, 'tzset') and (path or timezone in ('local', 'UTC')):
+        if timezone != 'local':
+            os.environ['TZ'] = ':' + path if path else 'UTC0'
+        time.tzset()
+    elif timezone != 'local':
+        from zoneinfo import ZoneInfo
+        ZONE.append(ZoneInfo(timezone))
 
 
 # ---- arms: which arm a session, a folder is -----------------------------------------------------
@@ -2849,14 +2784,10 @@ def is_path(key):
 
 def arm_of(budgets, place, origin=None):
     """The key of the arm of a call, or of a tool, in `place`; its session began in `origin`."""
-    places = [one for one in (place, origin) if one and is_absolute(one.path)]
+    places = [one for one in (place, origin) if one and re.match(ABSOLUTE_PATH, one.path)]
     listed = [listed_in(budgets, one) for one in places if budgets]
-    repos = [one.root for one in places if one.is_repo]
-    return next(filter(None, listed + repos + [one.root for one in places]), '')
-
-
-def is_absolute(path):
-    return path[:1] == '/' or is_windows_path(path)
+    places.sort(key=lambda one: not one.is_repo)
+    return next(filter(None, listed + [one.root for one in places]), '')
 
 
 def entry_of(budgets, key):
@@ -2891,8 +2822,8 @@ def assign_arms(ledger, budgets):
     if what budgets.yaml says of folders has changed."""
     digest = budgets.digest() if budgets else ''
     changed = ledger.meta('budgets') != digest
-    which = '' if changed else ' where arm is null'
-    pairs = ledger.rows('select id, place, origin from pairs' + which)
+    pairs = ledger.rows('select id, place, origin from pairs' +
+                        ' where arm is null' * (not changed))
     if not pairs and not changed:
         return
     places = ledger.places()
@@ -2909,69 +2840,69 @@ def pairs_of(ledger, key):
     return [number for number, in ledger.rows('select id from pairs where arm = ?', key)]
 
 
+def seen_arms(ledger):
+    rows = ledger.rows('select distinct arm from pairs where arm is not null order by arm')
+    return [key for key, in rows]
+
+
 def armed_keys(ledger, budgets):
     """Every listed arm, then, if there is a default, each repo that is not listed."""
     if not budgets:
         return []
-    if not budgets.default:
-        return list(budgets.by_name)
-    seen = ledger.rows('select distinct arm from pairs where arm is not null order by arm')
-    return list(budgets.by_name) + [key for key, in seen if is_path(key)]
+    repos = filter(is_path, seen_arms(ledger)) if budgets.default else ()
+    return [*budgets.by_name, *repos]
 
 
 def entries_of(budgets, key=None):
-    """The entry of one arm, or all of them."""
-    return [entry for entry in (budgets.entries if budgets else ()) if key in (None, entry.arm)]
+    """The entry of one arm, or all of them. A repo that none lists has that with its name: its
+    path may be mistyped."""
+    return [entry for entry in (budgets.entries if budgets else ())
+            if key is None or entry.arm in (key, tails_of(key)[0])]
 
 
 def check_ambiguous(ledger, budgets, key=None):
     """UserError if an entry without a path fits two repos."""
     for entry in entries_of(budgets, key):
-        seen = ledger.rows('select distinct root, inner from pairs join places '
-                           'on places.id = place where arm = ? and is_repo', entry.arm)
-        repos = {path for row in seen for path in row
-                 if path and budgets.named.get(repo_name(path)) == entry.arm}
-        if len(repos) > 1:
-            first, second = sorted(repos)[:2]
+        seen = ledger.rows('select root, inner from pairs join places on places.id = place '
+                           'where arm = ? and is_repo', entry.arm)
+        repos = sorted({path for row in seen for path in row
+                        if path and budgets.named.get(repo_name(path)) == entry.arm})
+        if repos[1:]:
             raise UserError('arm %s has no path, and its name fits %s and %s: add the one that is '
-                            'meant, as in "path: %s"' % (entry.arm, first, second, first),
-                            budgets.name, *entry.at)
+                            'meant as its path:' % (entry.arm, *repos[:2]), *entry.at)
 
 
 def cap_warnings(ledger, budgets, key=None):
     """What to tell of caps that guard nothing: of one arm, or of all."""
-    warnings = []
     for entry in entries_of(budgets, key):
-        at = '%s:%d' % (budgets.name, entry.at[0])
+        at = '%s:%d' % entry.at[:2]
         missing = [one.path for one in entry.patterns if not is_there(one.path)]
         if missing:
-            warnings.append('arm %s: nothing is at its path %s, so its cap guards nothing there: '
-                            'mend it in %s' % (entry.arm, ', '.join(missing), at))
-        if not entry.paths and not pairs_of(ledger, entry.arm):
-            warnings.append('arm %s: no repo of this name has been seen, so its cap guards '
-                            'nothing yet: if its folder has another name, add path: in %s'
-                            % (entry.arm, at))
-    return warnings
+            yield ('arm %s: nothing is at its path %s, so its cap guards nothing there: mend it '
+                   'in %s' % (entry.arm, ', '.join(missing), at))
+        if not entry.patterns and not pairs_of(ledger, entry.arm):
+            yield ('arm %s: no repo of this name has been seen, so its cap guards nothing yet: if '
+                   'its folder has another name, add path: in %s' % (entry.arm, at))
 
 
 def is_there(path):
     """Whether something lies at a path or fits a pattern, in either Unicode spelling of it."""
-    from glob import iglob
+    from glob import glob
     from unicodedata import normalize
     return is_windows_path(path) and os.name != 'nt' or any(
-        next(iglob(normalize(form, path)), None) for form in ('NFC', 'NFD'))
+        glob(normalize(form, path)) for form in ('NFC', 'NFD'))
 
 
 def tails_of(path):
     """What a path ends in, from its last name on: [site, x/site, ...]."""
     names = path.replace('\\', '/').strip('/').split('/')
-    return ['/'.join(names[n:]) for n in range(len(names) - 1, -1, -1)]
+    return ['/'.join(names[-n:]) for n in range(1, len(names) + 1)]
 
 
 def short_names(keys):
     """{key: the name to show}: of paths the shortest tail that no other key has."""
     from collections import Counter
-    tails = {key: tails_of(key) if is_path(key) else [key] for key in keys}
+    tails = {key: tails_of(key) for key in keys}
     seen = Counter(tail for each in tails.values() for tail in each)
     return {key: next((tail for tail in each if seen[tail] == 1), key) if key else UNATTRIBUTED
             for key, each in tails.items()}
@@ -2979,18 +2910,16 @@ def short_names(keys):
 
 def find_arm(text, ledger, budgets, home):
     """The key of the arm that somebody means by its name, its short name, or a path in it."""
-    seen = ledger.rows('select distinct arm from pairs where arm is not null')
-    known = list(budgets.by_name if budgets else ()) + [key for key, in seen]
+    known = [*(budgets.by_name if budgets else ()), *seen_arms(ledger)]
     by_name = {name: key for key, name in short_names(known).items()}
-    key = text if text in known else by_name.get(text)
-    if key is not None:
-        return key
+    if text in by_name or text in known:
+        return by_name.get(text, text)
     path = os.path.abspath(expand_home(text, home))
-    if os.path.isdir(path):
-        return arm_of(budgets, resolve_place(path, home))
+    is_folder = os.path.isdir(path)
     # Another word must not become a folder below the working one: that may be another client's.
-    if re.match(TEXTS['PATH'], text) or re.match(r'\.\.?(/|$)', text):
-        gone = ledger.rows('select max(id) from places where ? in (cwd, path)', path)[0][0]
+    if is_folder or re.match(r'(\.\.?|~)(/|$)|' + ABSOLUTE_PATH, text):
+        gone = not is_folder and ledger.rows(
+            'select max(id) from places where ? in (cwd, path)', path)[0][0]
         return arm_of(budgets, ledger.places()[gone] if gone else resolve_place(path, home))
     near = nearest(text, by_name)
     raise UserError('no arm is named %s: %s' % (
@@ -3000,54 +2929,24 @@ def find_arm(text, ledger, budgets, home):
 
 # ---- windows of time ----------------------------------------------------------------------------
 
-DAY_S = 86400
-ZONE = []                        # where this machine can't set a process's time zone: the zone
-
-
-def set_zone(timezone):
-    """Make 'local' or an IANA name the time zone of this process; UserError if it isn't known."""
-    problem = zone_problem(timezone)
-    if problem:
-        raise UserError(problem)
-    del ZONE[:]
-    if hasattr(time, 'tzset'):
-        if timezone != 'local':
-            os.environ['TZ'] = 'UTC0' if timezone == 'UTC' else ':' + zone_file(timezone)
-        time.tzset()
-    elif timezone != 'local':
-        from zoneinfo import ZoneInfo
-        ZONE.append(ZoneInfo(timezone))
-    first_ms.cache_clear()
-
-
 def local_time(seconds):
-    if not ZONE:
-        return time.localtime(seconds)
-    from datetime import datetime
-    return datetime.fromtimestamp(seconds, ZONE[0]).timetuple()
+    from datetime import datetime, timezone
+    return datetime.fromtimestamp(seconds, timezone.utc).astimezone(*ZONE)
 
 
 @lru_cache(None)
 def first_ms(day):
-    """When a date begins: at the first moment whose local date is that one, or a later one."""
-    # Offsets from UTC reach 14 hours, and a day that is skipped has 24.
-    low = (day.toordinal() - 719163) * DAY_S - 30 * 3600
-    high = low + 60 * 3600
-    while low < high:
-        middle = (low + high) // 2
-        if local_time(middle)[:3] >= day.timetuple()[:3]:
-            high = middle
-        else:
-            low = middle + 1
-    return low * 1000
+    """When a date begins. Where the clock skips midnight, or the day, that is right after; where
+    it is set back over midnight, the first of the two."""
+    from datetime import datetime
+    return int(datetime(*day.timetuple()[:6], 0, *ZONE).timestamp()) * 1000
 
 
 def local_date(ms):
-    from datetime import date, timedelta
-    day = date(*local_time(ms // 1000)[:3])
-    while first_ms(day + timedelta(1)) <= ms:
-        day += timedelta(1)      # the clock was set back over midnight: the new day has begun
-    return day
+    from datetime import timedelta
+    day = local_time(ms // 1000).date()
+    after = day + timedelta(1)   # has begun where the clock was set back over midnight
+    return after if first_ms(after) <= ms else day
 
 
 def window_bounds(window, now_ms):
@@ -3056,28 +2955,24 @@ def window_bounds(window, now_ms):
         return 0, None
     from datetime import timedelta
     day = local_date(now_ms)
-    monday = day - timedelta(day.weekday())
-    first = {'day': day, 'month': day.replace(day=1), 'week': monday}[window]
-    after = first + timedelta({'day': 1, 'month': 31, 'week': 7}[window])
+    back, length = {'day': (0, 1), 'week': (day.weekday(), 7), 'month': (day.day - 1, 31)}[window]
+    first = day - timedelta(back)
+    after = first + timedelta(length)
     return first_ms(first), first_ms(after.replace(day=1) if window == 'month' else after)
 
 
 def windows_between(window, since_ms, until_ms):
-    """[(label, start, end)] of all days, weeks or months that have a moment in [since, until)."""
-    found = []
+    """(label, start, end) of each day, week or month that has a moment in [since, until)."""
     while since_ms < until_ms:
         start, end = window_bounds(window, since_ms)
-        found.append((label_of(window, since_ms), start, end))
+        yield label_of(window, since_ms), start, end
         since_ms = end
-    return found
 
 
 def label_of(window, ms):
     """2026-11-23, 2026-W48 or 2026-11: the day, week or month of a moment."""
-    day = local_date(ms)
-    if window == 'week':
-        return '%04d-W%02d' % day.isocalendar()[:2]
-    return day.isoformat()[:7 if window == 'month' else 10]
+    form = {'day': '%Y-%m-%d', 'week': '%G-W%V', 'month': '%Y-%m'}[window]
+    return local_date(ms).strftime(form)
 
 
 def date_of(ms):
@@ -3092,11 +2987,7 @@ def start_of(text):
 
 def format_time(ms):
     """ISO 8601 with its offset, to the second: 2026-11-01T00:00:00+01:00."""
-    from calendar import timegm
-    fields = local_time(ms // 1000)
-    minutes = (timegm(fields) - ms // 1000) // 60
-    return '%04d-%02d-%02dT%02d:%02d:%02d' % fields[:6] + '%s%02d:%02d' % (
-        '-' if minutes < 0 else '+', abs(minutes) // 60, abs(minutes) % 60)
+    return local_time(ms // 1000).isoformat()
 
 
 # ---- figures ------------------------------------------------------------------------------------
@@ -3104,39 +2995,36 @@ def format_time(ms):
 TIER_COLOURS = {'ok': '32', 'alert': '33', 'warn': '33', 'hard_stop': '31', 'halt': '31;1'}
 
 
-def money(text):
-    """Pico-dollars of a decimal text such as 200.00."""
-    return fixed_point(text, 12)
-
-
 def divide_even(dividend, divisor):
     """Division of whole numbers, rounded to the nearest, halves to the even one."""
     quotient, rest = divmod(dividend, divisor)
-    return quotient + (2 * rest > divisor or 2 * rest == divisor and quotient % 2)
+    return quotient + (2 * rest + quotient % 2 > divisor)
 
 
 def format_usd(pico, places=2, thousands=False):
     """Dollars as plain text, exactly rounded: 1234.50, or 1,234.50 with thousands."""
     units = divide_even(abs(pico), 10 ** (12 - places))
+    return '-' * (pico < 0 < units) + decimal(units, places, '{:,}' if thousands else '{}')
+
+
+def decimal(units, places, form='{}'):
+    """A number in units of 10**-places, as text."""
     whole, rest = divmod(units, 10 ** places)
-    text = ('{:,}' if thousands else '{}').format(whole)
-    return '-' * (pico < 0 < units) + text + ('.%0*d' % (places, rest) if places else '')
+    return form.format(whole) + ('.%0*d' % (places, rest) if places else '')
 
 
 def dollars(pico):
     """An amount in a sentence: $31.07, -$31.07; below a dollar $0.0042."""
-    text = format_usd(pico, 4 if 0 < abs(pico) < PICO else 2)
-    return '-$' + text[1:] if text[0] == '-' else '$' + text
+    return '-' * (pico < 0) + '$' + format_usd(abs(pico), 4 if 0 < abs(pico) < PICO else 2)
 
 
 def format_percent(millionths, places=0):
     """A percentage, rounded down: 99.99 % of a cap is not yet 100 %."""
-    whole, rest = divmod(millionths * 10 ** places // PERCENT, 10 ** places)
-    return str(whole) + ('.%0*d' % (places, rest) if places else '')
+    return decimal(millionths * 10 ** places // PERCENT, places)
 
 
 def bar(spent, cap, width=12):
-    filled = max(0, min(width, spent * width // cap)) if cap else width
+    filled = min(width, spent * width // cap) if cap else width
     return '#' * filled + '.' * (width - filled)
 
 

@@ -282,7 +282,7 @@ class BudgetTexts(Fuzz):
             text = self.changed.text(self.random.choice(texts), 8)
             try:
                 try:
-                    self.gate.parse_budgets(text.decode('utf-8', 'replace'), 'budgets.yaml', home.path)
+                    self.gate.Budgets(text.decode('utf-8', 'replace'), 'budgets.yaml', home.path)
                 except self.gate.UserError as error:
                     self.assertRegex(str(error), r'^budgets\.yaml:\d+:\d+: \S')
                 home.write(home.budgets, text)

@@ -65,10 +65,10 @@ class SettingsTest(unittest.TestCase):
         for text in blocks('yaml'):
             if text.startswith('notify:'):
                 for line in text.splitlines():
-                    self.assertTrue(gate.parse_budgets(line + '\n', 'README.md', '/home/op').notify)
+                    self.assertTrue(gate.Budgets(line + '\n', 'README.md', '/home/op').notify)
                     read += 1
             else:
-                self.assertTrue(gate.parse_budgets(text, 'README.md', '/home/op').armed())
+                self.assertTrue(gate.Budgets(text, 'README.md', '/home/op').armed())
                 read += 1
         self.assertEqual(read, 4)
 
