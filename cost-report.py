@@ -901,7 +901,7 @@ if neighbour:
     # As `from budget_check import *` would: its calendar, money and ledger serve here too, and of
     # the block its copy counts: there is one UserError, one price list. What follows goes before.
     globals().update((name, value) for name, value in vars(neighbour).items()
-                     if not name.startswith('__') and name != 'HERE')
+                     if not name.startswith('__'))
 
 
 # ---- without it: what the logs tell by themselves -----------------------------------------------
@@ -909,19 +909,21 @@ if neighbour:
 ALONE = ('made without budget-check.py beside this script: each folder stands by itself, days are '
          'UTC, and nothing is known of arms and caps, of calls that no transcript line shows, of '
          'which session began a call that two logs have, and of logs that have been deleted')
-ALONE_ROW = {'table': '%7d.%06d %7d  %s', 'json': '{"usd": %d.%06d, "calls": %d, "arm": %s}'}
-ALONE_PAGE = {
-    'table': '     SPENT USD   CALLS  FOLDER, SINCE {since}\n{rows}\n\nEstimate; {alone}.\n'
-             'Log lines or files that could not be read: {lost}.\n',
-    'json': '{{"estimate": true, "prices_as_of": "{as_of}", "skipped_lines": {lost}, "warnings": '
-            '["{alone}"], "rows": [\n{rows}]}}\n'}
+# How a folder is written, a row, what is between rows, all of it.
+ALONE_FORMATS = {
+    'table': (printable, '%7d.%06d %7d  %s', '\n',
+              '     SPENT USD   CALLS  FOLDER, SINCE {since}\n{rows}\n\nEstimate; {alone}.\n'
+              'Log lines or files that could not be read: {lost}.\n'),
+    'json': (json.dumps, '{"usd": %d.%06d, "calls": %d, "arm": %s}', ',\n',
+             '{{"estimate": true, "prices_as_of": "{as_of}", "skipped_lines": {lost}, '
+             '"warnings": ["{alone}"], "rows": [\n{rows}]}}\n')}
 
 
 def run_alone(options):
     """A table or JSON with a row for each folder."""
     given = [name for name, value in vars(options).items() if value and name not in (
         'since', 'format', 'output', 'prices', 'now', 'now_ms')]
-    if given or options.format not in ALONE_ROW:
+    if given or options.format not in ALONE_FORMATS:
         raise UserError('--%s needs budget-check.py beside this script; `make install` puts both '
                         'there' % (given or ['format ' + options.format])[0])
     since = options.since or time.strftime('%Y-%m-01', time.gmtime(options.now_ms // 1000))
@@ -930,19 +932,17 @@ def run_alone(options):
         raise UserError('--since: %s is no date; write 2026-11-01' % printable(repr(since)))
     prices = load_prices(find_prices(options.prices, os.environ, HERE))
     folders, lost = read_alone(prices, since_ms)
-    is_json = options.format == 'json'
-    rows = [ALONE_ROW[options.format] % (
-                *divmod(usd // MILLION, MILLION), calls, (json.dumps if is_json else printable)(folder))
+    shown, row, between, page = ALONE_FORMATS[options.format]
+    rows = [row % (*divmod(usd // MILLION, MILLION), calls, shown(folder))
             for folder, (usd, calls) in sorted(folders.items(), key=lambda item: -item[1][0])]
-    put(options.output, ALONE_PAGE[options.format].format(
-        since=since, rows=(',\n' if is_json else '\n').join(rows), alone=ALONE, lost=lost,
-        as_of=prices.as_of))
+    put(options.output, page.format(since=since, rows=between.join(rows), alone=ALONE, lost=lost,
+                                    as_of=prices.as_of))
     return 0
 
 
 def read_alone(prices, since_ms):
     """({folder: [pico-dollars, calls]}, how much could not be read) of all logs."""
-    fullest, folders, lost = {}, {}, 0
+    lines, folders, lost = {}, {}, 0
     for agent, path in all_logs():
         try:
             with open_plain(path) as stream:
@@ -953,11 +953,10 @@ def read_alone(prices, since_ms):
         found = agent.read(path, text[:text.rfind(b'\n') + 1], {})
         lost += found.skipped
         for call in found.calls:
-            # Of a call's lines that with the most output counts.
-            rank = -(call.standing // 2), call.tokens[1], call.tokens
-            key = agent.name, call.key
-            fullest[key] = max(fullest.get(key, (rank, call)), (rank, call), key=lambda one: one[0])
-    for _, call in fullest.values():
+            lines.setdefault((agent.name, call.key), []).append(call)
+    for same in lines.values():
+        # Of a call's lines that with the most output counts.
+        call = max(same, key=lambda call: (-(call.standing // 2), call.tokens[1], call.tokens))
         if call.kind != 'echo' and (call.ts or 0) >= since_ms:
             held = folders.setdefault(call.cwd or UNATTRIBUTED, [0, 0])
             held[0] += prices.usd(call.model, call.ts, call.tokens, call.variant)[0]
@@ -985,6 +984,11 @@ TIMES = ('day', 'week', 'month')
 Span = namedtuple('Span', 'since until window start end at')
 
 
+def span_of(window, ms, until):
+    start, end = window_bounds(window, ms)
+    return Span(start, until, window, start, end, start)
+
+
 def choose_span(options, books):
     """What the options ask for, by itself the month to date."""
     asked = [name for name in ('month', 'yesterday', 'last', 'since', 'until')
@@ -1002,32 +1006,31 @@ def choose_span(options, books):
         end = window_bounds(window, end)[1]
     if since >= end or since > now:
         raise UserError('%s has to begin before it ends, and not in the future' % option)
-    whole = [one for one in TIMES if window_bounds(one, since) == (since, end)]
-    until = max(since, min(end, books.through))
-    return Span(since, until, whole[0] if whole else None, since, end, since)
+    whole = [one for one in TIMES if window_bounds(one, since) == (since, end)] or [None]
+    return Span(since, max(since, min(end, books.through)), whole[0], since, end, since)
 
 
 def parse_moment(text, option, now):
     """(ms, the window that is meant) of a time, date, month, today, yesterday, or 7d."""
     days = re.match(r'0*([1-9]\d{0,4})d\Z', text, re.ASCII)
     ago = int(days[1]) - 1 if days else {'today': 0, 'yesterday': 1}.get(text)
-    is_month = option == '--month'
+    unit, size, tail = ('month', 7, '-01') if option == '--month' else ('day', 10, '')
     try:
         if ago is not None:
             noon = window_bounds('day', now)[0] + DAY_MS // 2 - ago * DAY_MS
             return window_bounds('day', noon)[0], 'day'
-        start = start_of(text[:10] + '-01' * is_month)
-        if start > 0 and len(text) == (7 if is_month else 10):
-            return start, 'month' if is_month else 'day'
+        start = start_of(text[:10] + tail)
+        if start > 0 and len(text) == size:
+            return start, unit
         ms = parse_time(text)
         if parse_time(text + 'Z'):               # no zone is said: it is the calendar's
             ms = start + ms % DAY_MS
-        if ms and ms > 0 and not is_month:
+        if ms and ms > 0 and unit == 'day':
             return ms, None
     except (ValueError, OverflowError):
         pass
     raise UserError('%s: %s is no %s' % (
-        option, printable(repr(text)), 'month; write 2026-10' if is_month else
+        option, printable(repr(text)), 'month; write 2026-10' if tail else
         'date; write 2026-11-01, 2026-11-01T09:30, today, yesterday or 7d'))
 
 
@@ -1064,12 +1067,12 @@ PLAIN = {                        # an index holds what these need
     'assumed_usd': 'sum(usd%s) filter (where assumed)',
     'calls': "sum(kind <> 'untranscribed')"}
 TOKENS = {'tokens': 'sum(input + output + write_short + write_long + read)'}
-METERS = {name: 'sum(%s)' % name
-          for name in ('input', 'output', 'write_short', 'write_long', 'read', 'searches')}
 FIELDS = dict(
     PLAIN, input_tokens='sum(input)', output_tokens='sum(output)',
     cache_write_tokens='sum(write_short + write_long)', cache_read_tokens='sum(read)',
     web_searches='sum(searches)', **TOKENS)
+METERS = {name: 'sum(%s)' % name
+          for name in ('input', 'output', 'write_short', 'write_long', 'read', 'searches')}
 
 # What a key of --by is grouped by, and how it reads.
 DETAILS = {
@@ -1089,28 +1092,50 @@ WHOLE = 100 * MILLION            # percentages are in millionths
 
 def sum_by(books, spans, by, fields=PLAIN):
     """{the values of these keys: {field: sum}} over all calls of some spans."""
-    keys = [key for key in by if key in DETAILS]
-    columns = [column for key in keys for column in DETAILS[key][0].split(', ')]
-    around = 'select %s from (%%s) calls' % ', '.join([DETAILS[key][1] for key in keys] + ['*'])
-    has_arm, count = 'arm' in by or books.has_rates, len(keys)        # few groups are fast
-    found = {}
+    keys, found = [key for key in by if key in DETAILS], {}
     for run in runs_of(spans):
-        since, until, several = run[0].since, run[-1].until, len(run) > 1
-        at = '(ts - %d) / %d' % (since, run[0].until - since) if several else '0'
-        group = ['1'] * several + ['2'] * has_arm + [str(3 + n) for n in range(len(columns))]
-        if several and columns[:1] in (['model'], ['session']) and not has_arm:
-            group[:2] = ['at + %d * %s' % (len(run), columns[0])]     # one number sorts faster
-        tables = BY_PAIR
-        if books.arm is None and since <= books.oldest and (columns or fields is not PLAIN):
-            tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm
-        shown = [at + ' at', 'arm' if has_arm else "''", *columns, *sums_of(fields)]
         labels = [{key: label_of(key, span.at) for key in by if key in TIMES} for span in run]
-        tail = 'group by ' + (', '.join(group) or "''")
-        for values in books.rows(', '.join(shown), since, until, tail, tables, around):
-            known = dict(zip(keys, values), **labels[values[count]], arm=values[count + 1])
+        for names, at, arm, sums in groups_of(books, run, keys, 'arm' in by, fields):
+            known = dict(zip(keys, names), arm=arm, **labels[at])
             row = found.setdefault(tuple([known[key] for key in by]), empty_row(fields))
-            add_up(row, values[count + 2 + len(columns):], fields, books.rate(known['arm']))
+            add_up(row, iter(sums), fields, books.rate(arm))
     return found
+
+
+def groups_of(books, run, keys, has_arm, fields):
+    """(names of the keys, which span of the run, arm, sums) of each group of calls."""
+    since, until, several = run[0].since, run[-1].until, len(run) > 1
+    at = '(ts - %d) / %d' % (since, run[0].until - since) if several else '0'
+    columns = [column for key in keys for column in DETAILS[key][0].split(', ')]
+    has_arm = has_arm or books.has_rates                   # few groups are fast
+    group = ['1'] * several + ['2'] * has_arm + [str(n + 3) for n in range(len(columns))]
+    if several and columns[:1] in (['model'], ['session']) and not has_arm:
+        group[:2] = ['at + %d * %s' % (len(run), columns[0])]         # one number sorts faster
+    tables = BY_PAIR
+    if books.arm is None and since <= books.oldest and (columns or fields is not PLAIN):
+        tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm  # as they lie
+    shown = [at + ' at', 'arm' if has_arm else "'' arm", *columns]
+    for sql in fields.values():
+        shown += [sql % ' >> 20', sql % ' & 1048575'] if '%' in sql else [sql]
+    around = 'select %s from (%%s) calls' % ', '.join([DETAILS[key][1] for key in keys] + ['*'])
+    for row in books.rows(', '.join(shown), since, until,
+                          'group by ' + (', '.join(group) or "''"), tables, around):
+        count = len(keys)
+        yield row[:count], row[count], row[count + 1], row[count + 2 + len(columns):]
+
+
+def add_up(row, sums, fields, rate):
+    for name, sql in fields.items():
+        number = next(sums) or 0
+        if '%' in sql:
+            number = (number << 20) + (next(sums) or 0)
+            row['list_usd'] += number * (name == 'usd')
+            number = divide_even(number * rate, WHOLE)
+        row[name] += number
+
+
+def empty_row(fields):
+    return dict.fromkeys([*fields, 'list_usd'], 0)
 
 
 def runs_of(spans):
@@ -1123,26 +1148,6 @@ def runs_of(spans):
         else:
             runs.append([span])
     return runs
-
-
-def sums_of(fields):
-    for sql in fields.values():
-        yield from [sql % ' >> 20', sql % ' & 1048575'] if '%' in sql else [sql]
-
-
-def empty_row(fields):
-    return dict.fromkeys([*fields, 'list_usd'], 0)
-
-
-def add_up(row, sums, fields, rate):
-    sums = iter(sums)
-    for name, sql in fields.items():
-        number = next(sums) or 0
-        if '%' in sql:
-            number = (number << 20) + (next(sums) or 0)
-            row['list_usd'] += number * (name == 'usd')
-            number = divide_even(number * rate, WHOLE)
-        row[name] += number
 
 
 # ---- rows: a row is {key of --by, field, name of a column: value} -------------------------------
@@ -1159,16 +1164,15 @@ def key_of(row, by):
 def make_rows(books, span, by, fields=PLAIN):
     """Arms by spend, times as they come, the rest by spend; each with its cap, if it has one."""
     unit = unit_of(by)
-    summed = sum_by(books, split(span, unit), by, fields)
+    spans = {unit and label_of(unit, one.at): one for one in split(span, unit)}
+    summed = sum_by(books, spans.values(), by, fields)
     for arm in books.listed if by == ('arm',) else ():
         summed.setdefault((arm,), empty_row(fields))
     rows, by_arm = [dict(zip(by, key), **sums) for key, sums in summed.items()], {}
-    if set(by) in ({'arm'}, {'arm', unit}):
-        spans = {unit and label_of(unit, one.at): one for one in split(span, unit)}
-        for row in rows:
-            set_against_cap(books, row, spans[row.get(unit)])
     for row in rows:
         by_arm[row.get('arm')] = by_arm.get(row.get('arm'), 0) + row['usd']
+        if set(by) in ({'arm'}, {'arm', unit}):
+            set_against_cap(books, row, spans[row.get(unit)])
     return sorted(rows, key=lambda row: (
         [(-by_arm[row[key]], row[key]) if key == 'arm' else row[key]
          for key in by if key in ('arm', *TIMES)], -row['usd'], str(row)))
@@ -1197,11 +1201,11 @@ def against_cap(one):
     return row if one.pct is None else dict(row, pct=one.pct)
 
 
-def mark_spikes(books, rows, span, by):
+def mark_spikes(books, rows, by):
     """A day is marked when it is above SPIKE_FLOOR and above SPIKE_TIMES the median of the days
     with spend among the SPIKE_DAYS days before it, of which there are at least SPIKE_LEAST."""
     history, others = {}, tuple(key for key in by if key != 'day')
-    days = split(span._replace(since=span.since - (SPIKE_DAYS + 1) * DAY_MS), 'day')
+    days = split(books.span._replace(since=books.span.since - (SPIKE_DAYS + 1) * DAY_MS), 'day')
     for (day, *key), sums in sum_by(books, days, ('day', *others)).items():
         history.setdefault(tuple(key), []).append((day, sums['usd']))
     for row in rows:
@@ -1213,10 +1217,10 @@ def mark_spikes(books, rows, span, by):
             2 * row['usd'] > SPIKE_TIMES * (spent[middle] + spent[-1 - middle])
 
 
-def set_beside(books, rows, span, by):
+def set_beside(books, rows, by):
     """What each row's window before was: None, if nothing is known of it."""
     times, since = [key for key in by if key in TIMES], {}
-    earlier = [before(one, books.now) for one in split(span, unit_of(by))]
+    earlier = [before(one, books.now) for one in split(books.span, unit_of(by))]
     spent = {key: sums['usd'] for key, sums in sum_by(books, earlier, by).items()}
     for one in reversed(earlier):
         since[tuple([label_of(key, one.at) for key in times])] = one.since
@@ -1237,14 +1241,14 @@ def set_change(row, earlier):
         row['change'] = '%s%d %%' % ('-' if change < 0 else '+', percent)
 
 
-def set_baseline(books, rows, span, by):
+def set_baseline(books, rows, by):
     """What each row's tokens would have cost on one model, at its standard price of their day."""
     prices, model = books.prices, books.options.baseline
     if not prices.known(model):
         raise UserError('--baseline: prices.json has no %s%s' % (
             printable(model), did_you_mean(model, prices.listed[0])))
     costs = {}
-    for (arm, day, *key), sums in sum_by(books, split(span, unit_of(by)), ('arm', 'utc-day', *by),
+    for (arm, day, *key), sums in sum_by(books, split(books.span, unit_of(by)), ('arm', 'utc-day', *by),
                                          METERS).items():
         units = prices.units(model, day * DAY_MS, (0,) * 6, '', False)[0]
         usd = sum(sums[name] * unit for name, unit in zip(METERS, units))
@@ -1275,8 +1279,8 @@ def total_of(rows, by):
                 'cap_usd', 'before_usd', 'change_usd') and None not in values:
             total[column.name] = sum(values)
     if rows and 'before_usd' in rows[0] and not unit_of(by):
-        known = [row['before_usd'] for row in rows if row['before_usd'] is not None]
-        set_change(total, sum(known) if any(known) or len(known) == len(rows) else None)
+        known = [row['before_usd'] for row in rows]
+        set_change(total, None if None in known else sum(known))
     return total
 
 
@@ -1299,6 +1303,7 @@ COLUMNS = [Column(*re.split('  +', line.strip())) for line in '''
     untranscribed_usd   -              usd      0  spend
     assumed_usd         -              usd      0  spend
     cap_usd             Cap            usd      0  spend
+    share               Of the most    bar      2  chart
     bar                 Used           bar      2  spend
     pct                 %              percent  0  spend
     tier                Tier           tier     4  spend
@@ -1332,34 +1337,35 @@ def columns_of(by, *parts):
 
 # below: reports without a total and notes of their own. notes: the small print. cautions: what is
 # told on standard error where there is no room for it.
-Report = namedtuple('Report', 'books span title by rows total columns below notes cautions',
+Report = namedtuple('Report', 'books title by rows total columns below notes cautions',
                     defaults=((), (), ()))
+NOTHING = 'No spend in this time.'
 
 
-def table_of(report):
-    """(columns, [[text]]) for people; a column that no row has is left out."""
-    shown = [column for column in report.columns if column.title != '-' and (
-        column.name in report.by
-        or any(row.get(column.name, '') != '' for row in report.rows))]
-    rows = [[cell_of(report, column, row) for column in shown] for row in report.rows]
-    if report.total:
-        rows.append(['TOTAL'] + [cell_of(report, column, report.total) for column in shown[1:]])
-    return shown, rows
+def tables_of(report, draw):
+    """[(heading, columns, [[text]])] for people; a column that no row has is left out. `draw` is
+    how a bar is shown, given what is spent, the cap, the tier."""
+    found = []
+    for one in filter(lambda one: one.rows, (report, *report.below)):
+        shown = [column for column in one.columns if column.title != '-' and (
+            column.name in one.by or any(row.get(column.name, '') != '' for row in one.rows))]
+        rows = [[cell_of(one, column, row, draw) for column in shown] for row in one.rows]
+        if one.total:
+            rows.append(['TOTAL'] + [cell_of(one, column, one.total, draw)
+                                     for column in shown[1:]])
+        found.append((one.title if one is not report else '', shown, rows))
+    return found
 
 
-def tables_of(report):
-    return [one for one in (report, *report.below) if one.rows]
-
-
-def cell_of(report, column, row):
-    """A text, never raw; of a bar what it shows. What isn't known is a question mark."""
+def cell_of(report, column, row, draw=None):
+    """A text, never raw. What isn't known is a question mark."""
     value = row.get(column.name, '')
-    if column.kind == 'bar':
-        return value or None
     if column.name == 'arm' and row is not report.total:
         value = report.books.names.get(value, value)
     if type(value) is str:
         return printable(value)
+    if column.kind == 'bar':
+        return draw(*value)
     text = '?' if value is None else SHOWN[column.kind](value)
     if column.name == 'usd':
         return '\u25b2 ' * row.get('spike', False) + '~' * bool(row.get('assumed_usd')) + text
@@ -1368,10 +1374,10 @@ def cell_of(report, column, row):
 
 def short_count(number):
     """12345 -> 12.3k; four or five characters for whatever there is."""
-    for limit, unit in ((10 ** 12, 'T'), (10 ** 9, 'G'), (10 ** 6, 'M'), (10 ** 3, 'k')):
-        if number >= limit:
-            tenths = number * 10 // limit
-            return ('%d.%d%s' if tenths < 1000 else '%d%.0s%s') % (*divmod(tenths, 10), unit)
+    for power, unit in (12, 'T'), (9, 'G'), (6, 'M'), (3, 'k'):
+        tenths = number // 10 ** (power - 1)
+        if tenths >= 10:
+            return '%s%s' % (tenths // 10 if tenths >= 1000 else tenths / 10, unit)
     return str(number)
 
 
@@ -1380,41 +1386,54 @@ SHOWN = {'usd': lambda usd: format_usd(usd, 2, True),
          'flag': ('', 'yes').__getitem__, 'count': short_count, 'short': short_count}
 
 
-def notes_of(report):
-    return [printable(note, 1000) for note in report.notes + report.cautions]
+def values_of(report, row, names):
+    """What programs are told of a row."""
+    found = {}
+    for column in report.columns:
+        value = row.get(column.name)
+        if column.name == 'arm':
+            value = names.get(value, value)
+        elif value is not None and column.kind == 'usd':
+            value = number(format_usd(value, 6))
+        elif value is not None and column.kind == 'percent':
+            value = number(format_percent(value, 1))
+        if column.kind not in PEOPLES:
+            found[column.name] = value
+    return found
+
+
+def format_page(report, write, table, title='%s', heading='%s\n', note='%s'):
+    """`write` is how a text, `table` how a table is written; the rest stands around them."""
+    parts = [title % write(report.title)] + [NOTHING] * (not report.rows)
+    for name, heads, rows in tables_of(report, lambda spent, cap, tier: bar(spent, cap)):
+        parts.append(heading % name * bool(name) + table(heads, rows))
+    parts.append('\n'.join(note % write(printable(text, 1000))
+                           for text in report.notes + report.cautions))
+    return '\n\n'.join(parts) + '\n'
 
 
 # ---- the table for terminals and mail -----------------------------------------------------------
 
 def format_text(report):
-    import textwrap
+    from textwrap import fill
     width, colour = terminal()
-    parts = [textwrap.fill(report.title, width)] + ['No spend in this time.'] * (not report.rows)
-    for one in tables_of(report):
-        heading = (one.title + '\n') * (one is not report)
-        parts.append(heading + lay_out(*table_of(one), width, colour))
-    parts.append('\n'.join(textwrap.fill(note, width) for note in notes_of(report)))
-    return '\n\n'.join(parts) + '\n'
+    return format_page(report, lambda text: fill(text, width),
+                       lambda heads, rows: lay_out(heads, rows, width, colour))
 
 
 def lay_out(heads, rows, width, colour):
     """Lines no wider than `width`: names are cut, and columns left out until they fit."""
-    table = [[head.title] + [cell if type(cell) is str else bar(*cell[:2]) if cell else ''
-                             for cell in cells] for head, cells in zip(heads, zip(*rows))]
-
-    def wide(cells):
-        return max(map(columns, cells))
+    table = [[head.title, *cells] for head, cells in zip(heads, zip(*rows))]
 
     def excess():
-        return sum(map(wide, table)) + 2 * len(table) - 2 - width
+        return sum(max(map(columns, cells)) + 2 for cells in table) - 2 - width
     for least in 24, 8:
         for n, head in enumerate(heads):
             if head.kind == 'name':
-                size = max(least, wide(table[n]) - max(0, excess()))
+                size = max(least, max(map(columns, table[n])) - max(0, excess()))
                 table[n] = [cut(cell, size) for cell in table[n]]
-        ranks = sorted((head.rank, head) for head in heads if head.rank > '0')
-        while least > 8 and ranks and excess() > 0:
-            n = heads.index(ranks.pop(0)[1])
+        while excess() > 0 and max(head.rank for head in heads) > '0':
+            n = min((head.rank, n) for n, head in enumerate(heads) if head.rank > '0')[1]
             del heads[n], table[n]
     right = [n for n, head in enumerate(heads) if head.kind in NUMBERS]
     tiers = [n for n, head in enumerate(heads) if head.kind == 'tier' and colour]
@@ -1439,38 +1458,24 @@ def terminal():
 
 # ---- JSON, CSV, Markdown ------------------------------------------------------------------------
 
-def values_of(report, row):
-    """What programs are told of a row."""
-    found = {}
-    for column in report.columns:
-        value = row.get(column.name)
-        if value is not None and column.kind in ('usd', 'percent'):
-            value = number(format_usd(value, 6) if column.kind == 'usd'
-                           else format_percent(value, 1))
-        if column.kind not in PEOPLES:
-            found[column.name] = value
-    return found
-
-
 def format_json(report):
     """Arms by their paths in full."""
-    books, span = report.books, report.span
+    books, names = report.books, {'': UNATTRIBUTED}
+    span, total = books.span, number(format_usd(report.total['usd'], 6))
     unattributed = sum_by(books, [span], ('arm',)).get(('',), {'usd': 0})
-    rows = [dict(row, arm=row['arm'] or UNATTRIBUTED) if 'arm' in row else row
-            for row in report.rows]
     facts = {
         'estimate': True, 'currency': 'USD', 'since': format_time(span.since),
         'until': format_time(max(span.since, min(span.until, books.now))),
-        'timezone': books.timezone, 'prices_as_of': books.prices.as_of,
-        'total_usd': number(format_usd(report.total['usd'], 6)),
-        'rows': [values_of(report, row) for row in rows],
+        'timezone': books.timezone, 'prices_as_of': books.prices.as_of, 'total_usd': total,
+        'rows': [values_of(report, row, names) for row in report.rows],
         'unattributed_usd': number(format_usd(unattributed['usd'], 6)),
         'unpriced_models': sorted(name for name, in books.rows(
             'distinct (select name from models where id = model)', span.since, span.until,
             'and assumed')),
         'skipped_lines': books.reading.skipped, 'warnings': report.cautions}
     if books.options.billed:
-        facts['billed'] = [values_of(report.below[-1], row) for row in report.below[-1].rows]
+        bills = report.below[-1]
+        facts['billed'] = [values_of(bills, row, {}) for row in bills.rows]
     return neighbour.format_json(facts) + '\n'
 
 
@@ -1478,10 +1483,8 @@ def format_csv(report):
     """Rows alone, of bills where there are some."""
     if report.books.options.billed:
         report = report.below[-1]
-    names = report.books.names
-    rows = [dict(row, arm=names.get(row.get('arm'), row.get('arm'))) for row in report.rows]
-    return csv_text([list(values_of(report, {}))]
-                    + [list(values_of(report, row).values()) for row in rows])
+    rows = [values_of(report, row, report.books.names) for row in report.rows]
+    return csv_text([values_of(report, {}, {})] + [row.values() for row in rows])
 
 
 def csv_text(lines):
@@ -1500,19 +1503,13 @@ def csv_cell(value):
 
 
 def format_markdown(report):
-    parts = ['# ' + markdown_escaped(report.title)]
-    parts += ['No spend in this time.'] * (not report.rows)
-    for one in tables_of(report):
-        parts += ['## ' + one.title] * (one is not report) + [markdown_table(*table_of(one))]
-    parts.append('\n'.join('- ' + markdown_escaped(note) for note in notes_of(report)))
-    return '\n\n'.join(parts) + '\n'
+    return format_page(report, markdown_escaped, markdown_table, '# %s', '## %s\n\n', '- %s')
 
 
 def markdown_table(heads, rows):
-    kept = [n for n, head in enumerate(heads) if head.kind != 'bar']
-    lines = [[heads[n].title for n in kept],
-             ['---:' if heads[n].kind in NUMBERS else '---' for n in kept]]
-    lines += [[markdown_escaped(row[n]) for n in kept] for row in rows]
+    lines = [[head.title for head in heads],
+             ['---:' if head.kind in NUMBERS else '---' for head in heads],
+             *[map(markdown_escaped, row) for row in rows]]
     return '\n'.join('| %s |' % ' | '.join(line) for line in lines)
 
 
@@ -1551,10 +1548,9 @@ th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px so
 thead th { color: var(--soft); font-size: .85rem }
 th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 6rem }
 .num { text-align: right; font-variant-numeric: tabular-nums } tr.total > * { font-weight: 600 }
-.chart { display: block; width: 100%; min-width: 34rem; height: auto }
-.chart text { fill: var(--soft); font-size: 13px } .grid { stroke: var(--line) }
-.column { fill: var(--s0) }
-.meter { display: block; width: 7rem; height: .8rem } .track { fill: var(--line) }
+.spend { color: var(--s0) }
+.meter { display: block; width: 7rem; height: .8rem }
+.meter.spend { width: 100%; min-width: 7rem } .track { fill: var(--line) }
 .ok { color: var(--green) } .alert, .warn { color: var(--yellow) }
 .hard_stop, .halt { color: var(--red) }
 .notes { color: var(--soft); font-size: .9rem; padding-left: 1.1rem }
@@ -1562,7 +1558,7 @@ th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 6rem }
   main { padding: 1rem .75rem 2rem } .meter { width: 3.5rem } th[scope=row] { min-width: 7.5rem } }
 @media print {
   :root { color-scheme: light } main { max-width: none; padding: 0 } body { font-size: 11pt }
-  h2, tr, .chart { break-inside: avoid } .wide { overflow: visible }
+  h2, tr { break-inside: avoid } .wide { overflow: visible }
   rect, dl div { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
 '''
 PAGE = """<!DOCTYPE html>
@@ -1582,19 +1578,12 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+TABLE = ('<div class="wide" tabindex="0" role="region" aria-label="%s"><table>\n<thead><tr>%s'
+         '</tr></thead>\n<tbody>\n%s\n</tbody></table></div>')
+# The figures beside it are what a screen reader is told.
 METER = ('<svg class="meter %s" viewBox="0 0 100 10" preserveAspectRatio="none" '
          'aria-hidden="true"><rect class="track" width="100" height="10" rx="2"/>'
          '<rect fill="currentColor" width="%.1f" height="10" rx="2"/></svg>')
-REGION = '<div class="wide" tabindex="0" role="region" aria-label="%s">%s</div>'
-TABLE = '<table>\n<thead><tr>%s</tr></thead>\n<tbody>\n%s\n</tbody></table>'
-CHART = ('<svg class="chart" viewBox="0 0 %d %d" role="img" aria-labelledby="chart-title">'
-         '<title id="chart-title">Spend by %s, at most $%s</title>%s</svg>')
-LINE = ('<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/>'
-        '<text x="%d" y="%.1f" text-anchor="end">$%s</text>')
-BLOCK_OF = ('<rect class="column" x="%.1f" y="%.2f" width="%.1f" height="%.2f">'
-            '<title>%s $%s</title></rect>')
-UNDER = '<text x="%.1f" y="%d" text-anchor="middle">%s</text>'
-WIDTH, HEIGHT, LEFT, FLOOR = 720, 240, 64, 216     # of a chart; its columns stand on FLOOR
 
 
 def html_escaped(text):
@@ -1609,22 +1598,21 @@ def format_html(report):
                     for column in report.columns if column.title != '-'
                     and column.kind in ('usd', 'count', 'short') and column.name in report.total)
     body = ['<h1>%s</h1>' % title, '<p class="soft">Estimate, in US dollars.</p>',
-            '<dl>%s</dl>' % cards]
-    if not report.rows:
-        body.append('<p>No spend in this time.</p>')
-    elif not report.books.options.statement:
-        unit, amounts = spent_over_time(report.books, report.span)
-        chart = REGION % ('Chart of spend by ' + unit, svg_columns(unit, amounts))
-        body += ['<h2>By %s</h2>' % unit, chart]
-    for one in tables_of(report):
-        heading = 'By ' + ', '.join(report.by) if one is report else one.title
-        body += ['<h2>%s</h2>' % heading, REGION % (heading, html_table(*table_of(one)))]
-    notes = ''.join('<li>%s</li>' % html_escaped(note) for note in notes_of(report))
+            '<dl>%s</dl>' % cards] + ['<p>%s</p>' % NOTHING] * (not report.rows)
+    for heading, heads, rows in tables_of(report, html_meter):
+        heading = heading or 'By ' + ', '.join(report.by)
+        body += ['<h2>%s</h2>' % heading, html_table(heading, heads, rows)]
+    notes = ''.join('<li>%s</li>' % html_escaped(printable(note, 1000))
+                    for note in report.notes + report.cautions)
     body.append('<h2>Notes</h2>\n<ul class="notes">%s</ul>' % notes)
     return PAGE % (title, STYLE, '\n'.join(body))
 
 
-def html_table(heads, rows):
+def html_meter(spent, cap, tier):
+    return METER % (tier, max(0, min(100, spent * 100 / cap)) if cap else 100)
+
+
+def html_table(heading, heads, rows):
     titles = ''.join('<th scope="col"%s>%s</th>' % (
         ' class="num"' * (head.kind in NUMBERS), html_escaped(head.title)) for head in heads)
     lines = []
@@ -1632,55 +1620,13 @@ def html_table(heads, rows):
         line = '<th scope="row">%s</th>' % html_escaped(first)
         line += ''.join(map(html_cell, heads[1:], cells))
         lines.append('<tr%s>%s</tr>' % (' class="total"' * (first == 'TOTAL'), line))
-    return TABLE % (titles, '\n'.join(lines))
+    return TABLE % (heading, titles, '\n'.join(lines))
 
 
 def html_cell(head, cell):
-    if head.kind == 'bar':       # the figures beside it are what a screen reader is told
-        spent, cap, tier = cell or (0, 0, '')
-        meter = METER % (tier, min(100, spent * 100 / cap) if cap else 100)
-        return '<td>%s</td>' % (meter * bool(cell))
     name = 'num' if head.kind in NUMBERS else cell if head.kind == 'tier' else ''
-    return '<td%s>%s</td>' % (' class="%s"' % name if name else '', html_escaped(cell))
-
-
-def spent_over_time(books, span):
-    """(day, week or month; [(label, what was spent)])"""
-    days = (span.until - span.since) // DAY_MS
-    unit = 'day' if days <= 62 else 'week' if days <= 400 else 'month'
-    spans = split(span._replace(until=max(span.since, min(span.until, books.now + 1))), unit)
-    spent = sum_by(books, spans, (unit,))
-    labels = [label_of(unit, one.at) for one in spans]
-    return unit, [(label, spent.get((label,), {'usd': 0})['usd']) for label in labels]
-
-
-def svg_columns(unit, amounts):
-    most = max(usd for _, usd in amounts)
-    top, step = axis(most)
-    scale, width = (FLOOR - 10) / top, (WIDTH - LEFT) / len(amounts)
-    shapes = []
-    for value in range(0, top + 1, step):
-        y = FLOOR - value * scale
-        shown = format_usd(value, 2 if step % PICO else 0, True)
-        shapes.append(LINE % (LEFT, WIDTH, y, y, LEFT - 6, y + 4, shown))
-    for n, (label, usd) in enumerate(amounts):
-        x, height = LEFT + n * width, max(0, usd) * scale
-        shapes.append(BLOCK_OF % (x + width * .1, FLOOR - height, width * .8, height, label,
-                                  format_usd(usd, 2, True)))
-        if n % -(-len(amounts) // 12) == 0:
-            short = label[2 if unit == 'month' else 5:]
-            shapes.append(UNDER % (min(x + width / 2, WIDTH - 20), HEIGHT - 6, short))
-    return CHART % (WIDTH, HEIGHT, unit, format_usd(most, 2, True), ''.join(shapes))
-
-
-def axis(most):
-    """(where an axis ends, its step): up to six round steps, the last one close above `most`."""
-    power = PICO // 100
-    while True:
-        for step in power, 2 * power, power * 5 // 2, 5 * power:
-            if step * 6 >= most:
-                return max(1, -(-most // step)) * step, step
-        power *= 10
+    return '<td%s>%s</td>' % (' class="%s"' % name if name else '',
+                              cell if head.kind == 'bar' else html_escaped(cell))
 
 
 # ---- FOCUS 1.4: Cost and Usage ------------------------------------------------------------------
@@ -1745,7 +1691,7 @@ def format_focus(report):
     books = report.books
     heads, cells = zip(*(column.strip().split('=') for column in FOCUS))
     lines = [heads]
-    for day in split(report.span, 'day'):
+    for day in split(books.span, 'day'):
         sold = {}        # {(arm, model, meter, price): [quantity, of it untranscribed, assumed]}
         for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(
                 CALLS, day.since, day.until):
@@ -1790,53 +1736,53 @@ def exact(value, scale):
 
 # ---- Prometheus: for node_exporter's textfile collector -----------------------------------------
 
+# A metric, of what there is a sample of it, the column that it shows.
+METRICS = [re.split('  +', line.strip()) for line in '''
+    spend_usd    spent  usd        Spend in the current window at the arm's rate, an estimate in US dollars.
+    cap_usd      caps   cap_usd    Cap of the window, in US dollars.
+    counted_usd  caps   usd        Spend that counts against the cap, at the arm's rate, in US dollars.
+    cap_ratio    caps   ratio_usd  Spend at the arm's rate divided by the cap; 1 is the cap.
+    tier         caps   level      Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.
+    last_read_timestamp_seconds  all  now  When the session logs were read last.
+    prices_as_of_timestamp_seconds  all  as_of  The day that the prices are as of.
+    skipped_lines     all  skipped     Log lines that could not be read.
+    unreadable_files  all  unreadable  Log files that could not be read.
+    budgets_ok        all  budgets     Whether budgets.yaml could be read: 1 or 0.
+'''.strip().split('\n')]
+
+
 def format_prometheus(report):
-    books, reading = report.books, report.books.reading
-    spent, caps = [], books.caps
-    for window in TIMES:
-        start, end = window_bounds(window, books.now)
-        span = Span(start, min(end, books.through), window, start, end, start)
-        rows = make_rows(books, span, ('arm',))
-        spent += [dict(row, window=window) for row in sorted(rows, key=lambda row: row['arm'])]
-    lines = []
-    for name, text, samples in (
-            ('spend_usd',
-             "Spend in the current window at the arm's rate, an estimate in US dollars.",
-             [(row, format_usd(row['usd'], 6)) for row in spent]),
-            ('cap_usd', 'Cap of the window, in US dollars.',
-             [(row, format_usd(row['cap_usd'], 6)) for row in caps]),
-            ('counted_usd',
-             "Spend that counts against the cap, at the arm's rate, in US dollars.",
-             [(row, format_usd(row['usd'], 6)) for row in caps]),
-            ('cap_ratio', "Spend at the arm's rate divided by the cap; 1 is the cap.",
-             [(row, format_usd(row['usd'] * PICO // row['cap_usd'], 6)) for row in caps
-              if row['cap_usd']]),
-            ('tier', 'Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.',
-             [(row, TIERS.index(row['tier'])) for row in caps]),
-            ('last_read_timestamp_seconds', 'When the session logs were read last.',
-             [(None, books.now // 1000)]),
-            ('prices_as_of_timestamp_seconds', 'The day that the prices are as of.',
-             [(None, (parse_time(books.prices.as_of + 'T00:00') or 0) // 1000)]),
-            ('skipped_lines', 'Log lines that could not be read.', [(None, reading.skipped)]),
-            ('unreadable_files', 'Log files that could not be read.',
-             [(None, len(reading.unreadable) + reading.compressed)]),
-            ('budgets_ok', 'Whether budgets.yaml could be read: 1 or 0.',
-             [(None, int(not books.problem))])):
+    books, lines = report.books, []
+    as_of, reading = parse_time(books.prices.as_of + 'T00:00') or 0, books.reading
+    spent = [dict(row, window=window) for window in TIMES for row in sorted(
+        make_rows(books, span_of(window, books.now, books.through), ('arm',)),
+        key=lambda row: row['arm'])]
+    caps = [dict(row, level=TIERS.index(row['tier']), ratio_usd=row['cap_usd'] and
+                 row['usd'] * PICO // row['cap_usd'] or None) for row in books.caps]
+    everything = {'now': books.now // 1000, 'as_of': as_of // 1000, 'skipped': reading.skipped,
+                  'unreadable': len(reading.unreadable) + reading.compressed,
+                  'budgets': int(not books.problem)}
+    for name, of, column, text in METRICS:
+        rows = {'spent': spent, 'caps': caps, 'all': [everything]}[of]
         name = 'armledger_' + name
-        if samples:
-            lines += ['# HELP %s %s' % (name, text), '# TYPE %s gauge' % name]
-        for row, value in samples:
-            labels = '{arm="%s",window="%s"}' % (
-                re.sub(r'[\\"]', r'\\\g<0>', printable(row['arm'] or UNATTRIBUTED, 4096)),
-                row['window']) if row else ''
-            lines.append('%s%s %s' % (name, labels, value))
+        lines += ['# HELP %s %s' % (name, text), '# TYPE %s gauge' % name] * bool(rows)
+        for row in rows:
+            value, labels = row[column], ''
+            if of != 'all':
+                arm = re.sub(r'[\\"]', r'\\\g<0>', printable(row['arm'] or UNATTRIBUTED, 4096))
+                labels = '{arm="%s",window="%s"}' % (arm, row['window'])
+            if value is not None:
+                value = format_usd(value, 6) if 'usd' in column else value
+                lines.append('%s%s %s' % (name, labels, value))
     return '\n'.join(lines) + '\n'
 
 
 # ---- bills beside estimates ---------------------------------------------------------------------
 
+BILL = r'\s*(?:"([^"]*)"|([^",;\t]*?))\s*,\s*"?([^";\t]*)"?\s*'
+
+
 def read_bills(path):
-    """{arm or 'total': pico-dollars} of a JSON object, or of CSV lines `arm,usd`."""
     try:
         with open(path, encoding='utf-8', newline='') as stream:
             return parse_bills(stream.read(1 << 20), path)
@@ -1846,29 +1792,25 @@ def read_bills(path):
 
 
 def parse_bills(text, name):
-    bills, text = {}, text.lstrip('\ufeff \t\r\n')
+    """{arm or 'total': pico-dollars} of a JSON object, or of CSV lines `arm,usd`."""
+    text, bills, pairs = text.lstrip('\ufeff \t\r\n'), {}, []
     if text.startswith('{'):
         try:
             pairs = json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=list)
         except ValueError as error:
             raise UserError('not JSON: %s' % error, name)
     else:
-        import csv
-        lines = list(filter(None, csv.reader(text.splitlines())))
-        pairs = [(line[0].strip(), ','.join(line[1:])) for line in lines]
-        other = re.search('(?m)^[^",\n]*[;\t].*', text)
-        if other:
-            raise UserError('%s: write lines of arm,usd, a comma between them and a point in the '
-                            'amount: acme,20.50' % printable(other.group()), name)
-        if pairs and parse_usd(pairs[0][1]) is None:
+        for line in filter(str.strip, text.splitlines()):
+            cells = re.fullmatch(BILL, line)
+            pairs.append((cells[1] or cells[2], cells[3]) if cells else (line, None))
+        if pairs and pairs[0][1] is not None and parse_usd(pairs[0][1]) is None:
             del pairs[0]         # the headings
     for key, value in pairs:
         usd = parse_usd(value)
-        if key in bills:
-            raise UserError('%s: stands here twice' % printable(key), name)
-        if usd is None:
-            raise UserError('%s: its amount is expected as plain dollars, such as 123.45'
-                            % printable(key), name)
+        if usd is None or key in bills:
+            raise UserError('%s: %s' % (printable(key), 'stands here twice' if key in bills else
+                                        'expected are lines of arm,usd, or {"arm": usd}, in '
+                                        'plain dollars such as 123.45'), name)
         bills[key] = usd
     if not bills:
         raise UserError('no amounts are in it; write {"acme": 123.45}, or lines of arm,usd', name)
@@ -1879,9 +1821,8 @@ def parse_usd(text):
     """Pico-dollars of an amount as people write it: -$1,234.50, 5 USD; None if it isn't one."""
     pattern = r'\s*(-?)\s*\$?(\d{1,12}|\d{1,3}(?:,\d{3}){1,3})(?:\.(\d{1,12}))?\s*(?:USD)?\s*$'
     match = re.match(pattern, text if type(text) is str else '', re.ASCII)
-    if not match:
-        return None
-    return int(match[1] + match[2].replace(',', '') + (match[3] or '').ljust(12, '0'))
+    if match:
+        return int(match[1] + match[2].replace(',', '') + (match[3] or '').ljust(12, '0'))
 
 
 def reconcile(books, billed, rows):
@@ -1889,28 +1830,27 @@ def reconcile(books, billed, rows):
     estimates, bills, told = {}, [], []
     for row in rows:
         estimates[row['arm']] = estimates[books.names[row['arm']]] = row['usd']
+    total = sum(row['usd'] for row in rows)
     for name, usd in billed.items():
-        estimate = estimates.get(name)
-        if estimate is None and books.arm is not None:
-            continue             # it may be another client's
-        if estimate is None and name.lower() == 'total':
-            estimate = sum(row['usd'] for row in rows)
-        elif estimate is None:
-            estimate = 0
-            told.append('--billed: there is no arm %s%s' % (printable(name),
-                                                            did_you_mean(name, estimates)))
-        bills.append({
-            'arm': name, 'estimate_usd': estimate, 'billed_usd': usd,
-            'difference_usd': usd - estimate,
-            'factor': divide_even(usd * PICO, estimate) if estimate > 0 else None,
-            'over_20_pct': 5 * abs(usd - estimate) > abs(estimate)})
+        if name not in estimates:
+            if books.arm is not None:
+                continue         # it may be another client's
+            if name.lower() != 'total':
+                near = did_you_mean(name, estimates)
+                told.append('--billed: there is no arm %s%s' % (printable(name), near))
+        estimate = estimates.get(name, total * (name.lower() == 'total'))
+        off = usd - estimate
+        bills.append({'arm': name, 'estimate_usd': estimate, 'billed_usd': usd,
+                      'difference_usd': off,
+                      'factor': divide_even(usd * PICO, estimate) if estimate > 0 else None,
+                      'over_20_pct': 5 * abs(off) > abs(estimate)})
     return bills, told if bills else ['--billed: it has no amount of this arm']
 
 
 # ---- the books: all that a report is made from --------------------------------------------------
 
 class Books:
-    """The ledger brought up to date, prices, budgets, the clock, the arm that is asked for."""
+    """The ledger brought up to date, prices, budgets, the clock, what is asked for."""
 
     def __init__(self, options):
         self.options, self.home, self.now = options, home_of(os.environ), options.now_ms
@@ -1927,8 +1867,8 @@ class Books:
         self.attempt(lambda: check_ambiguous(self.ledger, self.budgets))
         self.survey()
         self.arm = self.choose_arm(options.arm) if options.arm else None
+        self.span = choose_span(options, self)
         self.caps = self.attempt(lambda: list(self.find_caps())) or []
-        self.listed = [arm for arm in self.by_name() if self.arm in (None, arm)]
         shown = [*self.oldest_of, *self.listed] if self.arm is None else [self.arm]
         self.names = dict(short_names(dict.fromkeys(shown)), **{'': UNATTRIBUTED})
 
@@ -1943,18 +1883,19 @@ class Books:
         path = find_budgets(self.options.budgets, os.environ, HERE, self.home)
         return load_budgets(path, self.home) if path else None
 
-    def by_name(self):
-        return self.budgets.by_name if self.budgets else {}
+    @property
+    def listed(self):
+        names = self.budgets.by_name if self.budgets else ()
+        return [arm for arm in names if self.arm in (None, arm)]
 
     def survey(self):
         """Which arms there are, and how far their calls reach."""
-        some = '(select %s(ts) from calls where pair = pairs.id and owned)'
-        self.oldest_of, self.latest = {}, 0
-        for arm, first, last in self.ledger.rows('select arm, %s, %s from pairs' % (
-                some % 'min', some % 'max')):
-            self.oldest_of[arm] = min(first or OPEN, self.oldest_of.get(arm, OPEN))
-            self.latest = max(self.latest, last or 0)
+        of_pair = '(select %s(ts) from calls where pair = pairs.id and owned)'
+        reach = self.ledger.rows('select arm, min(%s), max(%s) from pairs group by arm' % (
+            of_pair % 'min', of_pair % 'max'))
+        self.oldest_of = {arm: first or OPEN for arm, first, _ in reach}
         self.oldest = min(self.oldest_of.values(), default=OPEN)
+        self.latest = max([last or 0 for _, _, last in reach], default=0)
         self.has_rates = any(self.rate(arm) != WHOLE for arm in self.oldest_of)
 
     def choose_arm(self, text):
@@ -1962,7 +1903,7 @@ class Books:
         if self.problem:
             raise UserError(self.problem)        # which calls are the arm's is not known
         arm = '' if text == UNATTRIBUTED else find_arm(text, self.ledger, self.budgets, self.home)
-        if arm and arm not in self.oldest_of and arm not in self.by_name():
+        if arm and arm not in [*self.oldest_of, *self.listed]:
             raise UserError('--arm: nothing was spent in %s, and no arm of budgets.yaml has it'
                             % printable(text))
         return arm
@@ -1975,15 +1916,14 @@ class Books:
                 usd = spend_elsewhere(self.budgets, key) if self.budgets.spend_json else \
                     self.spent_in(window).get((key,), {'list_usd': 0})['list_usd']
                 one = judge_window(entry, window, cap, usd, self.now, 0, self.oldest_of.get(key))
-                if usd or key in self.by_name():
+                if usd or key in self.listed:
                     yield dict(against_cap(one), arm=key, window=window, usd=one.spent,
                                projected_usd=one.projected)
 
     @lru_cache(None)
     def spent_in(self, window):
         """By arm, with what a clock that is ahead has written."""
-        start, end = window_bounds(window, self.now)
-        return sum_by(self, [Span(start, self.through, window, start, end, start)], ('arm',))
+        return sum_by(self, [span_of(window, self.now, self.through)], ('arm',))
 
     def rows(self, columns, since, until, tail='', tables=BY_PAIR, around='%s'):
         """Of the calls in [since, until): pair by pair, as the index has them."""
@@ -2003,11 +1943,11 @@ class Books:
         entry = self.entry(arm)
         return entry.rate_pct if entry else WHOLE
 
-    def strays(self, span):
+    def strays(self):
         """A line for each arm that has spent outside of its folders, in sessions begun in them."""
         places, outside = self.ledger.places(), {}
-        for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', span.since, span.until,
-                                         'and place <> origin group by pairs.id'):
+        for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', self.span.since,
+                                         self.span.until, 'and place <> origin group by pairs.id'):
             if arm in self.listed and arm_of(self.budgets, places.get(place)) != arm:
                 folder = places[place].path.replace(self.home.rstrip('/') + '/',
                                                     '~/') if place else 'no known folder'
@@ -2024,7 +1964,7 @@ class Books:
         return sum(skipped for path, skipped in rows
                    if os.path.exists(path) and os.stat(path).st_mtime * 1000 >= ms)
 
-    def warnings(self, span):
+    def warnings(self):
         """What may be wrong with the figures."""
         as_of, told, reading = self.prices.as_of, [], self.reading
         age = (self.now - (parse_time(as_of + 'T00:00') or self.now)) // DAY_MS
@@ -2032,11 +1972,11 @@ class Books:
             told.append('the prices are %d days old (%s): look whether they still hold, and put '
                         'the new ones into prices.json' % (age, as_of))
         if self.options.quiet:   # what is long gone, and can't be mended, is no alarm each morning
-            reading = reading._replace(skipped=self.skipped_since(span.since))
+            reading = reading._replace(skipped=self.skipped_since(self.span.since))
         told += warnings_of(self.ledger, self.budgets, self.prices, reading, self.arm)
         if self.options.format not in ('focus', 'prometheus') and not self.options.statement:
             told += notify_failures(self.ledger, [self.arm] if self.arm else self.listed)
-            told += self.strays(span)
+            told += self.strays()
         return told
 
 
@@ -2045,7 +1985,8 @@ class Books:
 STALE_DAYS = 60
 
 
-def title_of(span, now):
+def title_of(books):
+    span, now = books.span, books.now
     first = label_of('day', span.since)
     last = label_of('day', max(span.since, min(span.until, now + 1) - 1))
     if span.window in ('month', 'day'):
@@ -2081,7 +2022,7 @@ def small_print(books, rows, total):
          'that is known.')) if is_so]
 
 
-def cautions_of(books, span, assumed_usd):
+def cautions_of(books, assumed_usd):
     """What whoever sends the figures on has to know."""
     created = books.ledger.meta('created') or 0
     spend_json = books.budgets and books.budgets.spend_json
@@ -2092,65 +2033,81 @@ def cautions_of(books, span, assumed_usd):
          % dollars(assumed_usd)),
         (spend_json, 'Caps are compared with the spend that %s has (spend_json in budgets.yaml), '
          'as the gate does, not with the logs.' % printable(spend_json or '', 500)),
-        (span.since < created, 'This ledger was begun on %s%s: spend whose logs had been deleted '
+        (books.span.since < created, 'This ledger was begun on %s%s: spend whose logs had been deleted '
          'before that is missing.' % (label_of('day', created), oldest))) if is_so]
 
 
-def make_report(books, span, warnings):
+def make_report(books, warnings):
     """The operator's."""
     options, by, below = books.options, books.options.by or ('arm',), []
     fields = FIELDS
     if options.format in ('table', 'prometheus'):      # what it has no room for takes time
         fields = PLAIN if by == ('arm',) else dict(PLAIN, **TOKENS)
-    rows = make_rows(books, span, by, fields)
+    rows = make_rows(books, books.span, by, fields)
     parts = ['spend', 'usage']
     for part, is_wanted, add in (('spike', set(by) in ({'day'}, {'arm', 'day'}), mark_spikes),
                                  ('compare', options.compare, set_beside),
                                  ('baseline', options.baseline, set_baseline)):
         if is_wanted:
-            add(books, rows, span, by)
+            add(books, rows, by)
             parts.append(part)
     total = total_of(rows, by)
     # The caps that no row shows; of a window that has ended those at alert or above, which are why
     # cron is told.
-    is_running = books.now < span.end
-    shown = {(row['arm'], span.window) for row in rows
-             if is_running and 'cap_usd' in row and unit_of(by) in (None, span.window)}
-    caps = [row for row in books.caps if (row['arm'], row['window']) not in shown
-            and (is_running or row['tier'] != 'ok')]
+    is_running, window = books.now < books.span.end, books.span.window
+    has_caps = unit_of(by) in (None, window) and any('cap_usd' in row for row in rows)
+    caps = [row for row in books.caps if row['tier'] != 'ok' or is_running]
+    if is_running and has_caps:
+        caps = [row for row in caps if row['window'] != window]
     if caps:
         keys = 'arm', 'window'
-        below.append(Report(books, span, 'Other caps, now', keys, caps, None,
+        below.append(Report(books, 'Other caps, now', keys, caps, None,
                             columns_of(keys, 'spend')))
+    if options.format == 'html':
+        parts.append('chart')
+        add_chart(books, rows, by, below)
     if options.billed:
         bills, told = reconcile(books, read_bills(options.billed), rows)
-        below.append(Report(books, span, 'Billed', ('arm',), bills, None,
+        below.append(Report(books, 'Billed', ('arm',), bills, None,
                             columns_of(('arm',), 'billed')))
         warnings = warnings + told
-    title = 'Spend by %s: %s' % (', '.join(by), title_of(span, books.now))
+    title = 'Spend by %s: %s' % (', '.join(by), title_of(books))
     if books.arm is not None:
         title += ', arm ' + printable(books.names[books.arm])
-    return Report(books, span, title, by, rows, total, columns_of(by, *parts), below,
+    return Report(books, title, by, rows, total, columns_of(by, *parts), below,
                   small_print(books, rows, total),
-                  cautions_of(books, span, total['assumed_usd']) + warnings)
+                  cautions_of(books, total['assumed_usd']) + warnings)
 
 
-def make_statement(books, span):
+def add_chart(books, rows, by, below):
+    """Bars beside what was spent day by day, week by week or month by month."""
+    days = (books.span.until - books.span.since) // DAY_MS
+    unit = unit_of(by) or ('day' if days <= 62 else 'week' if days <= 400 else 'month')
+    if by != (unit,):
+        rows = make_rows(books, books.span, (unit,))
+        below.append(Report(books, 'By ' + unit, (unit,), rows, None,
+                            columns_of((unit,), 'spend', 'chart')))
+    most = max([row['usd'] for row in rows], default=0)
+    for row in rows:
+        row['share'] = row['usd'], most, 'spend'
+
+
+def make_statement(books):
     """For the client: what is to be paid, and nothing that it is made of."""
     options, parts = books.options, ['usage', 'invoice']
     by = options.by or ('arm',) * (options.format == 'csv') + ('day', 'model')
-    rows = [row for row in make_rows(books, span, by, FIELDS) if row['tokens'] or row['usd']]
+    rows = [row for row in make_rows(books, books.span, by, FIELDS) if row['tokens'] or row['usd']]
     set_invoice(books, rows)
-    zone = time.strftime('%Z (UTC%z)', time.localtime(span.since // 1000))
+    zone = time.strftime('%Z (UTC%z)', time.localtime(books.span.since // 1000))
     notes = ['An estimate, metered from session logs, in US dollars.',
              'Days are whole in the time zone %s.' % (zone if books.timezone == 'local'
                                                       else books.timezone)]
-    title = 'Statement %s, %s' % (printable(books.names[books.arm]), title_of(span, books.now))
+    title = 'Statement %s, %s' % (printable(books.names[books.arm]), title_of(books))
     if options.internal:
         title = 'INTERNAL: ' + title
         notes.insert(0, 'INTERNAL, not for the client: list price, contracted amount and margin.')
         parts.append('internal')
-    return Report(books, span, title, by, rows, total_of(rows, by), columns_of(by, *parts), (),
+    return Report(books, title, by, rows, total_of(rows, by), columns_of(by, *parts), (),
                   notes, [])
 
 
@@ -2185,6 +2142,15 @@ HELP = '''usage: cost-report.py [OPTION ...]
 '''
 # What the help says is what there is: {'--by': 'KEYS', ..., '--help': ''}
 OPTIONS = dict(re.findall('(?m)^  (--[a-z]+) ([A-Z-]*)', HELP))
+
+
+# What a report of a kind has no room for.
+LEFT_OUT = {
+    'statement': ('compare baseline billed',
+                  'with --arm and --month is a statement, for the client'),
+    'focus': ('by compare baseline billed', 'has its own columns and windows'),
+    'prometheus': ('by compare baseline billed since until last month yesterday',
+                   'has its own columns and windows')}
 
 
 class Options:
@@ -2224,27 +2190,20 @@ def check_options(options):
                             % (name, printable(repr(value)), ', '.join(known)))
     is_for_clients = options.format in ('html', 'markdown', 'csv')
     options.statement = bool(options.arm and options.month) and is_for_clients
-    # Nothing that was asked for is left out without a word.
-    without, why = (), ''
-    if options.statement:
-        without, why = ('compare', 'baseline', 'billed'), \
-            'with --arm and --month is a statement, for the client'
-    if options.format in ('focus', 'prometheus'):
-        without, why = ('by', 'compare', 'baseline', 'billed'), 'has its own columns and windows'
-    if options.format == 'prometheus':
-        without += 'since', 'until', 'last', 'month', 'yesterday'
-    for name in without:
-        if getattr(options, name):
-            raise UserError('--format %s %s: leave out --%s' % (options.format, why, name))
-    if options.billed and by not in (None, ('arm',)):
-        raise UserError('--billed goes with --by arm')
-    if options.internal and not options.statement:
-        raise UserError('--internal goes with a statement: --arm, --month, and --format html, '
-                        'markdown or csv')
     options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
-    if options.now_ms is None:
-        raise UserError('--now: %s is no time; write it as 2026-10-31T23:59:59Z' % printable(
-            repr(options.now)))
+    # Nothing that was asked for is left out without a word.
+    kind = 'statement' if options.statement else options.format
+    without, why = LEFT_OUT.get(kind, ('', ''))
+    given = ['--' + name for name in without.split() if getattr(options, name)]
+    for is_wrong, problem in (
+            (given, '--format %s %s: leave out %s' % (options.format, why, ', '.join(given))),
+            (options.billed and by not in (None, ('arm',)), '--billed goes with --by arm'),
+            (options.internal and not options.statement, '--internal goes with a statement: --arm, '
+             '--month, and --format html, markdown or csv'),
+            (options.now_ms is None, '--now: %s is no time; write it as 2026-10-31T23:59:59Z'
+             % printable(repr(options.now)))):
+        if is_wrong:
+            raise UserError(problem)
     return options
 
 
@@ -2283,10 +2242,9 @@ def complain(text):
 def run(options):
     try:
         books = Books(options)
-        span = choose_span(options, books)
-        warnings = books.warnings(span)
-        report = make_report(books, span, warnings)
-        shown = make_statement(books, span) if options.statement else report
+        warnings = books.warnings()
+        report = make_report(books, warnings)
+        shown = make_statement(books) if options.statement else report
         text = FORMATS[options.format](shown)
     except sqlite().Error as error:
         path = find_ledger(options.ledger, os.environ, home_of(os.environ))
