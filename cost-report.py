@@ -1060,12 +1060,15 @@ def before(span, now):
 # ---- sums over the calls in the ledger ----------------------------------------------------------
 
 # A field, and how it is summed up. Amounts are at the arm's own rate; list_usd is at list price.
-# SQLite's integers end at nine million dollars: an amount is summed up in halves, in place of %s.
+# SQLite's integers end at nine million dollars: an amount is summed up in halves.
 PLAIN = {                        # an index holds what these need
-    'usd': 'sum(usd%s)',
-    'untranscribed_usd': "sum(usd%s) filter (where kind = 'untranscribed')",
-    'assumed_usd': 'sum(usd%s) filter (where assumed)',
+    'usd': 'sum(usd >> 20), sum(usd & 1048575)',
+    'untranscribed_usd': "sum(usd >> 20) filter (where kind = 'untranscribed'), "
+                         "sum(usd & 1048575) filter (where kind = 'untranscribed')",
+    'assumed_usd': 'sum(usd >> 20) filter (where assumed), '
+                   'sum(usd & 1048575) filter (where assumed)',
     'calls': "sum(kind <> 'untranscribed')"}
+AMOUNTS = tuple(PLAIN)[:3]
 TOKENS = {'tokens': 'sum(input + output + write_short + write_long + read)'}
 FIELDS = dict(
     PLAIN, input_tokens='sum(input)', output_tokens='sum(output)',
@@ -1114,9 +1117,7 @@ def groups_of(books, run, keys, has_arm, fields):
     tables = BY_PAIR
     if books.arm is None and since <= books.oldest and (columns or fields is not PLAIN):
         tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm  # as they lie
-    shown = [at + ' at', 'arm' if has_arm else "'' arm", *columns]
-    for sql in fields.values():
-        shown += [sql % ' >> 20', sql % ' & 1048575'] if '%' in sql else [sql]
+    shown = [at + ' at', 'arm' if has_arm else "'' arm", *columns, *fields.values()]
     around = 'select %s from (%%s) calls' % ', '.join([DETAILS[key][1] for key in keys] + ['*'])
     for row in books.rows(', '.join(shown), since, until,
                           'group by ' + (', '.join(group) or "''"), tables, around):
@@ -1125,9 +1126,9 @@ def groups_of(books, run, keys, has_arm, fields):
 
 
 def add_up(row, sums, fields, rate):
-    for name, sql in fields.items():
+    for name in fields:
         number = next(sums) or 0
-        if '%' in sql:
+        if name in AMOUNTS:
             number = (number << 20) + (next(sums) or 0)
             row['list_usd'] += number * (name == 'usd')
             number = divide_even(number * rate, WHOLE)
@@ -1187,8 +1188,9 @@ def set_against_cap(books, row, span):
     if is_running:
         row['projected_usd'] = divide_even(row['usd'] * (span.end - span.start), now - span.start)
     # A spend_json tells of the month that is running: there the logs don't stand against the cap.
-    if entry and span.window in dict(entry.caps) and not (is_running and books.budgets.spend_json):
-        cap, at = dict(entry.caps)[span.window], min(now, span.end - 1)
+    cap = dict(entry.caps).get(span.window) if entry else None
+    if cap is not None and not (is_running and books.budgets.spend_json):
+        at = min(now, span.end - 1)
         row.update(against_cap(
             judge_window(entry, span.window, cap, row['list_usd'], at, 0, None)))
 
@@ -1247,12 +1249,11 @@ def set_baseline(books, rows, by):
     if not prices.known(model):
         raise UserError('--baseline: prices.json has no %s%s' % (
             printable(model), did_you_mean(model, prices.listed[0])))
-    costs = {}
-    for (arm, day, *key), sums in sum_by(books, split(books.span, unit_of(by)), ('arm', 'utc-day', *by),
-                                         METERS).items():
-        units = prices.units(model, day * DAY_MS, (0,) * 6, '', False)[0]
-        usd = sum(sums[name] * unit for name, unit in zip(METERS, units))
-        costs[tuple(key)] = costs.get(tuple(key), 0) + divide_even(usd * books.rate(arm), WHOLE)
+    costs, spans = {}, split(books.span, unit_of(by))
+    for (arm, day, *key), sums in sum_by(books, spans, ('arm', 'utc-day', *by), METERS).items():
+        tokens = [sums[name] for name in METERS]
+        usd = prices.usd(model, day * DAY_MS, tokens, '', False)[0] * books.rate(arm)
+        costs[tuple(key)] = costs.get(tuple(key), 0) + divide_even(usd, WHOLE)
     for row in rows:
         row['baseline_usd'] = costs.get(key_of(row, by), 0)
         row['saved_usd'] = row['baseline_usd'] - row['usd']
@@ -1275,8 +1276,8 @@ def total_of(rows, by):
     total = dict.fromkeys(by, '')
     for column in COLUMNS:
         values = [row.get(column.name) for row in rows]
-        if column.kind in ('usd', 'count', 'short') and column.name not in (
-                'cap_usd', 'before_usd', 'change_usd') and None not in values:
+        if column.kind in SUMMED and None not in values and column.name not in (
+                'cap_usd', 'before_usd', 'change_usd'):
             total[column.name] = sum(values)
     if rows and 'before_usd' in rows[0] and not unit_of(by):
         known = [row['before_usd'] for row in rows]
@@ -1290,7 +1291,8 @@ def total_of(rows, by):
 # alone. rank: which goes first where there is no room, 0: never. part: what brings it in.
 Column = namedtuple('Column', 'name title kind rank part')
 PEOPLES = ('short', 'bar', 'tier', 'text')
-NUMBERS = ('usd', 'count', 'short', 'percent')
+SUMMED = ('usd', 'count', 'short')
+NUMBERS = SUMMED + ('percent',)
 COLUMNS = [Column(*re.split('  +', line.strip())) for line in '''
     usd                 Spent          usd      0  spend
     calls               Calls          count    3  usage
@@ -1595,8 +1597,8 @@ def format_html(report):
     title = html_escaped(report.title)
     cards = ''.join('<div><dt>%s</dt><dd>%s</dd></div>' % (
                         column.title, cell_of(report, column, report.total))
-                    for column in report.columns if column.title != '-'
-                    and column.kind in ('usd', 'count', 'short') and column.name in report.total)
+                    for column in report.columns if column.kind in SUMMED
+                    and column.title != '-' and column.name in report.total)
     body = ['<h1>%s</h1>' % title, '<p class="soft">Estimate, in US dollars.</p>',
             '<dl>%s</dl>' % cards] + ['<p>%s</p>' % NOTHING] * (not report.rows)
     for heading, heads, rows in tables_of(report, html_meter):
@@ -1828,22 +1830,23 @@ def parse_usd(text):
 def reconcile(books, billed, rows):
     """([{what each arm, or the total, was billed, beside its estimate}], warnings)"""
     estimates, bills, told = {}, [], []
+    if books.arm is None:
+        estimates['total'] = sum(row['usd'] for row in rows)
     for row in rows:
         estimates[row['arm']] = estimates[books.names[row['arm']]] = row['usd']
-    total = sum(row['usd'] for row in rows)
     for name, usd in billed.items():
-        if name not in estimates:
+        estimate = estimates.get(name, estimates.get(name.lower()))
+        if estimate is None:
             if books.arm is not None:
                 continue         # it may be another client's
-            if name.lower() != 'total':
-                near = did_you_mean(name, estimates)
-                told.append('--billed: there is no arm %s%s' % (printable(name), near))
-        estimate = estimates.get(name, total * (name.lower() == 'total'))
-        off = usd - estimate
-        bills.append({'arm': name, 'estimate_usd': estimate, 'billed_usd': usd,
-                      'difference_usd': off,
-                      'factor': divide_even(usd * PICO, estimate) if estimate > 0 else None,
-                      'over_20_pct': 5 * abs(off) > abs(estimate)})
+            told.append('--billed: there is no arm %s%s' % (printable(name),
+                                                            did_you_mean(name, estimates)))
+            estimate = 0
+        bills.append({
+            'arm': name, 'estimate_usd': estimate, 'billed_usd': usd,
+            'difference_usd': usd - estimate,
+            'factor': divide_even(usd * PICO, estimate) if estimate > 0 else None,
+            'over_20_pct': 5 * abs(usd - estimate) > abs(estimate)})
     return bills, told if bills else ['--billed: it has no amount of this arm']
 
 
@@ -1999,7 +2002,6 @@ def small_print(books, rows, total):
     """What has to be known of the figures."""
     rates = ', '.join('%s (%s %%)' % (printable(books.names[arm]), exact(books.rate(arm), 6))
                       for arm in sorted(books.names) if books.rate(arm) != WHOLE)
-    saved = total.get('saved_usd', 0)
     return [text for is_so, text in (
         (True, 'Estimate at list price, not a bill; prices as of %s.' % books.prices.as_of),
         (rates, 'At its rate_pct of list price, as the gate counts it: %s.'
@@ -2014,9 +2016,8 @@ def small_print(books, rows, total):
          'in the %d days before it, and more than $%d.'
          % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO)),
         (books.options.baseline,
-         'Baseline: on %s, at its standard price, the same tokens would have cost %s; routing %s '
-         '%s.' % (printable(books.options.baseline or ''), dollars(total.get('baseline_usd', 0)),
-                  'cost' if saved < 0 else 'saved', dollars(abs(saved)))),
+         'Baseline: what the same tokens would have cost on %s, at its standard price.'
+         % printable(books.options.baseline or '')),
         (books.options.compare,
          'Before: the window before, as far as this one has come; ? is before the oldest call '
          'that is known.')) if is_so]
