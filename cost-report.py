@@ -979,14 +979,13 @@ def all_logs():
 TIMES = ('day', 'week', 'month')
 
 # Calls of [since, until). They are of the `window` that begins at `start` and ends at `end`, all
-# of it unless it is clipped; without a window both are the span's own. `at` is in the day, week
-# and month that it is shown under.
-Span = namedtuple('Span', 'since until window start end at')
+# of it unless it is clipped; without a window both are the span's own.
+Span = namedtuple('Span', 'since until window start end')
 
 
 def span_of(window, ms, until):
     start, end = window_bounds(window, ms)
-    return Span(start, until, window, start, end, start)
+    return Span(start, until, window, start, end)
 
 
 def choose_span(options, books):
@@ -1007,7 +1006,7 @@ def choose_span(options, books):
     if since >= end or since > now:
         raise UserError('%s has to begin before it ends, and not in the future' % option)
     whole = [one for one in TIMES if window_bounds(one, since) == (since, end)] or [None]
-    return Span(since, max(since, min(end, books.through)), whole[0], since, end, since)
+    return Span(since, max(since, min(end, books.through)), whole[0], since, end)
 
 
 def parse_moment(text, option, now):
@@ -1036,7 +1035,7 @@ def parse_moment(text, option, now):
 
 def split(span, unit):
     """The days, weeks or months of a span, clipped as it is at its ends; all of it without one."""
-    return [Span(max(start, span.since), min(end, span.until), unit, start, end, start)
+    return [Span(max(start, span.since), min(end, span.until), unit, start, end)
             for _, start, end in windows_between(unit, span.since, span.until)] if unit else [span]
 
 
@@ -1047,8 +1046,8 @@ def unit_of(by):
 
 
 def before(span, now):
-    """The window before, to stand beside this one: of a clipped one the same part, of a running
-    one what has passed."""
+    """The window before, to stand beside this one under its name: of a clipped one the same part,
+    of a running one what has passed."""
     until = min(span.until, now + 1)
     if not span.window:
         return span._replace(since=2 * span.since - until, until=span.since)
@@ -1097,7 +1096,7 @@ def sum_by(books, spans, by, fields=PLAIN):
     """{the values of these keys: {field: sum}} over all calls of some spans."""
     keys, found = [key for key in by if key in DETAILS], {}
     for run in runs_of(spans):
-        labels = [{key: label_of(key, span.at) for key in by if key in TIMES} for span in run]
+        labels = [{key: label_of(key, span.start) for key in by if key in TIMES} for span in run]
         for names, at, arm, sums in groups_of(books, run, keys, 'arm' in by, fields):
             known = dict(zip(keys, names), arm=arm, **labels[at])
             row = found.setdefault(tuple([known[key] for key in by]), empty_row(fields))
@@ -1165,7 +1164,7 @@ def key_of(row, by):
 def make_rows(books, span, by, fields=PLAIN):
     """Arms by spend, times as they come, the rest by spend; each with its cap, if it has one."""
     unit = unit_of(by)
-    spans = {unit and label_of(unit, one.at): one for one in split(span, unit)}
+    spans = {unit and label_of(unit, one.start): one for one in split(span, unit)}
     summed = sum_by(books, spans.values(), by, fields)
     for arm in books.listed if by == ('arm',) else ():
         summed.setdefault((arm,), empty_row(fields))
@@ -1225,7 +1224,7 @@ def set_beside(books, rows, by):
     earlier = [before(one, books.now) for one in split(books.span, unit_of(by))]
     spent = {key: sums['usd'] for key, sums in sum_by(books, earlier, by).items()}
     for one in reversed(earlier):
-        since[tuple([label_of(key, one.at) for key in times])] = one.since
+        since[tuple([label_of(key, one.start) for key in times])] = one.since
     if not times:                # what was there before, and is no more, is a row too
         known = {key_of(row, by) for row in rows}
         rows += [dict(zip(by, key), **empty_row(FIELDS)) for key in spent if key not in known]
@@ -1383,6 +1382,8 @@ def short_count(number):
     return str(number)
 
 
+TEXTS_OF = {'usd': lambda usd: format_usd(usd, 6),
+            'percent': lambda millionths: format_percent(millionths, 1)}
 SHOWN = {'usd': lambda usd: format_usd(usd, 2, True),
          'percent': lambda millionths: format_percent(millionths) + ' %',
          'flag': ('', 'yes').__getitem__, 'count': short_count, 'short': short_count}
@@ -1395,10 +1396,8 @@ def values_of(report, row, names):
         value = row.get(column.name)
         if column.name == 'arm':
             value = names.get(value, value)
-        elif value is not None and column.kind == 'usd':
-            value = number(format_usd(value, 6))
-        elif value is not None and column.kind == 'percent':
-            value = number(format_percent(value, 1))
+        elif value is not None and column.kind in TEXTS_OF:
+            value = number(TEXTS_OF[column.kind](value))
         if column.kind not in PEOPLES:
             found[column.name] = value
     return found
@@ -1739,38 +1738,37 @@ def exact(value, scale):
 # ---- Prometheus: for node_exporter's textfile collector -----------------------------------------
 
 # A metric, of what there is a sample of it, the column that it shows.
-METRICS = [re.split('  +', line.strip()) for line in '''
+METRICS = '''
     spend_usd    spent  usd        Spend in the current window at the arm's rate, an estimate in US dollars.
     cap_usd      caps   cap_usd    Cap of the window, in US dollars.
     counted_usd  caps   usd        Spend that counts against the cap, at the arm's rate, in US dollars.
     cap_ratio    caps   ratio_usd  Spend at the arm's rate divided by the cap; 1 is the cap.
     tier         caps   level      Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.
-    last_read_timestamp_seconds  all  now  When the session logs were read last.
-    prices_as_of_timestamp_seconds  all  as_of  The day that the prices are as of.
-    skipped_lines     all  skipped     Log lines that could not be read.
-    unreadable_files  all  unreadable  Log files that could not be read.
-    budgets_ok        all  budgets     Whether budgets.yaml could be read: 1 or 0.
-'''.strip().split('\n')]
+    last_read_timestamp_seconds     machine  now  When the session logs were read last.
+    prices_as_of_timestamp_seconds  machine  as_of  The day that the prices are as of.
+    skipped_lines     machine  skipped     Log lines that could not be read.
+    unreadable_files  machine  unreadable  Log files that could not be read.
+    budgets_ok        machine  budgets     Whether budgets.yaml could be read: 1 or 0.
+'''
 
 
 def format_prometheus(report):
-    books, lines = report.books, []
-    as_of, reading = parse_time(books.prices.as_of + 'T00:00') or 0, books.reading
+    books, reading, lines = report.books, report.books.reading, []
     spent = [dict(row, window=window) for window in TIMES for row in sorted(
         make_rows(books, span_of(window, books.now, books.through), ('arm',)),
         key=lambda row: row['arm'])]
-    caps = [dict(row, level=TIERS.index(row['tier']), ratio_usd=row['cap_usd'] and
-                 row['usd'] * PICO // row['cap_usd'] or None) for row in books.caps]
-    everything = {'now': books.now // 1000, 'as_of': as_of // 1000, 'skipped': reading.skipped,
-                  'unreadable': len(reading.unreadable) + reading.compressed,
-                  'budgets': int(not books.problem)}
-    for name, of, column, text in METRICS:
-        rows = {'spent': spent, 'caps': caps, 'all': [everything]}[of]
-        name = 'armledger_' + name
+    caps = [dict(row, level=TIERS.index(row['tier']), ratio_usd=row['usd'] * PICO //
+                 row['cap_usd'] if row['cap_usd'] else None) for row in books.caps]
+    machine = {'now': books.now // 1000, 'as_of': (books.as_of_ms or 0) // 1000,
+               'skipped': reading.skipped, 'budgets': int(not books.problem),
+               'unreadable': len(reading.unreadable) + reading.compressed}
+    for metric in METRICS.strip().split('\n'):
+        name, subject, column, text = re.split('  +', metric.strip())
+        rows, name = {'spent': spent, 'caps': caps}.get(subject, [machine]), 'armledger_' + name
         lines += ['# HELP %s %s' % (name, text), '# TYPE %s gauge' % name] * bool(rows)
         for row in rows:
             value, labels = row[column], ''
-            if of != 'all':
+            if 'arm' in row:
                 arm = re.sub(r'[\\"]', r'\\\g<0>', printable(row['arm'] or UNATTRIBUTED, 4096))
                 labels = '{arm="%s",window="%s"}' % (arm, row['window'])
             if value is not None:
@@ -1863,6 +1861,7 @@ class Books:
         self.timezone = self.budgets.timezone if self.budgets else 'local'
         set_zone(self.timezone)
         self.prices = load_prices(find_prices(options.prices, os.environ, HERE))
+        self.as_of_ms = parse_time(self.prices.as_of + 'T00:00')
         self.ledger = Ledger(find_ledger(options.ledger, os.environ, self.home), self.home, 3600.0)
         self.reading = self.ledger.refresh(self.prices, os.environ, self.now,
                                            progress_on(sys.stderr))
@@ -1952,30 +1951,27 @@ class Books:
         for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', self.span.since,
                                          self.span.until, 'and place <> origin group by pairs.id'):
             if arm in self.listed and arm_of(self.budgets, places.get(place)) != arm:
-                folder = places[place].path.replace(self.home.rstrip('/') + '/',
-                                                    '~/') if place else 'no known folder'
+                path = places[place].path if place else 'no known folder'
+                path = path.replace(self.home.rstrip('/') + '/', '~/')
                 folders = outside.setdefault(arm, {})
-                folders[folder] = folders.get(folder, 0) + usd * MILLION * self.rate(arm) // WHOLE
+                folders[path] = folders.get(path, 0) + usd * MILLION * self.rate(arm) // WHOLE
         for arm, folders in outside.items():
             others = ' and elsewhere' * (len(folders) > 1)
             yield '%s of %s was spent in %s%s' % (
                 dollars(sum(folders.values())), arm, max(folders, key=folders.get), others)
 
-    def skipped_since(self, ms):
-        """Lines that could not be read, in logs that were written to since then."""
-        rows = self.ledger.rows('select path, skipped from files where skipped')
-        return sum(skipped for path, skipped in rows
-                   if os.path.exists(path) and os.stat(path).st_mtime * 1000 >= ms)
-
     def warnings(self):
         """What may be wrong with the figures."""
-        as_of, told, reading = self.prices.as_of, [], self.reading
-        age = (self.now - (parse_time(as_of + 'T00:00') or self.now)) // DAY_MS
+        told, reading = [], self.reading
+        age = (self.now - (self.as_of_ms or self.now)) // DAY_MS
         if age > STALE_DAYS:
             told.append('the prices are %d days old (%s): look whether they still hold, and put '
-                        'the new ones into prices.json' % (age, as_of))
+                        'the new ones into prices.json' % (age, self.prices.as_of))
         if self.options.quiet:   # what is long gone, and can't be mended, is no alarm each morning
-            reading = reading._replace(skipped=self.skipped_since(self.span.since))
+            rows = self.ledger.rows('select path, skipped from files where skipped')
+            reading = reading._replace(skipped=sum(
+                skipped for path, skipped in rows if os.path.exists(path)
+                and os.stat(path).st_mtime * 1000 >= self.span.since))
         told += warnings_of(self.ledger, self.budgets, self.prices, reading, self.arm)
         if self.options.format not in ('focus', 'prometheus') and not self.options.statement:
             told += notify_failures(self.ledger, [self.arm] if self.arm else self.listed)
