@@ -921,11 +921,6 @@ ALONE_FORMATS = {
 
 def run_alone(options):
     """A table or JSON with a row for each folder."""
-    given = [name for name, value in vars(options).items() if value and name not in (
-        'since', 'format', 'output', 'prices', 'now', 'now_ms')]
-    if given or options.format not in ALONE_FORMATS:
-        raise UserError('--%s needs budget-check.py beside this script; `make install` puts both '
-                        'there' % (given or ['format ' + options.format])[0])
     since = options.since or time.strftime('%Y-%m-01', time.gmtime(options.now_ms // 1000))
     since_ms = parse_time(since + 'T00:00' * (len(since) == 10))
     if since_ms is None:
@@ -1229,17 +1224,10 @@ def set_beside(books, rows, by):
         known = {key_of(row, by) for row in rows}
         rows += [dict(zip(by, key), **empty_row(FIELDS)) for key in spent if key not in known]
     for row in rows:
-        is_known = since[key_of(row, times)] >= books.oldest
-        set_change(row, spent.get(key_of(row, by)) or (0 if is_known else None))
-
-
-def set_change(row, earlier):
-    change = None if earlier is None else row['usd'] - earlier
-    row.update(before_usd=earlier, change_usd=change, change='?' if change is None else 'new'
-               if row['usd'] else '')
-    if earlier:
-        percent = abs(change) * 100 // abs(earlier)
-        row['change'] = '%s%d %%' % ('-' if change < 0 else '+', percent)
+        usd = spent.get(key_of(row, by))
+        if not usd and since[key_of(row, times)] >= books.oldest:
+            usd = 0
+        row.update(before_usd=usd, change_usd=None if usd is None else row['usd'] - usd)
 
 
 def set_baseline(books, rows, by):
@@ -1273,14 +1261,11 @@ def set_invoice(books, rows):
 def total_of(rows, by):
     """The last row: what can be added up. Windows before rows of days, weeks, months overlap."""
     total = dict.fromkeys(by, '')
+    apart = ('cap_usd',) + ('before_usd', 'change_usd') * bool(unit_of(by))
     for column in COLUMNS:
-        values = [row.get(column.name) for row in rows]
-        if column.kind in SUMMED and None not in values and column.name not in (
-                'cap_usd', 'before_usd', 'change_usd'):
-            total[column.name] = sum(values)
-    if rows and 'before_usd' in rows[0] and not unit_of(by):
-        known = [row['before_usd'] for row in rows]
-        set_change(total, None if None in known else sum(known))
+        values = [row[column.name] for row in rows if column.name in row]
+        if column.kind in SUMMED and column.name not in apart and len(values) == len(rows):
+            total[column.name] = None if None in values else sum(values)
     return total
 
 
@@ -1312,8 +1297,7 @@ COLUMNS = [Column(*re.split('  +', line.strip())) for line in '''
     cap_at              Cap reached    text     6  spend
     spike               -              flag     0  spike
     before_usd          Before         usd      8  compare
-    change_usd          -              usd      0  compare
-    change              Change         text     0  compare
+    change_usd          Change         usd      0  compare
     baseline_usd        Baseline       usd      7  baseline
     saved_usd           Saved          usd      0  baseline
     invoice_usd         Invoice USD    usd      0  invoice
@@ -2147,7 +2131,9 @@ LEFT_OUT = {
                   'with --arm and --month is a statement, for the client'),
     'focus': ('by compare baseline billed', 'has its own columns and windows'),
     'prometheus': ('by compare baseline billed since until last month yesterday',
-                   'has its own columns and windows')}
+                   'has its own columns and windows'),
+    'alone': ('by until last month yesterday arm quiet compare baseline billed internal budgets '
+              'ledger', 'needs budget-check.py beside this script; `make install` puts both there')}
 
 
 class Options:
@@ -2189,11 +2175,13 @@ def check_options(options):
     options.statement = bool(options.arm and options.month) and is_for_clients
     options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
     # Nothing that was asked for is left out without a word.
-    kind = 'statement' if options.statement else options.format
+    kind = 'statement' if options.statement else options.format if neighbour else 'alone'
     without, why = LEFT_OUT.get(kind, ('', ''))
     given = ['--' + name for name in without.split() if getattr(options, name)]
     for is_wrong, problem in (
             (given, '--format %s %s: leave out %s' % (options.format, why, ', '.join(given))),
+            (not neighbour and options.format not in ALONE_FORMATS, '--format %s %s' % (
+                options.format, LEFT_OUT['alone'][1])),
             (options.billed and by not in (None, ('arm',)), '--billed goes with --by arm'),
             (options.internal and not options.statement, '--internal goes with a statement: --arm, '
              '--month, and --format html, markdown or csv'),
