@@ -10,10 +10,10 @@
     cost-report.py --baseline claude-opus-5-5          what routing to other models has saved
     cost-report.py --billed bill.csv                   estimates beside what was billed
 
-A statement is for the client: any html, markdown or csv with --arm and --month. Figures are estimates
-from the agents' own session logs: list price times each arm's rate_pct. budget-check.py, which lies
-beside this script, has the ledger, arms and caps; without it the logs are read by folder, and what
-can't be known so is said.
+A statement is for the client: any html, markdown or csv with --arm and --month. Figures are
+estimates from the agents' own session logs: list price times each arm's rate_pct. budget-check.py,
+which lies beside this script, has the ledger, arms and caps; without it the logs are read by
+folder, and what can't be known so is said.
 
 Exit codes: 0 the report was made; 1 it could not be, or budgets.yaml could not be read (the costs
 are shown without it).
@@ -928,15 +928,15 @@ def run_alone(options):
     prices = load_prices(find_prices(options.prices, os.environ, HERE))
     folders, lost = read_alone(prices, since_ms)
     shown, row, between, page = ALONE_FORMATS[options.format]
-    rows = [row % (*divmod(usd // MILLION, MILLION), calls, shown(folder))
-            for folder, (usd, calls) in sorted(folders.items(), key=lambda item: -item[1][0])]
+    rows = [row % (*divmod(sum(usd) // MILLION, MILLION), len(usd), shown(folder))
+            for folder, usd in sorted(folders.items(), key=lambda item: -sum(item[1]))]
     put(options.output, page.format(since=since, rows=between.join(rows), alone=ALONE, lost=lost,
                                     as_of=prices.as_of))
     return 0
 
 
 def read_alone(prices, since_ms):
-    """({folder: [pico-dollars, calls]}, how much could not be read) of all logs."""
+    """({folder: [pico-dollars of each call]}, how much could not be read) of all logs."""
     lines, folders, lost = {}, {}, 0
     for agent, path in all_logs():
         try:
@@ -953,9 +953,8 @@ def read_alone(prices, since_ms):
         # Of a call's lines that with the most output counts.
         call = max(same, key=lambda call: (-(call.standing // 2), call.tokens[1], call.tokens))
         if call.kind != 'echo' and (call.ts or 0) >= since_ms:
-            held = folders.setdefault(call.cwd or UNATTRIBUTED, [0, 0])
-            held[0] += prices.usd(call.model, call.ts, call.tokens, call.variant)[0]
-            held[1] += 1
+            usd, _ = prices.usd(call.model, call.ts, call.tokens, call.variant)
+            folders.setdefault(call.cwd or UNATTRIBUTED, []).append(usd)
     return folders, lost
 
 
@@ -1271,10 +1270,9 @@ def total_of(rows, by):
 
 # ---- columns: the one list that every format draws from -----------------------------------------
 
-# title: for people, `-`: programs alone are told. kind: how it is written; PEOPLES are for people
-# alone. rank: which goes first where there is no room, 0: never. part: what brings it in.
+# title: for people, `-`: programs alone are told. kind: see KINDS. rank: which goes first where
+# there is no room, 0: never. part: what brings it in.
 Column = namedtuple('Column', 'name title kind rank part')
-PEOPLES = ('short', 'bar', 'tier', 'text')
 SUMMED = ('usd', 'count', 'short')
 NUMBERS = SUMMED + ('percent',)
 COLUMNS = [Column(*re.split('  +', line.strip())) for line in '''
@@ -1347,11 +1345,9 @@ def cell_of(report, column, row, draw=None):
     value = row.get(column.name, '')
     if column.name == 'arm' and row is not report.total:
         value = report.books.names.get(value, value)
-    if type(value) is str:
-        return printable(value)
-    if column.kind == 'bar':
-        return draw(*value)
-    text = '?' if value is None else SHOWN[column.kind](value)
+    if value in (None, ''):
+        return '' if value == '' else '?'
+    text = draw(*value) if column.kind == 'bar' else KINDS[column.kind][0](value)
     if column.name == 'usd':
         return '\u25b2 ' * row.get('spike', False) + '~' * bool(row.get('assumed_usd')) + text
     return text
@@ -1366,24 +1362,25 @@ def short_count(number):
     return str(number)
 
 
-TEXTS_OF = {'usd': lambda usd: format_usd(usd, 6),
-            'percent': lambda millionths: format_percent(millionths, 1)}
-SHOWN = {'usd': lambda usd: format_usd(usd, 2, True),
-         'percent': lambda millionths: format_percent(millionths) + ' %',
-         'flag': ('', 'yes').__getitem__, 'count': short_count, 'short': short_count}
+# How each kind is written for people; and for programs, if they are told at all.
+KINDS = {
+    'name': (printable, str), 'text': (printable, None), 'tier': (printable, None),
+    'bar': (None, None), 'count': (short_count, int), 'short': (short_count, None),
+    'flag': (('', 'yes').__getitem__, bool),
+    'usd': (lambda usd: format_usd(usd, 2, True), lambda usd: number(format_usd(usd, 6))),
+    'percent': (lambda millionths: format_percent(millionths) + ' %',
+                lambda millionths: number(format_percent(millionths, 1)))}
 
 
 def values_of(report, row, names):
     """What programs are told of a row."""
     found = {}
     for column in report.columns:
-        value = row.get(column.name)
+        value, write = row.get(column.name), KINDS[column.kind][1]
         if column.name == 'arm':
             value = names.get(value, value)
-        elif value is not None and column.kind in TEXTS_OF:
-            value = number(TEXTS_OF[column.kind](value))
-        if column.kind not in PEOPLES:
-            found[column.name] = value
+        if write:
+            found[column.name] = None if value is None else write(value)
     return found
 
 
@@ -1508,8 +1505,8 @@ def markdown_escaped(text):
 # ---- HTML: one file, no network, no script ------------------------------------------------------
 
 STYLE = '''
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --back: #ffffff;
-  --card: #f6f8fa; --green: #1a7f37; --yellow: #9a6700; --red: #cf222e; --s0: #0969da }
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4;
+  --back: #ffffff; --card: #f6f8fa; --green: #1a7f37; --yellow: #9a6700; --red: #cf222e; --s0: #0969da }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6edf3; --soft: #9da7b3; --line: #30363d; --back: #0d1117;
     --card: #161b22; --green: #3fb950; --yellow: #d29922; --red: #f85149; --s0: #58a6ff } }
@@ -1677,16 +1674,18 @@ def format_focus(report):
     heads, cells = zip(*(column.strip().split('=') for column in FOCUS))
     lines = [heads]
     for day in split(books.span, 'day'):
-        sold = {}        # {(arm, model, meter, price): [quantity, of it untranscribed, assumed]}
+        sold = {}        # {(arm, model, meter, price): [(quantity, of it untranscribed, assumed)]}
         for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(
                 CALLS, day.since, day.until):
             units = books.prices.units(model, ts, tokens, variant, not is_rest)[0]
             for meter, price, count in zip(SOLD, units, tokens):
-                held = sold.setdefault((arm, model, meter, price), [0, 0, 0])
-                held[:] = held[0] + count, held[1] + count * is_rest, held[2] + count * assumed
-        for key in sorted(key for key in sold if sold[key][0]):
-            values = focus_values(books, day, *key, *sold[key])
-            lines.append([cell.format(**values) for cell in cells])
+                held = sold.setdefault((arm, model, meter, price), [])
+                held.append((count, count * is_rest, count * assumed))
+        for key, counts in sorted(sold.items()):
+            quantity, *of_it = map(sum, zip(*counts))
+            if quantity:
+                values = focus_values(books, day, *key, quantity, *of_it)
+                lines.append([cell.format(**values) for cell in cells])
     return csv_text(lines)
 
 
@@ -1723,16 +1722,16 @@ def exact(value, scale):
 
 # A metric, of what there is a sample of it, the column that it shows.
 METRICS = '''
-    spend_usd    spent  usd        Spend in the current window at the arm's rate, an estimate in US dollars.
-    cap_usd      caps   cap_usd    Cap of the window, in US dollars.
-    counted_usd  caps   usd        Spend that counts against the cap, at the arm's rate, in US dollars.
-    cap_ratio    caps   ratio_usd  Spend at the arm's rate divided by the cap; 1 is the cap.
-    tier         caps   level      Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.
-    last_read_timestamp_seconds     machine  now  When the session logs were read last.
-    prices_as_of_timestamp_seconds  machine  as_of  The day that the prices are as of.
-    skipped_lines     machine  skipped     Log lines that could not be read.
-    unreadable_files  machine  unreadable  Log files that could not be read.
-    budgets_ok        machine  budgets     Whether budgets.yaml could be read: 1 or 0.
+  spend_usd  spent  usd  Spend in the current window at the arm's rate, an estimate in US dollars.
+  cap_usd  caps  cap_usd  Cap of the window, in US dollars.
+  counted_usd  caps  usd  Spend that counts against the cap, at the arm's rate, in US dollars.
+  cap_ratio  caps  ratio_usd  Spend at the arm's rate divided by the cap; 1 is the cap.
+  tier  caps  level  Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.
+  last_read_timestamp_seconds  machine  now  When the session logs were read last.
+  prices_as_of_timestamp_seconds  machine  as_of  The day that the prices are as of.
+  skipped_lines  machine  skipped  Log lines that could not be read.
+  unreadable_files  machine  unreadable  Log files that could not be read.
+  budgets_ok  machine  budgets  Whether budgets.yaml could be read: 1 or 0.
 '''
 
 
@@ -2014,8 +2013,9 @@ def cautions_of(books, assumed_usd):
          % dollars(assumed_usd)),
         (spend_json, 'Caps are compared with the spend that %s has (spend_json in budgets.yaml), '
          'as the gate does, not with the logs.' % printable(spend_json or '', 500)),
-        (books.span.since < created, 'This ledger was begun on %s%s: spend whose logs had been deleted '
-         'before that is missing.' % (label_of('day', created), oldest))) if is_so]
+        (books.span.since < created,
+         'This ledger was begun on %s%s: spend whose logs had been deleted before that is missing.'
+         % (label_of('day', created), oldest))) if is_so]
 
 
 def make_report(books, warnings):
@@ -2132,8 +2132,9 @@ LEFT_OUT = {
     'focus': ('by compare baseline billed', 'has its own columns and windows'),
     'prometheus': ('by compare baseline billed since until last month yesterday',
                    'has its own columns and windows'),
-    'alone': ('by until last month yesterday arm quiet compare baseline billed internal budgets '
-              'ledger', 'needs budget-check.py beside this script; `make install` puts both there')}
+    'alone': (
+        'by until last month yesterday arm quiet compare baseline billed internal budgets ledger',
+        'needs budget-check.py beside this script; `make install` puts both there')}
 
 
 class Options:
@@ -2183,8 +2184,8 @@ def check_options(options):
             (not neighbour and options.format not in ALONE_FORMATS, '--format %s %s' % (
                 options.format, LEFT_OUT['alone'][1])),
             (options.billed and by not in (None, ('arm',)), '--billed goes with --by arm'),
-            (options.internal and not options.statement, '--internal goes with a statement: --arm, '
-             '--month, and --format html, markdown or csv'),
+            (options.internal and not options.statement,
+             '--internal goes with a statement: --arm, --month, and --format html, markdown or csv'),
             (options.now_ms is None, '--now: %s is no time; write it as 2026-10-31T23:59:59Z'
              % printable(repr(options.now)))):
         if is_wrong:
@@ -2234,9 +2235,9 @@ def run(options):
     except sqlite().Error as error:
         path = find_ledger(options.ledger, os.environ, home_of(os.environ))
         raise ledger_error(path, error)
-    is_alarming = bool(warnings or books.problem or options.billed or report.total['assumed_usd']) \
-        or any(row['tier'] != 'ok' for row in books.caps)
-    is_shown = is_alarming or not options.quiet
+    is_shown = not options.quiet or any([
+        warnings, books.problem, options.billed, report.total['assumed_usd'],
+        *[row['tier'] != 'ok' for row in books.caps]])
     if is_shown and (options.statement or options.format in ('csv', 'focus')):
         for note in report.cautions:             # that have no room in it
             complain('note: ' + note)
