@@ -1384,10 +1384,15 @@ def values_of(report, row, names):
     return found
 
 
-def format_page(report, write, table, title='%s', heading='%s\n', note='%s'):
-    """`write` is how a text, `table` how a table is written; the rest stands around them."""
+def bar_of(spent, cap, tier):
+    return bar(spent, cap)
+
+
+def format_page(report, write, table, title='%s', heading='%s\n', note='%s', draw=bar_of):
+    """`write` is how a text, `table` how a table, `draw` how a bar is written; the rest stands
+    around them."""
     parts = [title % write(report.title)] + [NOTHING] * (not report.rows)
-    for name, heads, rows in tables_of(report, lambda spent, cap, tier: bar(spent, cap)):
+    for name, heads, rows in tables_of(report, draw):
         parts.append(heading % name * bool(name) + table(heads, rows))
     parts.append('\n'.join(note % write(printable(text, 1000))
                            for text in report.notes + report.cautions))
@@ -1435,7 +1440,7 @@ def terminal():
     if not width.isdigit():
         width = os.get_terminal_size(sys.stdout.fileno()).columns if is_terminal else 80
     colour = is_terminal and not os.environ.get('NO_COLOR') and os.environ.get('TERM') != 'dumb'
-    return max(40, min(int(width) or 80, 400)), colour
+    return max(40, int(width) or 80), colour
 
 
 # ---- JSON, CSV, Markdown ------------------------------------------------------------------------
@@ -1535,7 +1540,7 @@ th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 6rem }
 .meter.spend { width: 100%; min-width: 7rem } .track { fill: var(--line) }
 .ok { color: var(--green) } .alert, .warn { color: var(--yellow) }
 .hard_stop, .halt { color: var(--red) }
-.notes { color: var(--soft); font-size: .9rem; padding-left: 1.1rem }
+.notes { color: var(--soft); font-size: .9rem } .wide + .notes { margin-top: 1.5rem }
 @media (max-width: 40rem) {
   main { padding: 1rem .75rem 2rem } .meter { width: 3.5rem } th[scope=row] { min-width: 7.5rem } }
 @media print {
@@ -1560,7 +1565,9 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-TABLE = ('<div class="wide" tabindex="0" role="region" aria-label="%s"><table>\n<thead><tr>%s'
+HEADING = '<h1>%s</h1>\n<p class="soft">Estimate, in US dollars.</p>\n<dl>CARDS</dl>'
+CARD = '<div><dt>%s</dt><dd>%s</dd></div>'
+TABLE = ('<div class="wide" tabindex="0" role="region" aria-label="By %s"><table>\n<thead><tr>%s'
          '</tr></thead>\n<tbody>\n%s\n</tbody></table></div>')
 # The figures beside it are what a screen reader is told.
 METER = ('<svg class="meter %s" viewBox="0 0 100 10" preserveAspectRatio="none" '
@@ -1574,27 +1581,19 @@ def html_escaped(text):
 
 
 def format_html(report):
-    title = html_escaped(report.title)
-    cards = ''.join('<div><dt>%s</dt><dd>%s</dd></div>' % (
-                        column.title, cell_of(report, column, report.total))
+    cards = ''.join(CARD % (column.title, cell_of(report, column, report.total))
                     for column in report.columns if column.kind in SUMMED
                     and column.title != '-' and column.name in report.total)
-    body = ['<h1>%s</h1>' % title, '<p class="soft">Estimate, in US dollars.</p>',
-            '<dl>%s</dl>' % cards] + ['<p>%s</p>' % NOTHING] * (not report.rows)
-    for heading, heads, rows in tables_of(report, html_meter):
-        heading = heading or 'By ' + ', '.join(report.by)
-        body += ['<h2>%s</h2>' % heading, html_table(heading, heads, rows)]
-    notes = ''.join('<li>%s</li>' % html_escaped(printable(note, 1000))
-                    for note in report.notes + report.cautions)
-    body.append('<h2>Notes</h2>\n<ul class="notes">%s</ul>' % notes)
-    return PAGE % (title, STYLE, '\n'.join(body))
+    page = format_page(report, html_escaped, html_table, HEADING.replace('CARDS', cards),
+                       '<h2>%s</h2>\n', '<p class="notes">%s</p>', html_meter)
+    return PAGE % (html_escaped(report.title), STYLE, page)
 
 
 def html_meter(spent, cap, tier):
     return METER % (tier, max(0, min(100, spent * 100 / cap)) if cap else 100)
 
 
-def html_table(heading, heads, rows):
+def html_table(heads, rows):
     titles = ''.join('<th scope="col"%s>%s</th>' % (
         ' class="num"' * (head.kind in NUMBERS), html_escaped(head.title)) for head in heads)
     lines = []
@@ -1602,7 +1601,7 @@ def html_table(heading, heads, rows):
         line = '<th scope="row">%s</th>' % html_escaped(first)
         line += ''.join(map(html_cell, heads[1:], cells))
         lines.append('<tr%s>%s</tr>' % (' class="total"' * (first == 'TOTAL'), line))
-    return TABLE % (heading, titles, '\n'.join(lines))
+    return TABLE % (heads[0].title, titles, '\n'.join(lines))
 
 
 def html_cell(head, cell):

@@ -755,7 +755,7 @@ class FormatsTest(Machine):
         check_metrics(self, self.report('--format', 'prometheus'))
 
     def test_html_stands_alone_and_is_well_formed(self):
-        for options, chart in (([], 'day'), (['--by', 'day'], 'day'), (['--arm', 'acme', '--month', '2026-10'], None),
+        for options, chart in (([], 'day'), (['--by', 'day'], ''), (['--arm', 'acme', '--month', '2026-10'], None),
                                (['--since', '2025-11-20'], 'week'), (['--since', '2025-01-01'], 'month'),
                                (['--baseline', 'gpt-5.5'], 'day')):
             text = self.report('--format', 'html', *options)
