@@ -1100,21 +1100,21 @@ def sum_by(books, spans, by, fields=PLAIN):
 
 def groups_of(books, run, keys, has_arm, fields):
     """(names of the keys, which span of the run, arm, sums) of each group of calls."""
-    since, until, several = run[0].since, run[-1].until, len(run) > 1
-    at = '(ts - %d) / %d' % (since, run[0].until - since) if several else '0'
+    first, several = run[0], len(run) > 1
+    at = '(ts - %d) / %d' % (first.since, first.until - first.since) if several else '0'
     columns = [column for key in keys for column in DETAILS[key][0].split(', ')]
     has_arm = has_arm or books.has_rates                   # few groups are fast
     group = ['1'] * several + ['2'] * has_arm + [str(n + 3) for n in range(len(columns))]
     if several and columns[:1] in (['model'], ['session']) and not has_arm:
         group[:2] = ['at + %d * %s' % (len(run), columns[0])]         # one number sorts faster
     tables = BY_PAIR
-    if books.arm is None and since <= books.oldest and (columns or fields is not PLAIN):
+    if books.arm is None and first.since <= books.oldest and (columns or fields is not PLAIN):
         tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm  # as they lie
     shown = [at + ' at', 'arm' if has_arm else "'' arm", *columns, *fields.values()]
     around = 'select %s from (%%s) calls' % ', '.join([DETAILS[key][1] for key in keys] + ['*'])
-    for row in books.rows(', '.join(shown), since, until,
-                          'group by ' + (', '.join(group) or "''"), tables, around):
-        count = len(keys)
+    tail, count = 'group by ' + (', '.join(group) or "''"), len(keys)
+    for row in books.rows(', '.join(shown), first._replace(until=run[-1].until), tail, tables,
+                          around):
         yield row[:count], row[count], row[count + 1], row[count + 2 + len(columns):]
 
 
@@ -1191,9 +1191,8 @@ def set_against_cap(books, row, span):
 def against_cap(one):
     """The columns of budget-check's verdict on one window."""
     reached = 'yes' if one.left == 0 else label_of('day', one.cap_at) if one.cap_at else '-'
-    row = {'cap_usd': one.cap, 'bar': (one.spent, one.cap, one.tier), 'tier': one.tier,
-           'cap_at': reached}
-    return row if one.pct is None else dict(row, pct=one.pct)
+    return {'cap_usd': one.cap, 'bar': (one.spent, one.cap, one.tier), 'pct': one.pct,
+            'tier': one.tier, 'cap_at': reached}
 
 
 def mark_spikes(books, rows, by):
@@ -1214,11 +1213,11 @@ def mark_spikes(books, rows, by):
 
 def set_beside(books, rows, by):
     """What each row's window before was: None, if nothing is known of it."""
-    times, since = [key for key in by if key in TIMES], {}
+    times = [key for key in by if key in TIMES]
     earlier = [before(one, books.now) for one in split(books.span, unit_of(by))]
     spent = {key: sums['usd'] for key, sums in sum_by(books, earlier, by).items()}
-    for one in reversed(earlier):
-        since[tuple([label_of(key, one.start) for key in times])] = one.since
+    since = {tuple([label_of(key, one.start) for key in times]): one.since
+             for one in reversed(earlier)}
     if not times:                # what was there before, and is no more, is a row too
         known = {key_of(row, by) for row in rows}
         rows += [dict(zip(by, key), **empty_row(FIELDS)) for key in spent if key not in known]
@@ -1384,11 +1383,8 @@ def values_of(report, row, names):
     return found
 
 
-def bar_of(spent, cap, tier):
-    return bar(spent, cap)
-
-
-def format_page(report, write, table, title='%s', heading='%s\n', note='%s', draw=bar_of):
+def format_page(report, write, table, title='%s', heading='%s\n', note='%s',
+                draw=lambda spent, cap, tier: bar(spent, cap)):
     """`write` is how a text, `table` how a table, `draw` how a bar is written; the rest stands
     around them."""
     parts = [title % write(report.title)] + [NOTHING] * (not report.rows)
@@ -1457,8 +1453,7 @@ def format_json(report):
         'rows': [values_of(report, row, names) for row in report.rows],
         'unattributed_usd': number(format_usd(unattributed['usd'], 6)),
         'unpriced_models': sorted(name for name, in books.rows(
-            'distinct (select name from models where id = model)', span.since, span.until,
-            'and assumed')),
+            'distinct (select name from models where id = model)', span, 'and assumed')),
         'skipped_lines': books.reading.skipped, 'warnings': report.cautions}
     if books.options.billed:
         bills = report.below[-1]
@@ -1674,8 +1669,7 @@ def format_focus(report):
     lines = [heads]
     for day in split(books.span, 'day'):
         sold = {}        # {(arm, model, meter, price): [(quantity, of it untranscribed, assumed)]}
-        for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(
-                CALLS, day.since, day.until):
+        for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(CALLS, day):
             units = books.prices.units(model, ts, tokens, variant, not is_rest)[0]
             for meter, price, count in zip(SOLD, units, tokens):
                 held = sold.setdefault((arm, model, meter, price), [])
@@ -1909,10 +1903,10 @@ class Books:
         """By arm, with what a clock that is ahead has written."""
         return sum_by(self, [span_of(window, self.now, self.through)], ('arm',))
 
-    def rows(self, columns, since, until, tail='', tables=BY_PAIR, around='%s'):
-        """Of the calls in [since, until): pair by pair, as the index has them."""
+    def rows(self, columns, span, tail='', tables=BY_PAIR, around='%s'):
+        """Of the calls in a span: pair by pair, as the index has them."""
         sql = 'select %s from %s where owned and ts >= %d and ts < %d%s %s' % (
-            columns, tables, since, min(until, self.latest + 1),
+            columns, tables, span.since, min(span.until, self.latest + 1),
             ' and arm = ?' * (self.arm is not None), tail)
         return self.ask(around % sql)
 
@@ -1930,8 +1924,8 @@ class Books:
     def strays(self):
         """A line for each arm that has spent outside of its folders, in sessions begun in them."""
         places, outside = self.ledger.places(), {}
-        for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', self.span.since,
-                                         self.span.until, 'and place <> origin group by pairs.id'):
+        for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', self.span,
+                                         'and place <> origin group by pairs.id'):
             if arm in self.listed and arm_of(self.budgets, places.get(place)) != arm:
                 path = places[place].path if place else 'no known folder'
                 path = path.replace(self.home.rstrip('/') + '/', '~/')
@@ -2265,9 +2259,7 @@ def put(path, text):
     except OSError as error:
         if not is_device and os.path.exists(written):
             os.unlink(written)
-        is_lost = isinstance(error, FileNotFoundError)
-        raise UserError('--output: ' + ('there is no such folder; make it first' if is_lost
-                                        else error.strerror), path)
+        raise UserError('--output: ' + error.strerror, path)
 
 
 if __name__ == '__main__':
