@@ -27,7 +27,7 @@ import json
 import os
 import re
 import time
-from collections import namedtuple
+from collections import Counter, defaultdict, namedtuple
 from functools import lru_cache
 
 
@@ -1086,15 +1086,19 @@ BY_PAIR = 'pairs cross join calls on pair = pairs.id'
 WHOLE = 100 * MILLION            # percentages are in millionths
 
 
+def key_of(row, by):
+    return tuple([row[key] for key in by])
+
+
 def sum_by(books, spans, by, fields=PLAIN):
     """{the values of these keys: {field: sum}} over all calls of some spans."""
-    keys, found = [key for key in by if key in DETAILS], {}
+    keys = [key for key in by if key in DETAILS]
+    found = defaultdict(lambda: dict.fromkeys([*fields, 'list_usd'], 0))
     for run in runs_of(spans):
         labels = [{key: label_of(key, span.start) for key in by if key in TIMES} for span in run]
         for names, at, arm, sums in groups_of(books, run, keys, 'arm' in by, fields):
             known = dict(zip(keys, names), arm=arm, **labels[at])
-            row = found.setdefault(tuple([known[key] for key in by]), empty_row(fields))
-            add_up(row, iter(sums), fields, books.rate(arm))
+            add_up(found[key_of(known, by)], iter(sums), fields, books.rate(arm))
     return found
 
 
@@ -1128,10 +1132,6 @@ def add_up(row, sums, fields, rate):
         row[name] += number
 
 
-def empty_row(fields):
-    return dict.fromkeys([*fields, 'list_usd'], 0)
-
-
 def runs_of(spans):
     """Spans of the same length that follow each other, together: a statement does for all."""
     runs = []
@@ -1151,20 +1151,17 @@ def runs_of(spans):
 SPIKE_TIMES, SPIKE_FLOOR, SPIKE_DAYS, SPIKE_LEAST = 3, 5 * PICO, 28, 5
 
 
-def key_of(row, by):
-    return tuple([row[key] for key in by])
-
-
 def make_rows(books, span, by, fields=PLAIN):
     """Arms by spend, times as they come, the rest by spend; each with its cap, if it has one."""
     unit = unit_of(by)
     spans = {unit and label_of(unit, one.start): one for one in split(span, unit)}
     summed = sum_by(books, spans.values(), by, fields)
-    for arm in books.listed if by == ('arm',) else ():
-        summed.setdefault((arm,), empty_row(fields))
-    rows, by_arm = [dict(zip(by, key), **sums) for key, sums in summed.items()], {}
+    if by == ('arm',):
+        for arm in books.listed:
+            summed[arm,]         # is a row, though it may have spent nothing
+    rows, by_arm = [dict(zip(by, key), **sums) for key, sums in summed.items()], Counter()
     for row in rows:
-        by_arm[row.get('arm')] = by_arm.get(row.get('arm'), 0) + row['usd']
+        by_arm[row.get('arm')] += row['usd']
         if set(by) in ({'arm'}, {'arm', unit}):
             set_against_cap(books, row, spans[row.get(unit)])
     return sorted(rows, key=lambda row: (
@@ -1215,16 +1212,16 @@ def set_beside(books, rows, by):
     """What each row's window before was: None, if nothing is known of it."""
     times = [key for key in by if key in TIMES]
     earlier = [before(one, books.now) for one in split(books.span, unit_of(by))]
-    spent = {key: sums['usd'] for key, sums in sum_by(books, earlier, by).items()}
+    spent = sum_by(books, earlier, by)
     since = {tuple([label_of(key, one.start) for key in times]): one.since
              for one in reversed(earlier)}
     if not times:                # what was there before, and is no more, is a row too
+        nothing = dict.fromkeys([*FIELDS, 'list_usd'], 0)
         known = {key_of(row, by) for row in rows}
-        rows += [dict(zip(by, key), **empty_row(FIELDS)) for key in spent if key not in known]
+        rows += [dict(zip(by, key), **nothing) for key in spent if key not in known]
     for row in rows:
-        usd = spent.get(key_of(row, by))
-        if not usd and since[key_of(row, times)] >= books.oldest:
-            usd = 0
+        usd, is_known = spent[key_of(row, by)]['usd'], since[key_of(row, times)] >= books.oldest
+        usd = usd if usd or is_known else None
         row.update(before_usd=usd, change_usd=None if usd is None else row['usd'] - usd)
 
 
@@ -1234,13 +1231,13 @@ def set_baseline(books, rows, by):
     if not prices.known(model):
         raise UserError('--baseline: prices.json has no %s%s' % (
             printable(model), did_you_mean(model, prices.listed[0])))
-    costs, spans = {}, split(books.span, unit_of(by))
+    costs, spans = Counter(), split(books.span, unit_of(by))
     for (arm, day, *key), sums in sum_by(books, spans, ('arm', 'utc-day', *by), METERS).items():
         tokens = [sums[name] for name in METERS]
         usd = prices.usd(model, day * DAY_MS, tokens, '', False)[0] * books.rate(arm)
-        costs[tuple(key)] = costs.get(tuple(key), 0) + divide_even(usd, WHOLE)
+        costs[tuple(key)] += divide_even(usd, WHOLE)
     for row in rows:
-        row['baseline_usd'] = costs.get(key_of(row, by), 0)
+        row['baseline_usd'] = costs[key_of(row, by)]
         row['saved_usd'] = row['baseline_usd'] - row['usd']
 
 
@@ -1445,7 +1442,7 @@ def format_json(report):
     """Arms by their paths in full."""
     books, names = report.books, {'': UNATTRIBUTED}
     span, total = books.span, number(format_usd(report.total['usd'], 6))
-    unattributed = sum_by(books, [span], ('arm',)).get(('',), {'usd': 0})
+    unattributed = sum_by(books, [span], ('arm',))['',]
     facts = {
         'estimate': True, 'currency': 'USD', 'since': format_time(span.since),
         'until': format_time(max(span.since, min(span.until, books.now))),
@@ -1892,7 +1889,7 @@ class Books:
             entry = self.entry(key)
             for window, cap in entry.caps * (self.arm in (None, key)):
                 usd = spend_elsewhere(self.budgets, key) if self.budgets.spend_json else \
-                    self.spent_in(window).get((key,), {'list_usd': 0})['list_usd']
+                    self.spent_in(window)[key,]['list_usd']
                 one = judge_window(entry, window, cap, usd, self.now, 0, self.oldest_of.get(key))
                 if usd or key in self.listed:
                     yield dict(against_cap(one), arm=key, window=window, usd=one.spent,
@@ -1929,12 +1926,12 @@ class Books:
             if arm in self.listed and arm_of(self.budgets, places.get(place)) != arm:
                 path = places[place].path if place else 'no known folder'
                 path = path.replace(self.home.rstrip('/') + '/', '~/')
-                folders = outside.setdefault(arm, {})
-                folders[path] = folders.get(path, 0) + usd * MILLION * self.rate(arm) // WHOLE
+                usd = usd * MILLION * self.rate(arm) // WHOLE
+                outside.setdefault(arm, Counter())[path] += usd
         for arm, folders in outside.items():
-            others = ' and elsewhere' * (len(folders) > 1)
+            (path, _), *others = folders.most_common()
             yield '%s of %s was spent in %s%s' % (
-                dollars(sum(folders.values())), arm, max(folders, key=folders.get), others)
+                dollars(sum(folders.values())), arm, path, ' and elsewhere' * bool(others))
 
     def warnings(self):
         """What may be wrong with the figures."""
@@ -1972,12 +1969,11 @@ def title_of(books):
 
 def small_print(books, rows, total):
     """What has to be known of the figures."""
-    rates = ', '.join('%s (%s %%)' % (printable(books.names[arm]), exact(books.rate(arm), 6))
+    rates = ', '.join('%s (%g %%)' % (printable(books.names[arm]), books.rate(arm) / MILLION)
                       for arm in sorted(books.names) if books.rate(arm) != WHOLE)
     return [text for is_so, text in (
         (True, 'Estimate at list price, not a bill; prices as of %s.' % books.prices.as_of),
-        (rates, 'At its rate_pct of list price, as the gate counts it: %s.'
-         % rates.replace('.0 %', ' %')),
+        (rates, 'At its rate_pct of list price, as the gate counts it: %s.' % rates),
         (total['untranscribed_usd'],
          "%s of it is untranscribed: titles, compactions and other helper calls that stand in no "
          "transcript line, only in the agent's own totals." % dollars(total['untranscribed_usd'])),
