@@ -989,18 +989,20 @@ def choose_span(options, books):
     if len(asked) > 1 and asked != ['since', 'until']:
         raise UserError('--%s and --%s cannot go together' % tuple(asked[:2]))
     option, now = '--' + (asked or ['month'])[0], books.now
-    first, last = {
-        '--month': (options.month or label_of('month', now),) * 2,
-        '--yesterday': ('yesterday', 'yesterday'),
-        '--last': (options.last, 'today')}.get(option, (options.since, options.until or 'today'))
+    first, last = options.last or options.since, options.until or 'today'
+    if option == '--month':
+        first = last = options.month or label_of('month', now)
+    if option == '--yesterday':
+        first = last = 'yesterday'
     since = parse_moment(first, option, now)[0] if first else min(books.oldest, now)
     end, window = parse_moment(last, '--until' if options.until else option, now)
     if window:                   # a date is meant with all of its day
         end = window_bounds(window, end)[1]
     if since >= end or since > now:
         raise UserError('%s has to begin before it ends, and not in the future' % option)
-    whole = [one for one in TIMES if window_bounds(one, since) == (since, end)] or [None]
-    return Span(since, max(since, min(end, books.through)), whole[0], since, end)
+    until = max(since, min(end, books.through))
+    window = next((one for one in TIMES if window_bounds(one, since) == (since, end)), None)
+    return Span(since, until, window, since, end)
 
 
 def parse_moment(text, option, now):
@@ -1604,19 +1606,19 @@ def html_cell(head, cell):
 
 # ---- FOCUS 1.4: Cost and Usage ------------------------------------------------------------------
 
-# A column, and how its cells are filled in.
+# A column, and how its cells are filled in; 0 to 3 are the bounds of its day and month.
 FOCUS = '''
     BilledCost=0.0
     BillingAccountId=armledger
     BillingAccountName=armledger (metered from session logs)
     BillingCurrency=USD
-    BillingPeriodEnd={month_end}
-    BillingPeriodStart={month}
+    BillingPeriodEnd={3}
+    BillingPeriodStart={2}
     ChargeCategory=Usage
     ChargeClass=
     ChargeDescription={meter} of {model} at ${unit_price}{per}; an estimate from session logs
-    ChargePeriodEnd={day_end}
-    ChargePeriodStart={day}
+    ChargePeriodEnd={1}
+    ChargePeriodStart={0}
     ConsumedQuantity={quantity}
     ConsumedUnit={unit}
     ContractedCost={contracted}
@@ -1650,6 +1652,8 @@ SOLD = {'Input Tokens': 'input', 'Output Tokens': 'output',
         'Short Cache Write Tokens': 'cache-write-short',
         'Long Cache Write Tokens': 'cache-write-long', 'Cache Read Tokens': 'cache-read',
         'Web Searches': 'web-search'}
+# {decimals of a price: (unit, what is priced, for how many)}; tokens are sold by the million.
+LOTS = {6: ('Tokens', '1000000 Tokens', ' for 1000000'), 12: ('Requests', 'Requests', ' each')}
 PROVIDERS = (('claude', 'Anthropic', 'Claude API'), ('gpt|codex|o[134]', 'OpenAI', 'OpenAI API'),
              ('gemini', 'Google', 'Gemini API'), ('grok', 'xAI', 'xAI API'),
              (r'[a-z-]+\.', 'Amazon Web Services', 'Amazon Bedrock'),
@@ -1665,6 +1669,8 @@ def format_focus(report):
     heads, cells = zip(*(column.strip().split('=') for column in FOCUS))
     lines = [heads]
     for day in split(books.span, 'day'):
+        periods = [time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ms // 1000))
+                   for window in ('day', 'month') for ms in window_bounds(window, day.since)]
         sold = {}        # {(arm, model, meter, price): [(quantity, of it untranscribed, assumed)]}
         for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(CALLS, day):
             units = books.prices.units(model, ts, tokens, variant, not is_rest)[0]
@@ -1674,32 +1680,25 @@ def format_focus(report):
         for key, counts in sorted(sold.items()):
             quantity, *of_it = map(sum, zip(*counts))
             if quantity:
-                values = focus_values(books, day, *key, quantity, *of_it)
-                lines.append([cell.format(**values) for cell in cells])
+                values = focus_values(books, *key, quantity, *of_it)
+                lines.append([cell.format(*periods, **values) for cell in cells])
     return csv_text(lines)
 
 
-def focus_values(books, day, arm, model, meter, price, quantity, untranscribed, assumed):
-    """Prices are pico-dollars for one; tokens are sold by the million. Quantity times price is the
-    cost, exactly."""
-    rate = books.rate(arm)
-    sold = {'scale': 6, 'unit': 'Tokens', 'pricing_unit': '1000000 Tokens', 'per': ' for 1000000',
-            'priced': exact(quantity, 6)}
-    if meter == 'Web Searches':
-        sold = {'scale': 12, 'unit': 'Requests', 'pricing_unit': 'Requests', 'per': ' each',
-                'priced': quantity}
+def focus_values(books, arm, model, meter, price, quantity, untranscribed, assumed):
+    """Prices are pico-dollars for one. Quantity times price is the cost, exactly."""
+    rate, scale = books.rate(arm), 12 if meter == 'Web Searches' else 6
+    unit, pricing_unit, per = LOTS[scale]
     provider, service = next(one[1:] for one in PROVIDERS if re.match(one[0], model))
-    periods = [time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ms // 1000))
-               for window in ('day', 'month') for ms in window_bounds(window, day.since)]
     return dict(
-        sold, **dict(zip(('day', 'day_end', 'month', 'month_end'), periods)), meter=meter,
-        model=model, quantity=quantity, unit_price=exact(price, sold['scale']),
-        contracted_price=exact(price * rate, sold['scale'] + 8), cost=exact(quantity * price, 12),
-        contracted=exact(quantity * price * rate, 20), assumed=exact(assumed * price, 12),
-        untranscribed=exact(untranscribed * price, 12), provider=provider, service=service,
-        sku='%s/%s' % (model, SOLD[meter]), arm=arm, name=books.names[arm] * bool(arm),
-        arm_or_none=arm or UNATTRIBUTED, tags=json.dumps({'arm': arm or UNATTRIBUTED}),
-        as_of=books.prices.as_of)
+        model=model, meter=meter, sku='%s/%s' % (model, SOLD[meter]),
+        provider=provider, service=service, unit=unit, pricing_unit=pricing_unit, per=per,
+        quantity=quantity, priced=exact(quantity, scale) if scale == 6 else quantity,
+        unit_price=exact(price, scale), contracted_price=exact(price * rate, scale + 8),
+        cost=exact(quantity * price, 12), contracted=exact(quantity * price * rate, 20),
+        untranscribed=exact(untranscribed * price, 12), assumed=exact(assumed * price, 12),
+        arm=arm, name=books.names[arm] * bool(arm), arm_or_none=arm or UNATTRIBUTED,
+        tags=json.dumps({'arm': arm or UNATTRIBUTED}), as_of=books.prices.as_of)
 
 
 def exact(value, scale):
@@ -1727,17 +1726,18 @@ METRICS = '''
 
 def format_prometheus(report):
     books, reading, lines = report.books, report.books.reading, []
-    spent = [dict(row, window=window) for window in TIMES for row in sorted(
-        make_rows(books, span_of(window, books.now, books.through), ('arm',)),
-        key=lambda row: row['arm'])]
-    caps = [dict(row, level=TIERS.index(row['tier']), ratio_usd=row['usd'] * PICO //
-                 row['cap_usd'] if row['cap_usd'] else None) for row in books.caps]
+    spent = [dict(row, window=window) for window in TIMES for row in make_rows(
+        books, span_of(window, books.now, books.through), ('arm',))]
+    # A percentage is in millionths, an amount in millionths of a millionth.
+    caps = [dict(row, level=TIERS.index(row['tier']), ratio_usd=row['pct'] and row['pct'] * 10000)
+            for row in books.caps]
     machine = {'now': books.now // 1000, 'as_of': (books.as_of_ms or 0) // 1000,
                'skipped': reading.skipped, 'budgets': int(not books.problem),
                'unreadable': len(reading.unreadable) + reading.compressed}
     for metric in METRICS.strip().split('\n'):
         name, subject, column, text = re.split('  +', metric.strip())
-        rows, name = {'spent': spent, 'caps': caps}.get(subject, [machine]), 'armledger_' + name
+        name = 'armledger_' + name
+        rows = {'spent': spent, 'caps': caps, 'machine': [machine]}[subject]
         lines += ['# HELP %s %s' % (name, text), '# TYPE %s gauge' % name] * bool(rows)
         for row in rows:
             value, labels = row[column], ''
@@ -2150,36 +2150,39 @@ def parse_options(argv):
         if option == '--by' and options.by:
             value = options.by + ',' + value
         setattr(options, option[2:], value or True)
-    return check_options(options)
+    problem = complete(options)
+    if problem:
+        raise UserError(problem)
+    return options
 
 
-def check_options(options):
+def complete(options):
+    """Fill in what wasn't said; what is wrong with them, None if nothing is."""
     by = options.by and tuple(dict.fromkeys(key.strip() for key in options.by.split(',')))
     options.by, options.format = by, options.format or 'table'
+    options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
+    is_for_clients = options.format in ('html', 'markdown', 'csv')
+    options.statement = bool(options.arm and options.month) and is_for_clients
     for name, value, known in [('by', key, BY) for key in by or ()] + [
             ('format', options.format, FORMATS)]:
         if value not in known:
-            raise UserError('--%s: %s is none; write one of %s'
-                            % (name, printable(repr(value)), ', '.join(known)))
-    is_for_clients = options.format in ('html', 'markdown', 'csv')
-    options.statement = bool(options.arm and options.month) and is_for_clients
-    options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
+            return '--%s: %s is none; write one of %s' % (
+                name, printable(repr(value)), ', '.join(known))
     # Nothing that was asked for is left out without a word.
     kind = 'statement' if options.statement else options.format if neighbour else 'alone'
     without, why = LEFT_OUT.get(kind, ('', ''))
-    given = ['--' + name for name in without.split() if getattr(options, name)]
-    for is_wrong, problem in (
-            (given, '--format %s %s: leave out %s' % (options.format, why, ', '.join(given))),
-            (not neighbour and options.format not in ALONE_FORMATS, '--format %s %s' % (
-                options.format, LEFT_OUT['alone'][1])),
-            (options.billed and by not in (None, ('arm',)), '--billed goes with --by arm'),
-            (options.internal and not options.statement,
-             '--internal goes with a statement: --arm, --month, and --format html, markdown or csv'),
-            (options.now_ms is None, '--now: %s is no time; write it as 2026-10-31T23:59:59Z'
-             % printable(repr(options.now)))):
-        if is_wrong:
-            raise UserError(problem)
-    return options
+    for name in without.split():
+        if getattr(options, name):
+            return '--format %s %s: leave out --%s' % (options.format, why, name)
+    if not neighbour and options.format not in ALONE_FORMATS:
+        return '--format %s %s' % (options.format, LEFT_OUT['alone'][1])
+    if options.billed and by not in (None, ('arm',)):
+        return '--billed goes with --by arm'
+    if options.internal and not options.statement:
+        return '--internal goes with a statement: --arm, --month, --format html, markdown or csv'
+    if options.now_ms is None:
+        return '--now: %s is no time; write it as 2026-10-31T23:59:59Z' % printable(
+            repr(options.now))
 
 
 def did_you_mean(word, known):
