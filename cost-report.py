@@ -1324,18 +1324,17 @@ NOTHING = 'No spend in this time.'
 
 
 def tables_of(report, draw):
-    """[(heading, columns, [[text]])] for people; a column that no row has is left out. `draw` is
-    how a bar is shown, given what is spent, the cap, the tier."""
-    found = []
+    """(heading, columns, [[text]]) for people; a column that no row has is left out. `draw` is how
+    a bar is shown, given what is spent, the cap, the tier."""
     for one in filter(lambda one: one.rows, (report, *report.below)):
-        shown = [column for column in one.columns if column.title != '-' and (
-            column.name in one.by or any(row.get(column.name, '') != '' for row in one.rows))]
+        told = {name for row in one.rows for name, value in row.items() if value != ''}
+        shown = [column for column in one.columns if column.title != '-'
+                 and column.name in told.union(one.by)]
         rows = [[cell_of(one, column, row, draw) for column in shown] for row in one.rows]
         if one.total:
-            rows.append(['TOTAL'] + [cell_of(one, column, one.total, draw)
-                                     for column in shown[1:]])
-        found.append((one.title if one is not report else '', shown, rows))
-    return found
+            total = [cell_of(one, column, one.total, draw) for column in shown[1:]]
+            rows.append(['TOTAL', *total])
+        yield '' if one is report else one.title, shown, rows
 
 
 def cell_of(report, column, row, draw=None):
@@ -1406,6 +1405,7 @@ def format_text(report):
 def lay_out(heads, rows, width, colour):
     """Lines no wider than `width`: names are cut, and columns left out until they fit."""
     table = [[head.title, *cells] for head, cells in zip(heads, zip(*rows))]
+    ranked = sorted((head.rank, head) for head in heads if head.rank > '0')
 
     def excess():
         return sum(max(map(columns, cells)) + 2 for cells in table) - 2 - width
@@ -1414,8 +1414,8 @@ def lay_out(heads, rows, width, colour):
             if head.kind == 'name':
                 size = max(least, max(map(columns, table[n])) - max(0, excess()))
                 table[n] = [cut(cell, size) for cell in table[n]]
-        while excess() > 0 and max(head.rank for head in heads) > '0':
-            n = min((head.rank, n) for n, head in enumerate(heads) if head.rank > '0')[1]
+        while ranked and excess() > 0:
+            n = heads.index(ranked.pop(0)[1])
             del heads[n], table[n]
     right = [n for n, head in enumerate(heads) if head.kind in NUMBERS]
     tiers = [n for n, head in enumerate(heads) if head.kind == 'tier' and colour]
@@ -2118,6 +2118,7 @@ OPTIONS = dict(re.findall('(?m)^  (--[a-z]+) ([A-Z-]*)', HELP))
 LEFT_OUT = {
     'statement': ('compare baseline billed',
                   'with --arm and --month is a statement, for the client'),
+    'bills': ('compare baseline', 'with --billed has the bills alone'),
     'focus': ('by compare baseline billed', 'has its own columns and windows'),
     'prometheus': ('by compare baseline billed since until last month yesterday',
                    'has its own columns and windows'),
@@ -2169,7 +2170,9 @@ def complete(options):
             return '--%s: %s is none; write one of %s' % (
                 name, printable(repr(value)), ', '.join(known))
     # Nothing that was asked for is left out without a word.
-    kind = 'statement' if options.statement else options.format if neighbour else 'alone'
+    kind = options.format if neighbour else 'alone'
+    if options.statement or kind == 'csv' and options.billed:
+        kind = 'statement' if options.statement else 'bills'
     without, why = LEFT_OUT.get(kind, ('', ''))
     for name in without.split():
         if getattr(options, name):

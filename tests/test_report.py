@@ -1078,6 +1078,7 @@ class CronTest(Machine):
                                (['--format', 'prometheus', '--yesterday'], '--format prometheus has its own'),
                                (['--billed', '/no/such'], '/no/such: --billed: cannot be read'),
                                (['--billed', 'x', '--by', 'day'], '--billed goes with --by arm'),
+                               (['--billed', 'x', '--format', 'csv', '--compare'], '--billed has the bills alone: leave out --compare'),
                                (['--prices', '/no/such'], '/no/such'), (['--now', 'x'], '--now')):
             with self.subTest(options):
                 result = self.start(*options)
