@@ -3350,8 +3350,8 @@ def warnings_of(ledger, budgets, prices, reading, key=None):
         warnings.append('%s could not be read and not counted' % lines)
     if reading.unreadable:
         first = '' if key else ', first %s (%s)' % reading.unreadable[0]
-        warnings.append('%s cannot be read%s, so what they cost is not counted: give their owner '
-                        'read access' % (counted(len(reading.unreadable), 'log'), first))
+        warnings.append('%s cannot be read%s, so no call that stands there is counted: give the '
+                        'owner read access' % (counted(len(reading.unreadable), 'log'), first))
     if reading.compressed:
         warnings.append('%s (.jsonl.zst) cannot be read here and what they cost is not counted: '
                         'unpack with `zstd -d`' % counted(reading.compressed, 'compressed log'))

@@ -10,10 +10,10 @@
     cost-report.py --baseline claude-opus-5-5          what routing to other models has saved
     cost-report.py --billed bill.csv                   estimates beside what was billed
 
-A statement is for the client: any html, markdown or csv with --arm and --month. Figures are estimates
-from the agents' own session logs: list price times each arm's rate_pct. budget-check.py, which lies
-beside this script, has the ledger, arms and caps; without it the logs are read by folder, and what
-can't be known so is said.
+A statement is for the client: any html, markdown or csv with --arm and --month. Figures are
+estimates from the agents' own session logs: list price times each arm's rate_pct. budget-check.py,
+which lies beside this script, has the ledger, arms and caps; without it the logs are read by
+folder, and what can't be known so is said.
 
 Exit codes: 0 the report was made; 1 it could not be, or budgets.yaml could not be read (the costs
 are shown without it).
@@ -27,7 +27,7 @@ import json
 import os
 import re
 import time
-from collections import namedtuple
+from collections import Counter, defaultdict, namedtuple
 from functools import lru_cache
 
 
@@ -856,7 +856,7 @@ if neighbour:
     # As `from budget_check import *` would: its calendar, money and ledger serve here too, and of
     # the block its copy counts: there is one UserError, one price list. What follows goes before.
     globals().update((name, value) for name, value in vars(neighbour).items()
-                     if not name.startswith('__') and name != 'HERE')
+                     if not name.startswith('__'))
 
 
 # ---- without it: what the logs tell by themselves -----------------------------------------------
@@ -864,40 +864,35 @@ if neighbour:
 ALONE = ('made without budget-check.py beside this script: each folder stands by itself, days are '
          'UTC, and nothing is known of arms and caps, of calls that no transcript line shows, of '
          'which session began a call that two logs have, and of logs that have been deleted')
-ALONE_ROW = {'table': '%7d.%06d %7d  %s', 'json': '{"usd": %d.%06d, "calls": %d, "arm": %s}'}
-ALONE_PAGE = {
-    'table': '     SPENT USD   CALLS  FOLDER, SINCE {since}\n{rows}\n\nEstimate; {alone}.\n'
-             'Log lines or files that could not be read: {lost}.\n',
-    'json': '{{"estimate": true, "prices_as_of": "{as_of}", "skipped_lines": {lost}, "warnings": '
-            '["{alone}"], "rows": [\n{rows}]}}\n'}
+# How a folder is written, a row, what is between rows, all of it.
+ALONE_FORMATS = {
+    'table': (printable, '%7d.%06d %7d  %s', '\n',
+              '     SPENT USD   CALLS  FOLDER, SINCE {since}\n{rows}\n\nEstimate; {alone}.\n'
+              'Log lines or files that could not be read: {lost}.\n'),
+    'json': (json.dumps, '{"usd": %d.%06d, "calls": %d, "arm": %s}', ',\n',
+             '{{"estimate": true, "prices_as_of": "{as_of}", "skipped_lines": {lost}, '
+             '"warnings": ["{alone}"], "rows": [\n{rows}]}}\n')}
 
 
 def run_alone(options):
     """A table or JSON with a row for each folder."""
-    given = [name for name, value in vars(options).items() if value and name not in (
-        'since', 'format', 'output', 'prices', 'now', 'now_ms')]
-    if given or options.format not in ALONE_ROW:
-        raise UserError('--%s needs budget-check.py beside this script; `make install` puts both '
-                        'there' % (given or ['format ' + options.format])[0])
     since = options.since or time.strftime('%Y-%m-01', time.gmtime(options.now_ms // 1000))
     since_ms = parse_time(since + 'T00:00' * (len(since) == 10))
     if since_ms is None:
         raise UserError('--since: %s is no date; write 2026-11-01' % printable(repr(since)))
     prices = load_prices(find_prices(options.prices, os.environ, HERE))
     folders, lost = read_alone(prices, since_ms)
-    is_json = options.format == 'json'
-    rows = [ALONE_ROW[options.format] % (
-                *divmod(usd // MILLION, MILLION), calls, (json.dumps if is_json else printable)(folder))
-            for folder, (usd, calls) in sorted(folders.items(), key=lambda item: -item[1][0])]
-    put(options.output, ALONE_PAGE[options.format].format(
-        since=since, rows=(',\n' if is_json else '\n').join(rows), alone=ALONE, lost=lost,
-        as_of=prices.as_of))
+    shown, row, between, page = ALONE_FORMATS[options.format]
+    rows = [row % (*divmod(sum(usd) // MILLION, MILLION), len(usd), shown(folder))
+            for folder, usd in sorted(folders.items(), key=lambda item: -sum(item[1]))]
+    put(options.output, page.format(since=since, rows=between.join(rows), alone=ALONE, lost=lost,
+                                    as_of=prices.as_of))
     return 0
 
 
 def read_alone(prices, since_ms):
-    """({folder: [pico-dollars, calls]}, how much could not be read) of all logs."""
-    fullest, folders, lost = {}, {}, 0
+    """({folder: [pico-dollars of each call]}, how much could not be read) of all logs."""
+    lines, folders, lost = {}, {}, 0
     for agent, path in all_logs():
         try:
             with open_plain(path) as stream:
@@ -908,15 +903,13 @@ def read_alone(prices, since_ms):
         found = agent.read(path, text[:text.rfind(b'\n') + 1], {})
         lost += found.skipped
         for call in found.calls:
-            # Of a call's lines that with the most output counts.
-            rank = -(call.standing // 2), call.tokens[1], call.tokens
-            key = agent.name, call.key
-            fullest[key] = max(fullest.get(key, (rank, call)), (rank, call), key=lambda one: one[0])
-    for _, call in fullest.values():
+            lines.setdefault((agent.name, call.key), []).append(call)
+    for same in lines.values():
+        # Of a call's lines that with the most output counts.
+        call = max(same, key=lambda call: (-(call.standing // 2), call.tokens[1], call.tokens))
         if call.kind != 'echo' and (call.ts or 0) >= since_ms:
-            held = folders.setdefault(call.cwd or UNATTRIBUTED, [0, 0])
-            held[0] += prices.usd(call.model, call.ts, call.tokens, call.variant)[0]
-            held[1] += 1
+            usd, _ = prices.usd(call.model, call.ts, call.tokens, call.variant)
+            folders.setdefault(call.cwd or UNATTRIBUTED, []).append(usd)
     return folders, lost
 
 
@@ -935,9 +928,13 @@ def all_logs():
 TIMES = ('day', 'week', 'month')
 
 # Calls of [since, until). They are of the `window` that begins at `start` and ends at `end`, all
-# of it unless it is clipped; without a window both are the span's own. `at` is in the day, week
-# and month that it is shown under.
-Span = namedtuple('Span', 'since until window start end at')
+# of it unless it is clipped; without a window both are the span's own.
+Span = namedtuple('Span', 'since until window start end')
+
+
+def span_of(window, ms, until):
+    start, end = window_bounds(window, ms)
+    return Span(start, until, window, start, end)
 
 
 def choose_span(options, books):
@@ -947,48 +944,49 @@ def choose_span(options, books):
     if len(asked) > 1 and asked != ['since', 'until']:
         raise UserError('--%s and --%s cannot go together' % tuple(asked[:2]))
     option, now = '--' + (asked or ['month'])[0], books.now
-    first, last = {
-        '--month': (options.month or label_of('month', now),) * 2,
-        '--yesterday': ('yesterday', 'yesterday'),
-        '--last': (options.last, 'today')}.get(option, (options.since, options.until or 'today'))
+    first, last = options.last or options.since, options.until or 'today'
+    if option == '--month':
+        first = last = options.month or label_of('month', now)
+    if option == '--yesterday':
+        first = last = 'yesterday'
     since = parse_moment(first, option, now)[0] if first else min(books.oldest, now)
     end, window = parse_moment(last, '--until' if options.until else option, now)
     if window:                   # a date is meant with all of its day
         end = window_bounds(window, end)[1]
     if since >= end or since > now:
         raise UserError('%s has to begin before it ends, and not in the future' % option)
-    whole = [one for one in TIMES if window_bounds(one, since) == (since, end)]
     until = max(since, min(end, books.through))
-    return Span(since, until, whole[0] if whole else None, since, end, since)
+    window = next((one for one in TIMES if window_bounds(one, since) == (since, end)), None)
+    return Span(since, until, window, since, end)
 
 
 def parse_moment(text, option, now):
     """(ms, the window that is meant) of a time, date, month, today, yesterday, or 7d."""
     days = re.match(r'0*([1-9]\d{0,4})d\Z', text, re.ASCII)
     ago = int(days[1]) - 1 if days else {'today': 0, 'yesterday': 1}.get(text)
-    is_month = option == '--month'
+    unit, size, tail = ('month', 7, '-01') if option == '--month' else ('day', 10, '')
     try:
         if ago is not None:
             noon = window_bounds('day', now)[0] + DAY_MS // 2 - ago * DAY_MS
             return window_bounds('day', noon)[0], 'day'
-        start = start_of(text[:10] + '-01' * is_month)
-        if start > 0 and len(text) == (7 if is_month else 10):
-            return start, 'month' if is_month else 'day'
+        start = start_of(text[:10] + tail)
+        if start > 0 and len(text) == size:
+            return start, unit
         ms = parse_time(text)
         if parse_time(text + 'Z'):               # no zone is said: it is the calendar's
             ms = start + ms % DAY_MS
-        if ms and ms > 0 and not is_month:
+        if ms and ms > 0 and unit == 'day':
             return ms, None
     except (ValueError, OverflowError):
         pass
     raise UserError('%s: %s is no %s' % (
-        option, printable(repr(text)), 'month; write 2026-10' if is_month else
+        option, printable(repr(text)), 'month; write 2026-10' if tail else
         'date; write 2026-11-01, 2026-11-01T09:30, today, yesterday or 7d'))
 
 
 def split(span, unit):
     """The days, weeks or months of a span, clipped as it is at its ends; all of it without one."""
-    return [Span(max(start, span.since), min(end, span.until), unit, start, end, start)
+    return [Span(max(start, span.since), min(end, span.until), unit, start, end)
             for _, start, end in windows_between(unit, span.since, span.until)] if unit else [span]
 
 
@@ -999,8 +997,8 @@ def unit_of(by):
 
 
 def before(span, now):
-    """The window before, to stand beside this one: of a clipped one the same part, of a running
-    one what has passed."""
+    """The window before, to stand beside this one under its name: of a clipped one the same part,
+    of a running one what has passed."""
     until = min(span.until, now + 1)
     if not span.window:
         return span._replace(since=2 * span.since - until, until=span.since)
@@ -1012,19 +1010,22 @@ def before(span, now):
 # ---- sums over the calls in the ledger ----------------------------------------------------------
 
 # A field, and how it is summed up. Amounts are at the arm's own rate; list_usd is at list price.
-# SQLite's integers end at nine million dollars: an amount is summed up in halves, in place of %s.
+# SQLite's integers end at nine million dollars: an amount is summed up in halves.
 PLAIN = {                        # an index holds what these need
-    'usd': 'sum(usd%s)',
-    'untranscribed_usd': "sum(usd%s) filter (where kind = 'untranscribed')",
-    'assumed_usd': 'sum(usd%s) filter (where assumed)',
+    'usd': 'sum(usd >> 20), sum(usd & 1048575)',
+    'untranscribed_usd': "sum(usd >> 20) filter (where kind = 'untranscribed'), "
+                         "sum(usd & 1048575) filter (where kind = 'untranscribed')",
+    'assumed_usd': 'sum(usd >> 20) filter (where assumed), '
+                   'sum(usd & 1048575) filter (where assumed)',
     'calls': "sum(kind <> 'untranscribed')"}
+AMOUNTS = tuple(PLAIN)[:3]
 TOKENS = {'tokens': 'sum(input + output + write_short + write_long + read)'}
-METERS = {name: 'sum(%s)' % name
-          for name in ('input', 'output', 'write_short', 'write_long', 'read', 'searches')}
 FIELDS = dict(
     PLAIN, input_tokens='sum(input)', output_tokens='sum(output)',
     cache_write_tokens='sum(write_short + write_long)', cache_read_tokens='sum(read)',
     web_searches='sum(searches)', **TOKENS)
+METERS = {name: 'sum(%s)' % name
+          for name in ('input', 'output', 'write_short', 'write_long', 'read', 'searches')}
 
 # What a key of --by is grouped by, and how it reads.
 DETAILS = {
@@ -1042,30 +1043,50 @@ BY_PAIR = 'pairs cross join calls on pair = pairs.id'
 WHOLE = 100 * MILLION            # percentages are in millionths
 
 
+def key_of(row, by):
+    return tuple([row[key] for key in by])
+
+
 def sum_by(books, spans, by, fields=PLAIN):
     """{the values of these keys: {field: sum}} over all calls of some spans."""
     keys = [key for key in by if key in DETAILS]
-    columns = [column for key in keys for column in DETAILS[key][0].split(', ')]
-    around = 'select %s from (%%s) calls' % ', '.join([DETAILS[key][1] for key in keys] + ['*'])
-    has_arm, count = 'arm' in by or books.has_rates, len(keys)        # few groups are fast
-    found = {}
+    found = defaultdict(lambda: dict.fromkeys([*fields, 'list_usd'], 0))
     for run in runs_of(spans):
-        since, until, several = run[0].since, run[-1].until, len(run) > 1
-        at = '(ts - %d) / %d' % (since, run[0].until - since) if several else '0'
-        group = ['1'] * several + ['2'] * has_arm + [str(3 + n) for n in range(len(columns))]
-        if several and columns[:1] in (['model'], ['session']) and not has_arm:
-            group[:2] = ['at + %d * %s' % (len(run), columns[0])]     # one number sorts faster
-        tables = BY_PAIR
-        if books.arm is None and since <= books.oldest and (columns or fields is not PLAIN):
-            tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm
-        shown = [at + ' at', 'arm' if has_arm else "''", *columns, *sums_of(fields)]
-        labels = [{key: label_of(key, span.at) for key in by if key in TIMES} for span in run]
-        tail = 'group by ' + (', '.join(group) or "''")
-        for values in books.rows(', '.join(shown), since, until, tail, tables, around):
-            known = dict(zip(keys, values), **labels[values[count]], arm=values[count + 1])
-            row = found.setdefault(tuple([known[key] for key in by]), empty_row(fields))
-            add_up(row, values[count + 2 + len(columns):], fields, books.rate(known['arm']))
+        labels = [{key: label_of(key, span.start) for key in by if key in TIMES} for span in run]
+        for names, at, arm, sums in groups_of(books, run, keys, 'arm' in by, fields):
+            known = dict(zip(keys, names), arm=arm, **labels[at])
+            add_up(found[key_of(known, by)], iter(sums), fields, books.rate(arm))
     return found
+
+
+def groups_of(books, run, keys, has_arm, fields):
+    """(names of the keys, which span of the run, arm, sums) of each group of calls."""
+    first, several = run[0], len(run) > 1
+    at = '(ts - %d) / %d' % (first.since, first.until - first.since) if several else '0'
+    columns = [column for key in keys for column in DETAILS[key][0].split(', ')]
+    has_arm = has_arm or books.has_rates                   # few groups are fast
+    group = ['1'] * several + ['2'] * has_arm + [str(n + 3) for n in range(len(columns))]
+    if several and columns[:1] in (['model'], ['session']) and not has_arm:
+        group[:2] = ['at + %d * %s' % (len(run), columns[0])]         # one number sorts faster
+    tables = BY_PAIR
+    if books.arm is None and first.since <= books.oldest and (columns or fields is not PLAIN):
+        tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm  # as they lie
+    shown = [at + ' at', 'arm' if has_arm else "'' arm", *columns, *fields.values()]
+    around = 'select %s from (%%s) calls' % ', '.join([DETAILS[key][1] for key in keys] + ['*'])
+    tail, count = 'group by ' + (', '.join(group) or "''"), len(keys)
+    for row in books.rows(', '.join(shown), first._replace(until=run[-1].until), tail, tables,
+                          around):
+        yield row[:count], row[count], row[count + 1], row[count + 2 + len(columns):]
+
+
+def add_up(row, sums, fields, rate):
+    for name in fields:
+        number = next(sums) or 0
+        if name in AMOUNTS:
+            number = (number << 20) + (next(sums) or 0)
+            row['list_usd'] += number * (name == 'usd')
+            number = divide_even(number * rate, WHOLE)
+        row[name] += number
 
 
 def runs_of(spans):
@@ -1080,26 +1101,6 @@ def runs_of(spans):
     return runs
 
 
-def sums_of(fields):
-    for sql in fields.values():
-        yield from [sql % ' >> 20', sql % ' & 1048575'] if '%' in sql else [sql]
-
-
-def empty_row(fields):
-    return dict.fromkeys([*fields, 'list_usd'], 0)
-
-
-def add_up(row, sums, fields, rate):
-    sums = iter(sums)
-    for name, sql in fields.items():
-        number = next(sums) or 0
-        if '%' in sql:
-            number = (number << 20) + (next(sums) or 0)
-            row['list_usd'] += number * (name == 'usd')
-            number = divide_even(number * rate, WHOLE)
-        row[name] += number
-
-
 # ---- rows: a row is {key of --by, field, name of a column: value} -------------------------------
 #
 # Amounts are pico-dollars. None is what can't be known; what isn't there says nothing.
@@ -1107,23 +1108,19 @@ def add_up(row, sums, fields, rate):
 SPIKE_TIMES, SPIKE_FLOOR, SPIKE_DAYS, SPIKE_LEAST = 3, 5 * PICO, 28, 5
 
 
-def key_of(row, by):
-    return tuple([row[key] for key in by])
-
-
 def make_rows(books, span, by, fields=PLAIN):
     """Arms by spend, times as they come, the rest by spend; each with its cap, if it has one."""
     unit = unit_of(by)
-    summed = sum_by(books, split(span, unit), by, fields)
-    for arm in books.listed if by == ('arm',) else ():
-        summed.setdefault((arm,), empty_row(fields))
-    rows, by_arm = [dict(zip(by, key), **sums) for key, sums in summed.items()], {}
-    if set(by) in ({'arm'}, {'arm', unit}):
-        spans = {unit and label_of(unit, one.at): one for one in split(span, unit)}
-        for row in rows:
-            set_against_cap(books, row, spans[row.get(unit)])
+    spans = {unit and label_of(unit, one.start): one for one in split(span, unit)}
+    summed = sum_by(books, spans.values(), by, fields)
+    if by == ('arm',):
+        for arm in books.listed:
+            summed[arm,]         # is a row, though it may have spent nothing
+    rows, by_arm = [dict(zip(by, key), **sums) for key, sums in summed.items()], Counter()
     for row in rows:
-        by_arm[row.get('arm')] = by_arm.get(row.get('arm'), 0) + row['usd']
+        by_arm[row.get('arm')] += row['usd']
+        if set(by) in ({'arm'}, {'arm', unit}):
+            set_against_cap(books, row, spans[row.get(unit)])
     return sorted(rows, key=lambda row: (
         [(-by_arm[row[key]], row[key]) if key == 'arm' else row[key]
          for key in by if key in ('arm', *TIMES)], -row['usd'], str(row)))
@@ -1138,8 +1135,9 @@ def set_against_cap(books, row, span):
     if is_running:
         row['projected_usd'] = divide_even(row['usd'] * (span.end - span.start), now - span.start)
     # A spend_json tells of the month that is running: there the logs don't stand against the cap.
-    if entry and span.window in dict(entry.caps) and not (is_running and books.budgets.spend_json):
-        cap, at = dict(entry.caps)[span.window], min(now, span.end - 1)
+    cap = dict(entry.caps).get(span.window) if entry else None
+    if cap is not None and not (is_running and books.budgets.spend_json):
+        at = min(now, span.end - 1)
         row.update(against_cap(
             judge_window(entry, span.window, cap, row['list_usd'], at, 0, None)))
 
@@ -1147,16 +1145,15 @@ def set_against_cap(books, row, span):
 def against_cap(one):
     """The columns of budget-check's verdict on one window."""
     reached = 'yes' if one.left == 0 else label_of('day', one.cap_at) if one.cap_at else '-'
-    row = {'cap_usd': one.cap, 'bar': (one.spent, one.cap, one.tier), 'tier': one.tier,
-           'cap_at': reached}
-    return row if one.pct is None else dict(row, pct=one.pct)
+    return {'cap_usd': one.cap, 'bar': (one.spent, one.cap, one.tier), 'pct': one.pct,
+            'tier': one.tier, 'cap_at': reached}
 
 
-def mark_spikes(books, rows, span, by):
+def mark_spikes(books, rows, by):
     """A day is marked when it is above SPIKE_FLOOR and above SPIKE_TIMES the median of the days
     with spend among the SPIKE_DAYS days before it, of which there are at least SPIKE_LEAST."""
     history, others = {}, tuple(key for key in by if key != 'day')
-    days = split(span._replace(since=span.since - (SPIKE_DAYS + 1) * DAY_MS), 'day')
+    days = split(books.span._replace(since=books.span.since - (SPIKE_DAYS + 1) * DAY_MS), 'day')
     for (day, *key), sums in sum_by(books, days, ('day', *others)).items():
         history.setdefault(tuple(key), []).append((day, sums['usd']))
     for row in rows:
@@ -1168,44 +1165,36 @@ def mark_spikes(books, rows, span, by):
             2 * row['usd'] > SPIKE_TIMES * (spent[middle] + spent[-1 - middle])
 
 
-def set_beside(books, rows, span, by):
+def set_beside(books, rows, by):
     """What each row's window before was: None, if nothing is known of it."""
-    times, since = [key for key in by if key in TIMES], {}
-    earlier = [before(one, books.now) for one in split(span, unit_of(by))]
-    spent = {key: sums['usd'] for key, sums in sum_by(books, earlier, by).items()}
-    for one in reversed(earlier):
-        since[tuple([label_of(key, one.at) for key in times])] = one.since
+    times = [key for key in by if key in TIMES]
+    earlier = [before(one, books.now) for one in split(books.span, unit_of(by))]
+    spent = sum_by(books, earlier, by)
+    since = {tuple([label_of(key, one.start) for key in times]): one.since
+             for one in reversed(earlier)}
     if not times:                # what was there before, and is no more, is a row too
+        nothing = dict.fromkeys([*FIELDS, 'list_usd'], 0)
         known = {key_of(row, by) for row in rows}
-        rows += [dict(zip(by, key), **empty_row(FIELDS)) for key in spent if key not in known]
+        rows += [dict(zip(by, key), **nothing) for key in spent if key not in known]
     for row in rows:
-        is_known = since[key_of(row, times)] >= books.oldest
-        set_change(row, spent.get(key_of(row, by)) or (0 if is_known else None))
+        usd, is_known = spent[key_of(row, by)]['usd'], since[key_of(row, times)] >= books.oldest
+        usd = usd if usd or is_known else None
+        row.update(before_usd=usd, change_usd=None if usd is None else row['usd'] - usd)
 
 
-def set_change(row, earlier):
-    change = None if earlier is None else row['usd'] - earlier
-    row.update(before_usd=earlier, change_usd=change, change='?' if change is None else 'new'
-               if row['usd'] else '')
-    if earlier:
-        percent = abs(change) * 100 // abs(earlier)
-        row['change'] = '%s%d %%' % ('-' if change < 0 else '+', percent)
-
-
-def set_baseline(books, rows, span, by):
+def set_baseline(books, rows, by):
     """What each row's tokens would have cost on one model, at its standard price of their day."""
     prices, model = books.prices, books.options.baseline
     if not prices.known(model):
         raise UserError('--baseline: prices.json has no %s%s' % (
             printable(model), did_you_mean(model, prices.listed[0])))
-    costs = {}
-    for (arm, day, *key), sums in sum_by(books, split(span, unit_of(by)), ('arm', 'utc-day', *by),
-                                         METERS).items():
-        units = prices.units(model, day * DAY_MS, (0,) * 6, '', False)[0]
-        usd = sum(sums[name] * unit for name, unit in zip(METERS, units))
-        costs[tuple(key)] = costs.get(tuple(key), 0) + divide_even(usd * books.rate(arm), WHOLE)
+    costs, spans = Counter(), split(books.span, unit_of(by))
+    for (arm, day, *key), sums in sum_by(books, spans, ('arm', 'utc-day', *by), METERS).items():
+        tokens = [sums[name] for name in METERS]
+        usd = prices.usd(model, day * DAY_MS, tokens, '', False)[0] * books.rate(arm)
+        costs[tuple(key)] += divide_even(usd, WHOLE)
     for row in rows:
-        row['baseline_usd'] = costs.get(key_of(row, by), 0)
+        row['baseline_usd'] = costs[key_of(row, by)]
         row['saved_usd'] = row['baseline_usd'] - row['usd']
 
 
@@ -1224,24 +1213,21 @@ def set_invoice(books, rows):
 def total_of(rows, by):
     """The last row: what can be added up. Windows before rows of days, weeks, months overlap."""
     total = dict.fromkeys(by, '')
+    apart = ('cap_usd',) + ('before_usd', 'change_usd') * bool(unit_of(by))
     for column in COLUMNS:
-        values = [row.get(column.name) for row in rows]
-        if column.kind in ('usd', 'count', 'short') and column.name not in (
-                'cap_usd', 'before_usd', 'change_usd') and None not in values:
-            total[column.name] = sum(values)
-    if rows and 'before_usd' in rows[0] and not unit_of(by):
-        known = [row['before_usd'] for row in rows if row['before_usd'] is not None]
-        set_change(total, sum(known) if any(known) or len(known) == len(rows) else None)
+        values = [row[column.name] for row in rows if column.name in row]
+        if column.kind in SUMMED and column.name not in apart and len(values) == len(rows):
+            total[column.name] = None if None in values else sum(values)
     return total
 
 
 # ---- columns: the one list that every format draws from -----------------------------------------
 
-# title: for people, `-`: programs alone are told. kind: how it is written; PEOPLES are for people
-# alone. rank: which goes first where there is no room, 0: never. part: what brings it in.
+# title: for people, `-`: programs alone are told. kind: see KINDS. rank: which goes first where
+# there is no room, 0: never. part: what brings it in.
 Column = namedtuple('Column', 'name title kind rank part')
-PEOPLES = ('short', 'bar', 'tier', 'text')
-NUMBERS = ('usd', 'count', 'short', 'percent')
+SUMMED = ('usd', 'count', 'short')
+NUMBERS = SUMMED + ('percent',)
 COLUMNS = [Column(*re.split('  +', line.strip())) for line in '''
     usd                 Spent          usd      0  spend
     calls               Calls          count    3  usage
@@ -1254,6 +1240,7 @@ COLUMNS = [Column(*re.split('  +', line.strip())) for line in '''
     untranscribed_usd   -              usd      0  spend
     assumed_usd         -              usd      0  spend
     cap_usd             Cap            usd      0  spend
+    share               Of the most    bar      2  chart
     bar                 Used           bar      2  spend
     pct                 %              percent  0  spend
     tier                Tier           tier     4  spend
@@ -1261,8 +1248,7 @@ COLUMNS = [Column(*re.split('  +', line.strip())) for line in '''
     cap_at              Cap reached    text     6  spend
     spike               -              flag     0  spike
     before_usd          Before         usd      8  compare
-    change_usd          -              usd      0  compare
-    change              Change         text     0  compare
+    change_usd          Change         usd      0  compare
     baseline_usd        Baseline       usd      7  baseline
     saved_usd           Saved          usd      0  baseline
     invoice_usd         Invoice USD    usd      0  invoice
@@ -1287,35 +1273,33 @@ def columns_of(by, *parts):
 
 # below: reports without a total and notes of their own. notes: the small print. cautions: what is
 # told on standard error where there is no room for it.
-Report = namedtuple('Report', 'books span title by rows total columns below notes cautions',
+Report = namedtuple('Report', 'books title by rows total columns below notes cautions',
                     defaults=((), (), ()))
+NOTHING = 'No spend in this time.'
 
 
-def table_of(report):
-    """(columns, [[text]]) for people; a column that no row has is left out."""
-    shown = [column for column in report.columns if column.title != '-' and (
-        column.name in report.by
-        or any(row.get(column.name, '') != '' for row in report.rows))]
-    rows = [[cell_of(report, column, row) for column in shown] for row in report.rows]
-    if report.total:
-        rows.append(['TOTAL'] + [cell_of(report, column, report.total) for column in shown[1:]])
-    return shown, rows
+def tables_of(report, draw):
+    """(heading, columns, [[text]]) for people; a column that no row has is left out. `draw` is how
+    a bar is shown, given what is spent, the cap, the tier."""
+    for one in filter(lambda one: one.rows, (report, *report.below)):
+        told = {name for row in one.rows for name, value in row.items() if value != ''}
+        shown = [column for column in one.columns if column.title != '-'
+                 and column.name in told.union(one.by)]
+        rows = [[cell_of(one, column, row, draw) for column in shown] for row in one.rows]
+        if one.total:
+            total = [cell_of(one, column, one.total, draw) for column in shown[1:]]
+            rows.append(['TOTAL', *total])
+        yield '' if one is report else one.title, shown, rows
 
 
-def tables_of(report):
-    return [one for one in (report, *report.below) if one.rows]
-
-
-def cell_of(report, column, row):
-    """A text, never raw; of a bar what it shows. What isn't known is a question mark."""
+def cell_of(report, column, row, draw=None):
+    """A text, never raw. What isn't known is a question mark."""
     value = row.get(column.name, '')
-    if column.kind == 'bar':
-        return value or None
     if column.name == 'arm' and row is not report.total:
         value = report.books.names.get(value, value)
-    if type(value) is str:
-        return printable(value)
-    text = '?' if value is None else SHOWN[column.kind](value)
+    if value in (None, ''):
+        return '' if value == '' else '?'
+    text = draw(*value) if column.kind == 'bar' else KINDS[column.kind][0](value)
     if column.name == 'usd':
         return '\u25b2 ' * row.get('spike', False) + '~' * bool(row.get('assumed_usd')) + text
     return text
@@ -1323,53 +1307,70 @@ def cell_of(report, column, row):
 
 def short_count(number):
     """12345 -> 12.3k; four or five characters for whatever there is."""
-    for limit, unit in ((10 ** 12, 'T'), (10 ** 9, 'G'), (10 ** 6, 'M'), (10 ** 3, 'k')):
-        if number >= limit:
-            tenths = number * 10 // limit
-            return ('%d.%d%s' if tenths < 1000 else '%d%.0s%s') % (*divmod(tenths, 10), unit)
+    for power, unit in (12, 'T'), (9, 'G'), (6, 'M'), (3, 'k'):
+        tenths = number // 10 ** (power - 1)
+        if tenths >= 10:
+            return '%s%s' % (tenths // 10 if tenths >= 1000 else tenths / 10, unit)
     return str(number)
 
 
-SHOWN = {'usd': lambda usd: format_usd(usd, 2, True),
-         'percent': lambda millionths: format_percent(millionths) + ' %',
-         'flag': ('', 'yes').__getitem__, 'count': short_count, 'short': short_count}
+# How each kind is written for people; and for programs, if they are told at all.
+KINDS = {
+    'name': (printable, str), 'text': (printable, None), 'tier': (printable, None),
+    'bar': (None, None), 'count': (short_count, int), 'short': (short_count, None),
+    'flag': (('', 'yes').__getitem__, bool),
+    'usd': (lambda usd: format_usd(usd, 2, True), lambda usd: number(format_usd(usd, 6))),
+    'percent': (lambda millionths: format_percent(millionths) + ' %',
+                lambda millionths: number(format_percent(millionths, 1)))}
 
 
-def notes_of(report):
-    return [printable(note, 1000) for note in report.notes + report.cautions]
+def values_of(report, row, names):
+    """What programs are told of a row."""
+    found = {}
+    for column in report.columns:
+        value, write = row.get(column.name), KINDS[column.kind][1]
+        if column.name == 'arm':
+            value = names.get(value, value)
+        if write:
+            found[column.name] = None if value is None else write(value)
+    return found
+
+
+def format_page(report, write, table, title='%s', heading='%s\n', note='%s',
+                draw=lambda spent, cap, tier: bar(spent, cap)):
+    """`write` is how a text, `table` how a table, `draw` how a bar is written; the rest stands
+    around them."""
+    parts = [title % write(report.title)] + [NOTHING] * (not report.rows)
+    for name, heads, rows in tables_of(report, draw):
+        parts.append(heading % name * bool(name) + table(heads, rows))
+    parts.append('\n'.join(note % write(printable(text, 1000))
+                           for text in report.notes + report.cautions))
+    return '\n\n'.join(parts) + '\n'
 
 
 # ---- the table for terminals and mail -----------------------------------------------------------
 
 def format_text(report):
-    import textwrap
+    from textwrap import fill
     width, colour = terminal()
-    parts = [textwrap.fill(report.title, width)] + ['No spend in this time.'] * (not report.rows)
-    for one in tables_of(report):
-        heading = (one.title + '\n') * (one is not report)
-        parts.append(heading + lay_out(*table_of(one), width, colour))
-    parts.append('\n'.join(textwrap.fill(note, width) for note in notes_of(report)))
-    return '\n\n'.join(parts) + '\n'
+    return format_page(report, lambda text: fill(text, width),
+                       lambda heads, rows: lay_out(heads, rows, width, colour))
 
 
 def lay_out(heads, rows, width, colour):
     """Lines no wider than `width`: names are cut, and columns left out until they fit."""
-    table = [[head.title] + [cell if type(cell) is str else bar(*cell[:2]) if cell else ''
-                             for cell in cells] for head, cells in zip(heads, zip(*rows))]
-
-    def wide(cells):
-        return max(map(columns, cells))
+    table = [[head.title, *cells] for head, cells in zip(heads, zip(*rows))]
+    ranked = sorted((head.rank, head) for head in heads if head.rank > '0')
 
     def excess():
-        return sum(map(wide, table)) + 2 * len(table) - 2 - width
+        return sum(max(map(columns, cells)) + 2 for cells in table) - 2 - width
     for least in 24, 8:
         for n, head in enumerate(heads):
             if head.kind == 'name':
-                size = max(least, wide(table[n]) - max(0, excess()))
+                size = max(least, max(map(columns, table[n])) - max(0, excess()))
                 table[n] = [cut(cell, size) for cell in table[n]]
-        ranks = sorted((head.rank, head) for head in heads if head.rank > '0')
-        while least > 8 and ranks and excess() > 0:
-            n = heads.index(ranks.pop(0)[1])
+        while ranked and excess() > 0:
+            n = heads.index(ranked.pop(0)[1])
             del heads[n], table[n]
     right = [n for n, head in enumerate(heads) if head.kind in NUMBERS]
     tiers = [n for n, head in enumerate(heads) if head.kind == 'tier' and colour]
@@ -1389,43 +1390,28 @@ def terminal():
     if not width.isdigit():
         width = os.get_terminal_size(sys.stdout.fileno()).columns if is_terminal else 80
     colour = is_terminal and not os.environ.get('NO_COLOR') and os.environ.get('TERM') != 'dumb'
-    return max(40, min(int(width) or 80, 400)), colour
+    return max(40, int(width) or 80), colour
 
 
 # ---- JSON, CSV, Markdown ------------------------------------------------------------------------
 
-def values_of(report, row):
-    """What programs are told of a row."""
-    found = {}
-    for column in report.columns:
-        value = row.get(column.name)
-        if value is not None and column.kind in ('usd', 'percent'):
-            value = number(format_usd(value, 6) if column.kind == 'usd'
-                           else format_percent(value, 1))
-        if column.kind not in PEOPLES:
-            found[column.name] = value
-    return found
-
-
 def format_json(report):
     """Arms by their paths in full."""
-    books, span = report.books, report.span
-    unattributed = sum_by(books, [span], ('arm',)).get(('',), {'usd': 0})
-    rows = [dict(row, arm=row['arm'] or UNATTRIBUTED) if 'arm' in row else row
-            for row in report.rows]
+    books, names = report.books, {'': UNATTRIBUTED}
+    span, total = books.span, number(format_usd(report.total['usd'], 6))
+    unattributed = sum_by(books, [span], ('arm',))['',]
     facts = {
         'estimate': True, 'currency': 'USD', 'since': format_time(span.since),
         'until': format_time(max(span.since, min(span.until, books.now))),
-        'timezone': books.timezone, 'prices_as_of': books.prices.as_of,
-        'total_usd': number(format_usd(report.total['usd'], 6)),
-        'rows': [values_of(report, row) for row in rows],
+        'timezone': books.timezone, 'prices_as_of': books.prices.as_of, 'total_usd': total,
+        'rows': [values_of(report, row, names) for row in report.rows],
         'unattributed_usd': number(format_usd(unattributed['usd'], 6)),
         'unpriced_models': sorted(name for name, in books.rows(
-            'distinct (select name from models where id = model)', span.since, span.until,
-            'and assumed')),
+            'distinct (select name from models where id = model)', span, 'and assumed')),
         'skipped_lines': books.reading.skipped, 'warnings': report.cautions}
     if books.options.billed:
-        facts['billed'] = [values_of(report.below[-1], row) for row in report.below[-1].rows]
+        bills = report.below[-1]
+        facts['billed'] = [values_of(bills, row, {}) for row in bills.rows]
     return neighbour.format_json(facts) + '\n'
 
 
@@ -1433,10 +1419,8 @@ def format_csv(report):
     """Rows alone, of bills where there are some."""
     if report.books.options.billed:
         report = report.below[-1]
-    names = report.books.names
-    rows = [dict(row, arm=names.get(row.get('arm'), row.get('arm'))) for row in report.rows]
-    return csv_text([list(values_of(report, {}))]
-                    + [list(values_of(report, row).values()) for row in rows])
+    rows = [values_of(report, row, report.books.names) for row in report.rows]
+    return csv_text([values_of(report, {}, {})] + [row.values() for row in rows])
 
 
 def csv_text(lines):
@@ -1455,19 +1439,13 @@ def csv_cell(value):
 
 
 def format_markdown(report):
-    parts = ['# ' + markdown_escaped(report.title)]
-    parts += ['No spend in this time.'] * (not report.rows)
-    for one in tables_of(report):
-        parts += ['## ' + one.title] * (one is not report) + [markdown_table(*table_of(one))]
-    parts.append('\n'.join('- ' + markdown_escaped(note) for note in notes_of(report)))
-    return '\n\n'.join(parts) + '\n'
+    return format_page(report, markdown_escaped, markdown_table, '# %s', '## %s\n\n', '- %s')
 
 
 def markdown_table(heads, rows):
-    kept = [n for n, head in enumerate(heads) if head.kind != 'bar']
-    lines = [[heads[n].title for n in kept],
-             ['---:' if heads[n].kind in NUMBERS else '---' for n in kept]]
-    lines += [[markdown_escaped(row[n]) for n in kept] for row in rows]
+    lines = [[head.title for head in heads],
+             ['---:' if head.kind in NUMBERS else '---' for head in heads],
+             *[map(markdown_escaped, row) for row in rows]]
     return '\n'.join('| %s |' % ' | '.join(line) for line in lines)
 
 
@@ -1481,8 +1459,8 @@ def markdown_escaped(text):
 # ---- HTML: one file, no network, no script ------------------------------------------------------
 
 STYLE = '''
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --back: #ffffff;
-  --card: #f6f8fa; --green: #1a7f37; --yellow: #9a6700; --red: #cf222e; --s0: #0969da }
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4;
+  --back: #ffffff; --card: #f6f8fa; --green: #1a7f37; --yellow: #9a6700; --red: #cf222e; --s0: #0969da }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6edf3; --soft: #9da7b3; --line: #30363d; --back: #0d1117;
     --card: #161b22; --green: #3fb950; --yellow: #d29922; --red: #f85149; --s0: #58a6ff } }
@@ -1506,18 +1484,17 @@ th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px so
 thead th { color: var(--soft); font-size: .85rem }
 th[scope=row] { white-space: normal; overflow-wrap: anywhere; min-width: 6rem }
 .num { text-align: right; font-variant-numeric: tabular-nums } tr.total > * { font-weight: 600 }
-.chart { display: block; width: 100%; min-width: 34rem; height: auto }
-.chart text { fill: var(--soft); font-size: 13px } .grid { stroke: var(--line) }
-.column { fill: var(--s0) }
-.meter { display: block; width: 7rem; height: .8rem } .track { fill: var(--line) }
+.spend { color: var(--s0) }
+.meter { display: block; width: 7rem; height: .8rem }
+.meter.spend { width: 100%; min-width: 7rem } .track { fill: var(--line) }
 .ok { color: var(--green) } .alert, .warn { color: var(--yellow) }
 .hard_stop, .halt { color: var(--red) }
-.notes { color: var(--soft); font-size: .9rem; padding-left: 1.1rem }
+.notes { color: var(--soft); font-size: .9rem } .wide + .notes { margin-top: 1.5rem }
 @media (max-width: 40rem) {
   main { padding: 1rem .75rem 2rem } .meter { width: 3.5rem } th[scope=row] { min-width: 7.5rem } }
 @media print {
   :root { color-scheme: light } main { max-width: none; padding: 0 } body { font-size: 11pt }
-  h2, tr, .chart { break-inside: avoid } .wide { overflow: visible }
+  h2, tr { break-inside: avoid } .wide { overflow: visible }
   rect, dl div { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
 '''
 PAGE = """<!DOCTYPE html>
@@ -1537,19 +1514,14 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+HEADING = '<h1>%s</h1>\n<p class="soft">Estimate, in US dollars.</p>\n<dl>CARDS</dl>'
+CARD = '<div><dt>%s</dt><dd>%s</dd></div>'
+TABLE = ('<div class="wide" tabindex="0" role="region" aria-label="By %s"><table>\n<thead><tr>%s'
+         '</tr></thead>\n<tbody>\n%s\n</tbody></table></div>')
+# The figures beside it are what a screen reader is told.
 METER = ('<svg class="meter %s" viewBox="0 0 100 10" preserveAspectRatio="none" '
          'aria-hidden="true"><rect class="track" width="100" height="10" rx="2"/>'
          '<rect fill="currentColor" width="%.1f" height="10" rx="2"/></svg>')
-REGION = '<div class="wide" tabindex="0" role="region" aria-label="%s">%s</div>'
-TABLE = '<table>\n<thead><tr>%s</tr></thead>\n<tbody>\n%s\n</tbody></table>'
-CHART = ('<svg class="chart" viewBox="0 0 %d %d" role="img" aria-labelledby="chart-title">'
-         '<title id="chart-title">Spend by %s, at most $%s</title>%s</svg>')
-LINE = ('<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/>'
-        '<text x="%d" y="%.1f" text-anchor="end">$%s</text>')
-BLOCK_OF = ('<rect class="column" x="%.1f" y="%.2f" width="%.1f" height="%.2f">'
-            '<title>%s $%s</title></rect>')
-UNDER = '<text x="%.1f" y="%d" text-anchor="middle">%s</text>'
-WIDTH, HEIGHT, LEFT, FLOOR = 720, 240, 64, 216     # of a chart; its columns stand on FLOOR
 
 
 def html_escaped(text):
@@ -1558,25 +1530,16 @@ def html_escaped(text):
 
 
 def format_html(report):
-    title = html_escaped(report.title)
-    cards = ''.join('<div><dt>%s</dt><dd>%s</dd></div>' % (
-                        column.title, cell_of(report, column, report.total))
-                    for column in report.columns if column.title != '-'
-                    and column.kind in ('usd', 'count', 'short') and column.name in report.total)
-    body = ['<h1>%s</h1>' % title, '<p class="soft">Estimate, in US dollars.</p>',
-            '<dl>%s</dl>' % cards]
-    if not report.rows:
-        body.append('<p>No spend in this time.</p>')
-    elif not report.books.options.statement:
-        unit, amounts = spent_over_time(report.books, report.span)
-        chart = REGION % ('Chart of spend by ' + unit, svg_columns(unit, amounts))
-        body += ['<h2>By %s</h2>' % unit, chart]
-    for one in tables_of(report):
-        heading = 'By ' + ', '.join(report.by) if one is report else one.title
-        body += ['<h2>%s</h2>' % heading, REGION % (heading, html_table(*table_of(one)))]
-    notes = ''.join('<li>%s</li>' % html_escaped(note) for note in notes_of(report))
-    body.append('<h2>Notes</h2>\n<ul class="notes">%s</ul>' % notes)
-    return PAGE % (title, STYLE, '\n'.join(body))
+    cards = ''.join(CARD % (column.title, cell_of(report, column, report.total))
+                    for column in report.columns if column.kind in SUMMED
+                    and column.title != '-' and column.name in report.total)
+    page = format_page(report, html_escaped, html_table, HEADING.replace('CARDS', cards),
+                       '<h2>%s</h2>\n', '<p class="notes">%s</p>', html_meter)
+    return PAGE % (html_escaped(report.title), STYLE, page)
+
+
+def html_meter(spent, cap, tier):
+    return METER % (tier, max(0, min(100, spent * 100 / cap)) if cap else 100)
 
 
 def html_table(heads, rows):
@@ -1587,72 +1550,30 @@ def html_table(heads, rows):
         line = '<th scope="row">%s</th>' % html_escaped(first)
         line += ''.join(map(html_cell, heads[1:], cells))
         lines.append('<tr%s>%s</tr>' % (' class="total"' * (first == 'TOTAL'), line))
-    return TABLE % (titles, '\n'.join(lines))
+    return TABLE % (heads[0].title, titles, '\n'.join(lines))
 
 
 def html_cell(head, cell):
-    if head.kind == 'bar':       # the figures beside it are what a screen reader is told
-        spent, cap, tier = cell or (0, 0, '')
-        meter = METER % (tier, min(100, spent * 100 / cap) if cap else 100)
-        return '<td>%s</td>' % (meter * bool(cell))
     name = 'num' if head.kind in NUMBERS else cell if head.kind == 'tier' else ''
-    return '<td%s>%s</td>' % (' class="%s"' % name if name else '', html_escaped(cell))
-
-
-def spent_over_time(books, span):
-    """(day, week or month; [(label, what was spent)])"""
-    days = (span.until - span.since) // DAY_MS
-    unit = 'day' if days <= 62 else 'week' if days <= 400 else 'month'
-    spans = split(span._replace(until=max(span.since, min(span.until, books.now + 1))), unit)
-    spent = sum_by(books, spans, (unit,))
-    labels = [label_of(unit, one.at) for one in spans]
-    return unit, [(label, spent.get((label,), {'usd': 0})['usd']) for label in labels]
-
-
-def svg_columns(unit, amounts):
-    most = max(usd for _, usd in amounts)
-    top, step = axis(most)
-    scale, width = (FLOOR - 10) / top, (WIDTH - LEFT) / len(amounts)
-    shapes = []
-    for value in range(0, top + 1, step):
-        y = FLOOR - value * scale
-        shown = format_usd(value, 2 if step % PICO else 0, True)
-        shapes.append(LINE % (LEFT, WIDTH, y, y, LEFT - 6, y + 4, shown))
-    for n, (label, usd) in enumerate(amounts):
-        x, height = LEFT + n * width, max(0, usd) * scale
-        shapes.append(BLOCK_OF % (x + width * .1, FLOOR - height, width * .8, height, label,
-                                  format_usd(usd, 2, True)))
-        if n % -(-len(amounts) // 12) == 0:
-            short = label[2 if unit == 'month' else 5:]
-            shapes.append(UNDER % (min(x + width / 2, WIDTH - 20), HEIGHT - 6, short))
-    return CHART % (WIDTH, HEIGHT, unit, format_usd(most, 2, True), ''.join(shapes))
-
-
-def axis(most):
-    """(where an axis ends, its step): up to six round steps, the last one close above `most`."""
-    power = PICO // 100
-    while True:
-        for step in power, 2 * power, power * 5 // 2, 5 * power:
-            if step * 6 >= most:
-                return max(1, -(-most // step)) * step, step
-        power *= 10
+    return '<td%s>%s</td>' % (' class="%s"' % name if name else '',
+                              cell if head.kind == 'bar' else html_escaped(cell))
 
 
 # ---- FOCUS 1.4: Cost and Usage ------------------------------------------------------------------
 
-# A column, and how its cells are filled in.
+# A column, and how its cells are filled in; 0 to 3 are the bounds of its day and month.
 FOCUS = '''
     BilledCost=0.0
     BillingAccountId=armledger
     BillingAccountName=armledger (metered from session logs)
     BillingCurrency=USD
-    BillingPeriodEnd={month_end}
-    BillingPeriodStart={month}
+    BillingPeriodEnd={3}
+    BillingPeriodStart={2}
     ChargeCategory=Usage
     ChargeClass=
     ChargeDescription={meter} of {model} at ${unit_price}{per}; an estimate from session logs
-    ChargePeriodEnd={day_end}
-    ChargePeriodStart={day}
+    ChargePeriodEnd={1}
+    ChargePeriodStart={0}
     ConsumedQuantity={quantity}
     ConsumedUnit={unit}
     ContractedCost={contracted}
@@ -1686,6 +1607,8 @@ SOLD = {'Input Tokens': 'input', 'Output Tokens': 'output',
         'Short Cache Write Tokens': 'cache-write-short',
         'Long Cache Write Tokens': 'cache-write-long', 'Cache Read Tokens': 'cache-read',
         'Web Searches': 'web-search'}
+# {decimals of a price: (unit, what is priced, for how many)}; tokens are sold by the million.
+LOTS = {6: ('Tokens', '1000000 Tokens', ' for 1000000'), 12: ('Requests', 'Requests', ' each')}
 PROVIDERS = (('claude', 'Anthropic', 'Claude API'), ('gpt|codex|o[134]', 'OpenAI', 'OpenAI API'),
              ('gemini', 'Google', 'Gemini API'), ('grok', 'xAI', 'xAI API'),
              (r'[a-z-]+\.', 'Amazon Web Services', 'Amazon Bedrock'),
@@ -1700,41 +1623,37 @@ def format_focus(report):
     books = report.books
     heads, cells = zip(*(column.strip().split('=') for column in FOCUS))
     lines = [heads]
-    for day in split(report.span, 'day'):
-        sold = {}        # {(arm, model, meter, price): [quantity, of it untranscribed, assumed]}
-        for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(
-                CALLS, day.since, day.until):
+    for day in split(books.span, 'day'):
+        periods = [time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ms // 1000))
+                   for window in ('day', 'month') for ms in window_bounds(window, day.since)]
+        sold = {}        # {(arm, model, meter, price): [(quantity, of it untranscribed, assumed)]}
+        for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(CALLS, day):
             units = books.prices.units(model, ts, tokens, variant, not is_rest)[0]
             for meter, price, count in zip(SOLD, units, tokens):
-                held = sold.setdefault((arm, model, meter, price), [0, 0, 0])
-                held[:] = held[0] + count, held[1] + count * is_rest, held[2] + count * assumed
-        for key in sorted(key for key in sold if sold[key][0]):
-            values = focus_values(books, day, *key, *sold[key])
-            lines.append([cell.format(**values) for cell in cells])
+                held = sold.setdefault((arm, model, meter, price), [])
+                held.append((count, count * is_rest, count * assumed))
+        for key, counts in sorted(sold.items()):
+            quantity, *of_it = map(sum, zip(*counts))
+            if quantity:
+                values = focus_values(books, *key, quantity, *of_it)
+                lines.append([cell.format(*periods, **values) for cell in cells])
     return csv_text(lines)
 
 
-def focus_values(books, day, arm, model, meter, price, quantity, untranscribed, assumed):
-    """Prices are pico-dollars for one; tokens are sold by the million. Quantity times price is the
-    cost, exactly."""
-    rate = books.rate(arm)
-    sold = {'scale': 6, 'unit': 'Tokens', 'pricing_unit': '1000000 Tokens', 'per': ' for 1000000',
-            'priced': exact(quantity, 6)}
-    if meter == 'Web Searches':
-        sold = {'scale': 12, 'unit': 'Requests', 'pricing_unit': 'Requests', 'per': ' each',
-                'priced': quantity}
+def focus_values(books, arm, model, meter, price, quantity, untranscribed, assumed):
+    """Prices are pico-dollars for one. Quantity times price is the cost, exactly."""
+    rate, scale = books.rate(arm), 12 if meter == 'Web Searches' else 6
+    unit, pricing_unit, per = LOTS[scale]
     provider, service = next(one[1:] for one in PROVIDERS if re.match(one[0], model))
-    periods = [time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ms // 1000))
-               for window in ('day', 'month') for ms in window_bounds(window, day.since)]
     return dict(
-        sold, **dict(zip(('day', 'day_end', 'month', 'month_end'), periods)), meter=meter,
-        model=model, quantity=quantity, unit_price=exact(price, sold['scale']),
-        contracted_price=exact(price * rate, sold['scale'] + 8), cost=exact(quantity * price, 12),
-        contracted=exact(quantity * price * rate, 20), assumed=exact(assumed * price, 12),
-        untranscribed=exact(untranscribed * price, 12), provider=provider, service=service,
-        sku='%s/%s' % (model, SOLD[meter]), arm=arm, name=books.names[arm] * bool(arm),
-        arm_or_none=arm or UNATTRIBUTED, tags=json.dumps({'arm': arm or UNATTRIBUTED}),
-        as_of=books.prices.as_of)
+        model=model, meter=meter, sku='%s/%s' % (model, SOLD[meter]),
+        provider=provider, service=service, unit=unit, pricing_unit=pricing_unit, per=per,
+        quantity=quantity, priced=exact(quantity, scale) if scale == 6 else quantity,
+        unit_price=exact(price, scale), contracted_price=exact(price * rate, scale + 8),
+        cost=exact(quantity * price, 12), contracted=exact(quantity * price * rate, 20),
+        untranscribed=exact(untranscribed * price, 12), assumed=exact(assumed * price, 12),
+        arm=arm, name=books.names[arm] * bool(arm), arm_or_none=arm or UNATTRIBUTED,
+        tags=json.dumps({'arm': arm or UNATTRIBUTED}), as_of=books.prices.as_of)
 
 
 def exact(value, scale):
@@ -1745,53 +1664,53 @@ def exact(value, scale):
 
 # ---- Prometheus: for node_exporter's textfile collector -----------------------------------------
 
+# A metric, of what there is a sample of it, the column that it shows.
+METRICS = '''
+  spend_usd  spent  usd  Spend in the current window at the arm's rate, an estimate in US dollars.
+  cap_usd  caps  cap_usd  Cap of the window, in US dollars.
+  counted_usd  caps  usd  Spend that counts against the cap, at the arm's rate, in US dollars.
+  cap_ratio  caps  ratio_usd  Spend at the arm's rate divided by the cap; 1 is the cap.
+  tier  caps  level  Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.
+  last_read_timestamp_seconds  machine  now  When the session logs were read last.
+  prices_as_of_timestamp_seconds  machine  as_of  The day that the prices are as of.
+  skipped_lines  machine  skipped  Log lines that could not be read.
+  unreadable_files  machine  unreadable  Log files that could not be read.
+  budgets_ok  machine  budgets  Whether budgets.yaml could be read: 1 or 0.
+'''
+
+
 def format_prometheus(report):
-    books, reading = report.books, report.books.reading
-    spent, caps = [], books.caps
-    for window in TIMES:
-        start, end = window_bounds(window, books.now)
-        span = Span(start, min(end, books.through), window, start, end, start)
-        rows = make_rows(books, span, ('arm',))
-        spent += [dict(row, window=window) for row in sorted(rows, key=lambda row: row['arm'])]
-    lines = []
-    for name, text, samples in (
-            ('spend_usd',
-             "Spend in the current window at the arm's rate, an estimate in US dollars.",
-             [(row, format_usd(row['usd'], 6)) for row in spent]),
-            ('cap_usd', 'Cap of the window, in US dollars.',
-             [(row, format_usd(row['cap_usd'], 6)) for row in caps]),
-            ('counted_usd',
-             "Spend that counts against the cap, at the arm's rate, in US dollars.",
-             [(row, format_usd(row['usd'], 6)) for row in caps]),
-            ('cap_ratio', "Spend at the arm's rate divided by the cap; 1 is the cap.",
-             [(row, format_usd(row['usd'] * PICO // row['cap_usd'], 6)) for row in caps
-              if row['cap_usd']]),
-            ('tier', 'Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.',
-             [(row, TIERS.index(row['tier'])) for row in caps]),
-            ('last_read_timestamp_seconds', 'When the session logs were read last.',
-             [(None, books.now // 1000)]),
-            ('prices_as_of_timestamp_seconds', 'The day that the prices are as of.',
-             [(None, (parse_time(books.prices.as_of + 'T00:00') or 0) // 1000)]),
-            ('skipped_lines', 'Log lines that could not be read.', [(None, reading.skipped)]),
-            ('unreadable_files', 'Log files that could not be read.',
-             [(None, len(reading.unreadable) + reading.compressed)]),
-            ('budgets_ok', 'Whether budgets.yaml could be read: 1 or 0.',
-             [(None, int(not books.problem))])):
+    books, reading, lines = report.books, report.books.reading, []
+    spent = [dict(row, window=window) for window in TIMES for row in make_rows(
+        books, span_of(window, books.now, books.through), ('arm',))]
+    # A percentage is in millionths, an amount in millionths of a millionth.
+    caps = [dict(row, level=TIERS.index(row['tier']), ratio_usd=row['pct'] and row['pct'] * 10000)
+            for row in books.caps]
+    machine = {'now': books.now // 1000, 'as_of': (books.as_of_ms or 0) // 1000,
+               'skipped': reading.skipped, 'budgets': int(not books.problem),
+               'unreadable': len(reading.unreadable) + reading.compressed}
+    for metric in METRICS.strip().split('\n'):
+        name, subject, column, text = re.split('  +', metric.strip())
         name = 'armledger_' + name
-        if samples:
-            lines += ['# HELP %s %s' % (name, text), '# TYPE %s gauge' % name]
-        for row, value in samples:
-            labels = '{arm="%s",window="%s"}' % (
-                re.sub(r'[\\"]', r'\\\g<0>', printable(row['arm'] or UNATTRIBUTED, 4096)),
-                row['window']) if row else ''
-            lines.append('%s%s %s' % (name, labels, value))
+        rows = {'spent': spent, 'caps': caps, 'machine': [machine]}[subject]
+        lines += ['# HELP %s %s' % (name, text), '# TYPE %s gauge' % name] * bool(rows)
+        for row in rows:
+            value, labels = row[column], ''
+            if 'arm' in row:
+                arm = re.sub(r'[\\"]', r'\\\g<0>', printable(row['arm'] or UNATTRIBUTED, 4096))
+                labels = '{arm="%s",window="%s"}' % (arm, row['window'])
+            if value is not None:
+                value = format_usd(value, 6) if 'usd' in column else value
+                lines.append('%s%s %s' % (name, labels, value))
     return '\n'.join(lines) + '\n'
 
 
 # ---- bills beside estimates ---------------------------------------------------------------------
 
+BILL = r'\s*(?:"([^"]*)"|([^",;\t]*?))\s*,\s*"?([^";\t]*)"?\s*'
+
+
 def read_bills(path):
-    """{arm or 'total': pico-dollars} of a JSON object, or of CSV lines `arm,usd`."""
     try:
         with open(path, encoding='utf-8', newline='') as stream:
             return parse_bills(stream.read(1 << 20), path)
@@ -1801,29 +1720,25 @@ def read_bills(path):
 
 
 def parse_bills(text, name):
-    bills, text = {}, text.lstrip('\ufeff \t\r\n')
+    """{arm or 'total': pico-dollars} of a JSON object, or of CSV lines `arm,usd`."""
+    text, bills, pairs = text.lstrip('\ufeff \t\r\n'), {}, []
     if text.startswith('{'):
         try:
             pairs = json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=list)
         except ValueError as error:
             raise UserError('not JSON: %s' % error, name)
     else:
-        import csv
-        lines = list(filter(None, csv.reader(text.splitlines())))
-        pairs = [(line[0].strip(), ','.join(line[1:])) for line in lines]
-        other = re.search('(?m)^[^",\n]*[;\t].*', text)
-        if other:
-            raise UserError('%s: write lines of arm,usd, a comma between them and a point in the '
-                            'amount: acme,20.50' % printable(other.group()), name)
-        if pairs and parse_usd(pairs[0][1]) is None:
+        for line in filter(str.strip, text.splitlines()):
+            cells = re.fullmatch(BILL, line)
+            pairs.append((cells[1] or cells[2], cells[3]) if cells else (line, None))
+        if pairs and pairs[0][1] is not None and parse_usd(pairs[0][1]) is None:
             del pairs[0]         # the headings
     for key, value in pairs:
         usd = parse_usd(value)
-        if key in bills:
-            raise UserError('%s: stands here twice' % printable(key), name)
-        if usd is None:
-            raise UserError('%s: its amount is expected as plain dollars, such as 123.45'
-                            % printable(key), name)
+        if usd is None or key in bills:
+            raise UserError('%s: %s' % (printable(key), 'stands here twice' if key in bills else
+                                        'expected are lines of arm,usd, or {"arm": usd}, in '
+                                        'plain dollars such as 123.45'), name)
         bills[key] = usd
     if not bills:
         raise UserError('no amounts are in it; write {"acme": 123.45}, or lines of arm,usd', name)
@@ -1834,26 +1749,25 @@ def parse_usd(text):
     """Pico-dollars of an amount as people write it: -$1,234.50, 5 USD; None if it isn't one."""
     pattern = r'\s*(-?)\s*\$?(\d{1,12}|\d{1,3}(?:,\d{3}){1,3})(?:\.(\d{1,12}))?\s*(?:USD)?\s*$'
     match = re.match(pattern, text if type(text) is str else '', re.ASCII)
-    if not match:
-        return None
-    return int(match[1] + match[2].replace(',', '') + (match[3] or '').ljust(12, '0'))
+    if match:
+        return int(match[1] + match[2].replace(',', '') + (match[3] or '').ljust(12, '0'))
 
 
 def reconcile(books, billed, rows):
     """([{what each arm, or the total, was billed, beside its estimate}], warnings)"""
     estimates, bills, told = {}, [], []
+    if books.arm is None:
+        estimates['total'] = sum(row['usd'] for row in rows)
     for row in rows:
         estimates[row['arm']] = estimates[books.names[row['arm']]] = row['usd']
     for name, usd in billed.items():
-        estimate = estimates.get(name)
-        if estimate is None and books.arm is not None:
-            continue             # it may be another client's
-        if estimate is None and name.lower() == 'total':
-            estimate = sum(row['usd'] for row in rows)
-        elif estimate is None:
-            estimate = 0
+        estimate = estimates.get(name, estimates.get(name.lower()))
+        if estimate is None:
+            if books.arm is not None:
+                continue         # it may be another client's
             told.append('--billed: there is no arm %s%s' % (printable(name),
                                                             did_you_mean(name, estimates)))
+            estimate = 0
         bills.append({
             'arm': name, 'estimate_usd': estimate, 'billed_usd': usd,
             'difference_usd': usd - estimate,
@@ -1865,7 +1779,7 @@ def reconcile(books, billed, rows):
 # ---- the books: all that a report is made from --------------------------------------------------
 
 class Books:
-    """The ledger brought up to date, prices, budgets, the clock, the arm that is asked for."""
+    """The ledger brought up to date, prices, budgets, the clock, what is asked for."""
 
     def __init__(self, options):
         self.options, self.home, self.now = options, home_of(os.environ), options.now_ms
@@ -1875,6 +1789,7 @@ class Books:
         self.timezone = self.budgets.timezone if self.budgets else 'local'
         set_zone(self.timezone)
         self.prices = load_prices(find_prices(options.prices, os.environ, HERE))
+        self.as_of_ms = parse_time(self.prices.as_of + 'T00:00')
         self.ledger = Ledger(find_ledger(options.ledger, os.environ, self.home), self.home, 3600.0)
         self.reading = self.ledger.refresh(self.prices, os.environ, self.now,
                                            progress_on(sys.stderr))
@@ -1882,8 +1797,8 @@ class Books:
         self.attempt(lambda: check_ambiguous(self.ledger, self.budgets))
         self.survey()
         self.arm = self.choose_arm(options.arm) if options.arm else None
+        self.span = choose_span(options, self)
         self.caps = self.attempt(lambda: list(self.find_caps())) or []
-        self.listed = [arm for arm in self.by_name() if self.arm in (None, arm)]
         shown = [*self.oldest_of, *self.listed] if self.arm is None else [self.arm]
         self.names = dict(short_names(dict.fromkeys(shown)), **{'': UNATTRIBUTED})
 
@@ -1898,18 +1813,19 @@ class Books:
         path = find_budgets(self.options.budgets, os.environ, HERE, self.home)
         return load_budgets(path, self.home) if path else None
 
-    def by_name(self):
-        return self.budgets.by_name if self.budgets else {}
+    @property
+    def listed(self):
+        names = self.budgets.by_name if self.budgets else ()
+        return [arm for arm in names if self.arm in (None, arm)]
 
     def survey(self):
         """Which arms there are, and how far their calls reach."""
-        some = '(select %s(ts) from calls where pair = pairs.id and owned)'
-        self.oldest_of, self.latest = {}, 0
-        for arm, first, last in self.ledger.rows('select arm, %s, %s from pairs' % (
-                some % 'min', some % 'max')):
-            self.oldest_of[arm] = min(first or OPEN, self.oldest_of.get(arm, OPEN))
-            self.latest = max(self.latest, last or 0)
+        of_pair = '(select %s(ts) from calls where pair = pairs.id and owned)'
+        reach = self.ledger.rows('select arm, min(%s), max(%s) from pairs group by arm' % (
+            of_pair % 'min', of_pair % 'max'))
+        self.oldest_of = {arm: first or OPEN for arm, first, _ in reach}
         self.oldest = min(self.oldest_of.values(), default=OPEN)
+        self.latest = max([last or 0 for _, _, last in reach], default=0)
         self.has_rates = any(self.rate(arm) != WHOLE for arm in self.oldest_of)
 
     def choose_arm(self, text):
@@ -1917,7 +1833,7 @@ class Books:
         if self.problem:
             raise UserError(self.problem)        # which calls are the arm's is not known
         arm = '' if text == UNATTRIBUTED else find_arm(text, self.ledger, self.budgets, self.home)
-        if arm and arm not in self.oldest_of and arm not in self.by_name():
+        if arm and arm not in [*self.oldest_of, *self.listed]:
             raise UserError('--arm: nothing was spent in %s, and no arm of budgets.yaml has it'
                             % printable(text))
         return arm
@@ -1928,22 +1844,21 @@ class Books:
             entry = self.entry(key)
             for window, cap in entry.caps * (self.arm in (None, key)):
                 usd = spend_elsewhere(self.budgets, key) if self.budgets.spend_json else \
-                    self.spent_in(window).get((key,), {'list_usd': 0})['list_usd']
+                    self.spent_in(window)[key,]['list_usd']
                 one = judge_window(entry, window, cap, usd, self.now, 0, self.oldest_of.get(key))
-                if usd or key in self.by_name():
+                if usd or key in self.listed:
                     yield dict(against_cap(one), arm=key, window=window, usd=one.spent,
                                projected_usd=one.projected)
 
     @lru_cache(None)
     def spent_in(self, window):
         """By arm, with what a clock that is ahead has written."""
-        start, end = window_bounds(window, self.now)
-        return sum_by(self, [Span(start, self.through, window, start, end, start)], ('arm',))
+        return sum_by(self, [span_of(window, self.now, self.through)], ('arm',))
 
-    def rows(self, columns, since, until, tail='', tables=BY_PAIR, around='%s'):
-        """Of the calls in [since, until): pair by pair, as the index has them."""
+    def rows(self, columns, span, tail='', tables=BY_PAIR, around='%s'):
+        """Of the calls in a span: pair by pair, as the index has them."""
         sql = 'select %s from %s where owned and ts >= %d and ts < %d%s %s' % (
-            columns, tables, since, min(until, self.latest + 1),
+            columns, tables, span.since, min(span.until, self.latest + 1),
             ' and arm = ?' * (self.arm is not None), tail)
         return self.ask(around % sql)
 
@@ -1958,40 +1873,37 @@ class Books:
         entry = self.entry(arm)
         return entry.rate_pct if entry else WHOLE
 
-    def strays(self, span):
+    def strays(self):
         """A line for each arm that has spent outside of its folders, in sessions begun in them."""
         places, outside = self.ledger.places(), {}
-        for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', span.since, span.until,
+        for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', self.span,
                                          'and place <> origin group by pairs.id'):
             if arm in self.listed and arm_of(self.budgets, places.get(place)) != arm:
-                folder = places[place].path.replace(self.home.rstrip('/') + '/',
-                                                    '~/') if place else 'no known folder'
-                folders = outside.setdefault(arm, {})
-                folders[folder] = folders.get(folder, 0) + usd * MILLION * self.rate(arm) // WHOLE
+                path = places[place].path if place else 'no known folder'
+                path = path.replace(self.home.rstrip('/') + '/', '~/')
+                usd = usd * MILLION * self.rate(arm) // WHOLE
+                outside.setdefault(arm, Counter())[path] += usd
         for arm, folders in outside.items():
-            others = ' and elsewhere' * (len(folders) > 1)
+            (path, _), *others = folders.most_common()
             yield '%s of %s was spent in %s%s' % (
-                dollars(sum(folders.values())), arm, max(folders, key=folders.get), others)
+                dollars(sum(folders.values())), arm, path, ' and elsewhere' * bool(others))
 
-    def skipped_since(self, ms):
-        """Lines that could not be read, in logs that were written to since then."""
-        rows = self.ledger.rows('select path, skipped from files where skipped')
-        return sum(skipped for path, skipped in rows
-                   if os.path.exists(path) and os.stat(path).st_mtime * 1000 >= ms)
-
-    def warnings(self, span):
+    def warnings(self):
         """What may be wrong with the figures."""
-        as_of, told, reading = self.prices.as_of, [], self.reading
-        age = (self.now - (parse_time(as_of + 'T00:00') or self.now)) // DAY_MS
+        told, reading = [], self.reading
+        age = (self.now - (self.as_of_ms or self.now)) // DAY_MS
         if age > STALE_DAYS:
             told.append('the prices are %d days old (%s): look whether they still hold, and put '
-                        'the new ones into prices.json' % (age, as_of))
+                        'the new ones into prices.json' % (age, self.prices.as_of))
         if self.options.quiet:   # what is long gone, and can't be mended, is no alarm each morning
-            reading = reading._replace(skipped=self.skipped_since(span.since))
+            rows = self.ledger.rows('select path, skipped from files where skipped')
+            reading = reading._replace(skipped=sum(
+                skipped for path, skipped in rows if os.path.exists(path)
+                and os.stat(path).st_mtime * 1000 >= self.span.since))
         told += warnings_of(self.ledger, self.budgets, self.prices, reading, self.arm)
         if self.options.format not in ('focus', 'prometheus') and not self.options.statement:
             told += notify_failures(self.ledger, [self.arm] if self.arm else self.listed)
-            told += self.strays(span)
+            told += self.strays()
         return told
 
 
@@ -2000,7 +1912,8 @@ class Books:
 STALE_DAYS = 60
 
 
-def title_of(span, now):
+def title_of(books):
+    span, now = books.span, books.now
     first = label_of('day', span.since)
     last = label_of('day', max(span.since, min(span.until, now + 1) - 1))
     if span.window in ('month', 'day'):
@@ -2011,13 +1924,11 @@ def title_of(span, now):
 
 def small_print(books, rows, total):
     """What has to be known of the figures."""
-    rates = ', '.join('%s (%s %%)' % (printable(books.names[arm]), exact(books.rate(arm), 6))
+    rates = ', '.join('%s (%g %%)' % (printable(books.names[arm]), books.rate(arm) / MILLION)
                       for arm in sorted(books.names) if books.rate(arm) != WHOLE)
-    saved = total.get('saved_usd', 0)
     return [text for is_so, text in (
         (True, 'Estimate at list price, not a bill; prices as of %s.' % books.prices.as_of),
-        (rates, 'At its rate_pct of list price, as the gate counts it: %s.'
-         % rates.replace('.0 %', ' %')),
+        (rates, 'At its rate_pct of list price, as the gate counts it: %s.' % rates),
         (total['untranscribed_usd'],
          "%s of it is untranscribed: titles, compactions and other helper calls that stand in no "
          "transcript line, only in the agent's own totals." % dollars(total['untranscribed_usd'])),
@@ -2028,15 +1939,14 @@ def small_print(books, rows, total):
          'in the %d days before it, and more than $%d.'
          % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO)),
         (books.options.baseline,
-         'Baseline: on %s, at its standard price, the same tokens would have cost %s; routing %s '
-         '%s.' % (printable(books.options.baseline or ''), dollars(total.get('baseline_usd', 0)),
-                  'cost' if saved < 0 else 'saved', dollars(abs(saved)))),
+         'Baseline: what the same tokens would have cost on %s, at its standard price.'
+         % printable(books.options.baseline or '')),
         (books.options.compare,
          'Before: the window before, as far as this one has come; ? is before the oldest call '
          'that is known.')) if is_so]
 
 
-def cautions_of(books, span, assumed_usd):
+def cautions_of(books, assumed_usd):
     """What whoever sends the figures on has to know."""
     created = books.ledger.meta('created') or 0
     spend_json = books.budgets and books.budgets.spend_json
@@ -2047,65 +1957,82 @@ def cautions_of(books, span, assumed_usd):
          % dollars(assumed_usd)),
         (spend_json, 'Caps are compared with the spend that %s has (spend_json in budgets.yaml), '
          'as the gate does, not with the logs.' % printable(spend_json or '', 500)),
-        (span.since < created, 'This ledger was begun on %s%s: spend whose logs had been deleted '
-         'before that is missing.' % (label_of('day', created), oldest))) if is_so]
+        (books.span.since < created,
+         'This ledger was begun on %s%s: spend whose logs had been deleted before that is missing.'
+         % (label_of('day', created), oldest))) if is_so]
 
 
-def make_report(books, span, warnings):
+def make_report(books, warnings):
     """The operator's."""
     options, by, below = books.options, books.options.by or ('arm',), []
     fields = FIELDS
     if options.format in ('table', 'prometheus'):      # what it has no room for takes time
         fields = PLAIN if by == ('arm',) else dict(PLAIN, **TOKENS)
-    rows = make_rows(books, span, by, fields)
+    rows = make_rows(books, books.span, by, fields)
     parts = ['spend', 'usage']
     for part, is_wanted, add in (('spike', set(by) in ({'day'}, {'arm', 'day'}), mark_spikes),
                                  ('compare', options.compare, set_beside),
                                  ('baseline', options.baseline, set_baseline)):
         if is_wanted:
-            add(books, rows, span, by)
+            add(books, rows, by)
             parts.append(part)
     total = total_of(rows, by)
     # The caps that no row shows; of a window that has ended those at alert or above, which are why
     # cron is told.
-    is_running = books.now < span.end
-    shown = {(row['arm'], span.window) for row in rows
-             if is_running and 'cap_usd' in row and unit_of(by) in (None, span.window)}
-    caps = [row for row in books.caps if (row['arm'], row['window']) not in shown
-            and (is_running or row['tier'] != 'ok')]
+    is_running, window = books.now < books.span.end, books.span.window
+    has_caps = unit_of(by) in (None, window) and any('cap_usd' in row for row in rows)
+    caps = [row for row in books.caps if row['tier'] != 'ok' or is_running]
+    if is_running and has_caps:
+        caps = [row for row in caps if row['window'] != window]
     if caps:
         keys = 'arm', 'window'
-        below.append(Report(books, span, 'Other caps, now', keys, caps, None,
+        below.append(Report(books, 'Other caps, now', keys, caps, None,
                             columns_of(keys, 'spend')))
+    if options.format == 'html':
+        parts.append('chart')
+        add_chart(books, rows, by, below)
     if options.billed:
         bills, told = reconcile(books, read_bills(options.billed), rows)
-        below.append(Report(books, span, 'Billed', ('arm',), bills, None,
+        below.append(Report(books, 'Billed', ('arm',), bills, None,
                             columns_of(('arm',), 'billed')))
         warnings = warnings + told
-    title = 'Spend by %s: %s' % (', '.join(by), title_of(span, books.now))
+    title = 'Spend by %s: %s' % (', '.join(by), title_of(books))
     if books.arm is not None:
         title += ', arm ' + printable(books.names[books.arm])
-    return Report(books, span, title, by, rows, total, columns_of(by, *parts), below,
+    return Report(books, title, by, rows, total, columns_of(by, *parts), below,
                   small_print(books, rows, total),
-                  cautions_of(books, span, total['assumed_usd']) + warnings)
+                  cautions_of(books, total['assumed_usd']) + warnings)
 
 
-def make_statement(books, span):
+def add_chart(books, rows, by, below):
+    """Bars beside what was spent day by day, week by week or month by month."""
+    days = (books.span.until - books.span.since) // DAY_MS
+    unit = unit_of(by) or ('day' if days <= 62 else 'week' if days <= 400 else 'month')
+    if by != (unit,):
+        rows = make_rows(books, books.span, (unit,))
+        below.append(Report(books, 'By ' + unit, (unit,), rows, None,
+                            columns_of((unit,), 'spend', 'chart')))
+    most = max([row['usd'] for row in rows], default=0)
+    for row in rows:
+        row['share'] = row['usd'], most, 'spend'
+
+
+def make_statement(books):
     """For the client: what is to be paid, and nothing that it is made of."""
     options, parts = books.options, ['usage', 'invoice']
     by = options.by or ('arm',) * (options.format == 'csv') + ('day', 'model')
-    rows = [row for row in make_rows(books, span, by, FIELDS) if row['tokens'] or row['usd']]
+    rows = [row for row in make_rows(books, books.span, by, FIELDS) if row['tokens'] or row['usd']]
     set_invoice(books, rows)
-    zone = time.strftime('%Z (UTC%z)', time.localtime(span.since // 1000))
+    zone = time.strftime('%Z (UTC%z)', time.localtime(books.span.since // 1000))
     notes = ['An estimate, metered from session logs, in US dollars.',
              'Days are whole in the time zone %s.' % (zone if books.timezone == 'local'
                                                       else books.timezone)]
-    title = 'Statement %s, %s' % (printable(books.names[books.arm]), title_of(span, books.now))
+    title = 'Statement %s, %s' % (printable(books.names[books.arm]), title_of(books))
     if options.internal:
         title = 'INTERNAL: ' + title
         notes.insert(0, 'INTERNAL, not for the client: list price, contracted amount and margin.')
         parts.append('internal')
-    return Report(books, span, title, by, rows, total_of(rows, by), columns_of(by, *parts), (),
+    return Report(books, title, by, rows, total_of(rows, by), columns_of(by, *parts), (),
                   notes, [])
 
 
@@ -2142,6 +2069,19 @@ HELP = '''usage: cost-report.py [OPTION ...]
 OPTIONS = dict(re.findall('(?m)^  (--[a-z]+) ([A-Z-]*)', HELP))
 
 
+# What a report of a kind has no room for.
+LEFT_OUT = {
+    'statement': ('compare baseline billed',
+                  'with --arm and --month is a statement, for the client'),
+    'bills': ('compare baseline', 'with --billed has the bills alone'),
+    'focus': ('by compare baseline billed', 'has its own columns and windows'),
+    'prometheus': ('by compare baseline billed since until last month yesterday',
+                   'has its own columns and windows'),
+    'alone': (
+        'by until last month yesterday arm quiet compare baseline billed internal budgets ledger',
+        'needs budget-check.py beside this script; `make install` puts both there')}
+
+
 class Options:
     """The command line: each option by its name, None where it was not given."""
 
@@ -2166,41 +2106,41 @@ def parse_options(argv):
         if option == '--by' and options.by:
             value = options.by + ',' + value
         setattr(options, option[2:], value or True)
-    return check_options(options)
+    problem = complete(options)
+    if problem:
+        raise UserError(problem)
+    return options
 
 
-def check_options(options):
+def complete(options):
+    """Fill in what wasn't said; what is wrong with them, None if nothing is."""
     by = options.by and tuple(dict.fromkeys(key.strip() for key in options.by.split(',')))
     options.by, options.format = by, options.format or 'table'
+    options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
+    is_for_clients = options.format in ('html', 'markdown', 'csv')
+    options.statement = bool(options.arm and options.month) and is_for_clients
     for name, value, known in [('by', key, BY) for key in by or ()] + [
             ('format', options.format, FORMATS)]:
         if value not in known:
-            raise UserError('--%s: %s is none; write one of %s'
-                            % (name, printable(repr(value)), ', '.join(known)))
-    is_for_clients = options.format in ('html', 'markdown', 'csv')
-    options.statement = bool(options.arm and options.month) and is_for_clients
+            return '--%s: %s is none; write one of %s' % (
+                name, printable(repr(value)), ', '.join(known))
     # Nothing that was asked for is left out without a word.
-    without, why = (), ''
-    if options.statement:
-        without, why = ('compare', 'baseline', 'billed'), \
-            'with --arm and --month is a statement, for the client'
-    if options.format in ('focus', 'prometheus'):
-        without, why = ('by', 'compare', 'baseline', 'billed'), 'has its own columns and windows'
-    if options.format == 'prometheus':
-        without += 'since', 'until', 'last', 'month', 'yesterday'
-    for name in without:
+    kind = options.format if neighbour else 'alone'
+    if options.statement or kind == 'csv' and options.billed:
+        kind = 'statement' if options.statement else 'bills'
+    without, why = LEFT_OUT.get(kind, ('', ''))
+    for name in without.split():
         if getattr(options, name):
-            raise UserError('--format %s %s: leave out --%s' % (options.format, why, name))
+            return '--format %s %s: leave out --%s' % (options.format, why, name)
+    if not neighbour and options.format not in ALONE_FORMATS:
+        return '--format %s %s' % (options.format, LEFT_OUT['alone'][1])
     if options.billed and by not in (None, ('arm',)):
-        raise UserError('--billed goes with --by arm')
+        return '--billed goes with --by arm'
     if options.internal and not options.statement:
-        raise UserError('--internal goes with a statement: --arm, --month, and --format html, '
-                        'markdown or csv')
-    options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
+        return '--internal goes with a statement: --arm, --month, --format html, markdown or csv'
     if options.now_ms is None:
-        raise UserError('--now: %s is no time; write it as 2026-10-31T23:59:59Z' % printable(
-            repr(options.now)))
-    return options
+        return '--now: %s is no time; write it as 2026-10-31T23:59:59Z' % printable(
+            repr(options.now))
 
 
 def did_you_mean(word, known):
@@ -2238,17 +2178,16 @@ def complain(text):
 def run(options):
     try:
         books = Books(options)
-        span = choose_span(options, books)
-        warnings = books.warnings(span)
-        report = make_report(books, span, warnings)
-        shown = make_statement(books, span) if options.statement else report
+        warnings = books.warnings()
+        report = make_report(books, warnings)
+        shown = make_statement(books) if options.statement else report
         text = FORMATS[options.format](shown)
     except sqlite().Error as error:
         path = find_ledger(options.ledger, os.environ, home_of(os.environ))
         raise ledger_error(path, error)
-    is_alarming = bool(warnings or books.problem or options.billed or report.total['assumed_usd']) \
-        or any(row['tier'] != 'ok' for row in books.caps)
-    is_shown = is_alarming or not options.quiet
+    is_shown = not options.quiet or any([
+        warnings, books.problem, options.billed, report.total['assumed_usd'],
+        *[row['tier'] != 'ok' for row in books.caps]])
     if is_shown and (options.statement or options.format in ('csv', 'focus')):
         for note in report.cautions:             # that have no room in it
             complain('note: ' + note)
@@ -2277,9 +2216,7 @@ def put(path, text):
     except OSError as error:
         if not is_device and os.path.exists(written):
             os.unlink(written)
-        is_lost = isinstance(error, FileNotFoundError)
-        raise UserError('--output: ' + ('there is no such folder; make it first' if is_lost
-                                        else error.strerror), path)
+        raise UserError('--output: ' + error.strerror, path)
 
 
 if __name__ == '__main__':
