@@ -50,9 +50,10 @@ def command_of(path):
 
 class Server:
     """An interpreter that runs scripts in forks of itself, see server.py. Tests in threads use several."""
-    idle = []
+    idle, started, most = [], 0, 4
 
     def __init__(self):
+        Server.started += 1
         self.folder = tempfile.mkdtemp(prefix='armledger-server-', dir=TEMPORARY)
         self.streams = [os.path.join(self.folder, name) for name in ('stdin', 'stdout', 'stderr')]
         self.process = subprocess.Popen([sys.executable, '-IS', os.path.join(TESTS, 'server.py')], cwd=self.folder,
@@ -85,12 +86,12 @@ def run_script(path, *arguments, env, cwd=None, input=b'', timeout=60):
     """A script in a process of its own, as `python3 -IS` would run it, in a fifth of the time where processes can fork.
 
     ARMLEDGER_NO_FORK=1 starts a new interpreter for each."""
-    if not hasattr(os, 'fork') or 'ARMLEDGER_NO_FORK' in os.environ:
-        return subprocess.run([*command_of(path), *arguments], env=env, cwd=cwd, input=input, timeout=timeout,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         server = Server.idle.pop()
     except IndexError:
+        if not hasattr(os, 'fork') or 'ARMLEDGER_NO_FORK' in os.environ or Server.started >= Server.most:
+            return subprocess.run([*command_of(path), *arguments], env=env, cwd=cwd, input=input, timeout=timeout,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         server = Server()
     done = server.run(path, arguments, cwd or os.getcwd(), env, input, timeout)
     Server.idle.append(server)
@@ -190,7 +191,7 @@ class Home:
 
     def payload(self, tool='Agent', **more):
         record = {'session_id': SESSION, 'transcript_path': self.transcript, 'cwd': self.acme, 'permission_mode': 'default',
-                  'hook_event_name': 'PreToolUse', 'tool_name': tool, 'tool_input': {}, 'tool_use_id': 'toolu_1'}
+                  'hook_event_name': 'PreToolUse', 'tool_name': tool, 'tool_input': {}, 'tool_use_id': 'toolu_msg_%06d' % self.calls}
         record.update(more)
         if record['transcript_path'] == self.transcript and not os.path.lexists(self.transcript):
             self.write(self.transcript, json.dumps({'type': 'user', 'timestamp': '2026-01-01T00:00:00.000Z', 'cwd': self.acme,
