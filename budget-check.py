@@ -60,7 +60,8 @@ Call = namedtuple(
 Mark = namedtuple('Mark', 'session ts cwd start is_split ended totals')
 
 # What a log says of a session; of several rows of one session the least `began` holds, and the
-# folder of the least `cwd_ts`. `root` is the session that it was forked from, '' for none.
+# folder of the least `cwd_ts`. `root` is the session that it was forked from, '' for none;
+# `version` is the agent's, and there is a row for each that wrote of it.
 Session = namedtuple('Session', 'name began cwd_ts cwd root version')
 
 
@@ -76,11 +77,13 @@ class Found:
         return records
 
     def add_session(self, record, session, began, ts):
-        """Note where a session was at a time, if nothing earlier is known of it."""
-        earliest, cwd = self.state.setdefault('earliest', {}), text_in(record, 'cwd')
-        if cwd and ts and ts < earliest.get(session, OPEN):
-            earliest[session] = ts
-            self.sessions.append(Session(session, began, ts, cwd, '', text_in(record, 'version')))
+        """Note where a session was at a time, and with which version of the agent, unless no more
+        than that is known of an earlier time."""
+        known, (cwd, version) = self.state.setdefault('known', {}), texts(record, 'cwd', 'version')
+        earliest, before = known.get(session, (OPEN, ''))
+        if cwd and ts and (ts < earliest or version not in ('', before)):
+            known[session] = min(ts, earliest), version or before
+            self.sessions.append(Session(session, began, ts, cwd, '', version))
 
     def add_mark(self, mark):
         self.marks.append(mark)
@@ -115,18 +118,25 @@ def printable(text, limit=200):
 
 def parse_time(text):
     """Milliseconds since the epoch of an ISO 8601 time; None if it isn't one. No zone is UTC."""
+    form = (r'(?a)(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::([0-5]\d))?(?:[.,](\d+))?'
+            r'(?:[Zz]|([+-]\d\d:?\d\d))?\Z')
+    try:
+        day, minute, second, fraction, zone = re.match(form, text).groups('0')
+        ahead = int(zone[:3]) * 60 + int(zone[0] + zone[-2:])
+        minutes = minutes_to(day + ' ' + minute) - ahead
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return (minutes * 60 + int(second)) * 1000 + int(fraction[:3].ljust(3, '0'))
+
+
+@lru_cache(1000)
+def minutes_to(minute):
+    """From the epoch to a minute of UTC; ValueError if there is none such."""
     try:
         from _datetime import datetime         # `datetime` alone takes 1 ms more to import
     except ImportError:
         from datetime import datetime
-    form = r'(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?([Zz]|[+-]\d\d:?\d\d)?\Z'
-    try:
-        day, minute, second, fraction, zone = re.match(form, text, re.ASCII).groups()
-        zone = zone[:3] + ':' + zone[-2:] if zone and zone not in 'Zz' else '+00:00'
-        when = datetime.fromisoformat(day + ' ' + minute + (second or ':00') + zone)
-    except (AttributeError, OverflowError, TypeError, ValueError):
-        return None
-    return int(when.timestamp()) * 1000 + int((fraction or '')[:3].ljust(3, '0'))
+    return int(datetime.fromisoformat(minute + '+00:00').timestamp()) // 60
 
 
 def time_of(record):
@@ -136,16 +146,15 @@ def time_of(record):
 
 
 def figure(value, most=10**10):
-    """A figure that a gateway got wrong is no reason to lose a call: -1 or a text is 0."""
-    return value if type(value) in (int, float) and 0 < value <= most else 0
-
-
-def count(value):
-    return int(figure(value))
+    """A figure that a gateway got wrong is no reason to lose a call: -1 or a word is 0, and a
+    text that is a number counts as that number."""
+    if type(value) not in (int, float):
+        value = int(value) if type(value) is str and re.match(r'(?a)\d{1,19}\Z', value) else 0
+    return value if 0 < value <= most else 0
 
 
 def counts(record, *names):
-    return [count(record.get(name)) for name in names]
+    return [int(figure(record.get(name))) for name in names]
 
 
 def text_of(value, longest=4096):
@@ -160,7 +169,7 @@ def text_in(record, name):
 
 
 def texts(record, *names):
-    return [text_in(record, name) for name in names]
+    return [text_of(record.get(name)) for name in names]
 
 
 def part(value, name):
@@ -213,14 +222,15 @@ def parse_records(line):
 
 def lines_with(words, text):
     """(start, line) of the lines that hold one of some words; the parse decides what they are."""
-    starts = set()
+    ends = {}
     for word in words:
         at = text.find(word)
         while at >= 0:
-            starts.add(text.rfind(b'\n', 0, at) + 1)
-            at = text.find(word, text.find(b'\n', at))
-    for start in sorted(starts):
-        yield start, text[start:text.find(b'\n', start)]
+            end = text.find(b'\n', at)
+            ends[text.rfind(b'\n', 0, at) + 1] = end
+            at = text.find(word, end)
+    for start in sorted(ends):
+        yield start, text[start:ends[start]]
 
 
 def reader(words, read_record):
@@ -246,16 +256,15 @@ def totals_of(models, tokens_of):
 
 # -- Claude Code: transcripts
 
-CLAUDE_WORDS = b'"assistant"', b'"cost-state"', b'"output_tokens"'
+CLAUDE_WORDS = b'"assistant"', b'"cost-state"'
 EXTRA_CALLS = 'advisor_message', 'compaction'
-BESIDES = re.compile(b'"(?:toolInputStreamMs|apiBlockIndex|requestId)":')
 
 
 def read_claude(path, text, state):
     """What complete lines of a transcript say (an internal format, as of 2.1.331)."""
     found, name, last_gist = Found(state), os.path.basename(path)[:-6], b''
     is_agent = name.startswith('agent-')
-    if not (is_agent or state.get('earliest')):
+    if not (is_agent or state.get('known')):
         find_beginning(name, text, found)
     told, seen = state.get('told') or (None, ''), 0
     for start, line in lines_with(CLAUDE_WORDS, text):
@@ -269,7 +278,7 @@ def read_claude(path, text, state):
         for record in records:
             ts = time_of(record)
             if not ts:
-                told, seen = told_before(text[seen:start], told), start
+                told, seen = told_before(text, seen, start, told), start + len(line)
             if record.get('type') == 'cost-state':
                 found.add_mark(claude_mark(record, name, *told))
             calls = claude_calls(record, name, ts or told[0])
@@ -279,7 +288,7 @@ def read_claude(path, text, state):
                 found.end_marks(calls[0].ts or OPEN)
                 if not (is_agent or 'forkedFrom' in record):
                     found.add_session(record, calls[0].session, None, ts)
-    state['told'] = told_before(text[seen:], told)
+    state['told'] = told_before(text, seen, len(text), told)
     return found
 
 
@@ -296,10 +305,10 @@ def find_beginning(name, text, found):
                 return
 
 
-def told_before(text, told):
-    """(time, folder) as the last lines of a text tell, else as was told before."""
-    ts, cwd, end = None, '', len(text)
-    while end > 0 and not (ts and cwd):
+def told_before(text, begin, end, told):
+    """(time, folder) as the last lines of a part of a text tell, else as was told before."""
+    ts, cwd = None, ''
+    while end > begin and not (ts and cwd):
         start = text.rfind(b'\n', 0, end - 1) + 1
         for record in reversed(parse_records(text[start:end])):
             ts, cwd = ts or time_of(record), cwd or text_in(record, 'cwd')
@@ -312,14 +321,13 @@ def split_call(line):
     call, blanks for another. Only for speed: content is most of a line, and isn't billed.
 
     A quote inside of a text is escaped, so what is found are keys; the parse proves which."""
-    stop = line.rfind(b'],"stop_reason":') + 2
-    start, request = line.find(b'"message":'), line.find(b'"requestId":', stop)
-    content = line.find(b'"content":[', start)
-    if not 0 < start < content < stop < request or line.count(b'"message":') > 1:
+    stop, request = line.rfind(b'],"stop_reason":'), line.rfind(b'"requestId":')
+    content = line.rfind(b'"content":[', 0, stop) + 11
+    if not 11 <= content <= stop < request:
         return b'', b''
-    end = BESIDES.search(line, stop).start()
-    gist = line[start:content] + line[stop:end] + line[request:line.find(b',', request)]
-    return gist, line[:content] + b'"content":[],' + line[stop:]
+    head, usage_end = line.find(b'"message":'), line.rfind(b'}}', stop, request)
+    gist = line[head:content] + line[stop:usage_end] + line[request:line.find(b',', request)]
+    return gist, line[:content] + line[stop:]
 
 
 def claude_calls(record, name, ts):
@@ -340,7 +348,7 @@ def claude_calls(record, name, ts):
     tags = map(usage.get, ('service_tier', 'speed', 'inference_geo'))
     calls = [Call(
         key, request, session or name, agent or 'sidechain' * is_side, standing, 'call', ts, cwd,
-        model_name(model), ' '.join(tag for tag in tags if tag in TAGS), claude_tokens(usage),
+        model_name(model), ' '.join([tag for tag in tags if tag in TAGS]), claude_tokens(usage),
         message.get('stop_reason') == 'tool_use')]
     iterations = usage.get('iterations')
     for n, one in enumerate(iterations if type(iterations) is list else ()):
@@ -361,8 +369,8 @@ def claude_tokens(usage):
         'cache_read_input_tokens')
     short, long = counts(
         part(usage, 'cache_creation'), 'ephemeral_5m_input_tokens', 'ephemeral_1h_input_tokens')
-    searches = count(part(usage, 'server_tool_use').get('web_search_requests'))
-    return fresh, output, max(short, written - long), long, read, searches
+    return (fresh, output, max(short, written - long), long, read,
+            *counts(part(usage, 'server_tool_use'), 'web_search_requests'))
 
 
 def claude_mark(record, name, ts, cwd):
@@ -665,7 +673,8 @@ AGENTS = {agent.name: agent for agent in (
 
 # -- prices
 
-UNIT_NAMES = 'input', 'output', 'cache_write_5m', 'cache_write_1h', 'cache_read'
+UNIT_NAMES = ('input', 'output', 'cache_write_5m', 'cache_write_1h', 'cache_read',
+              'web_search_usd')
 LIKE = {'cache_write_30m': 'cache_write_5m', 'cache_write_12h': 'cache_write_1h'}
 TAGS = 'batch', 'flex', 'priority', 'fast', 'ultrafast', 'us'
 
@@ -733,14 +742,13 @@ class Prices:
                 self.text, parse_float=millionths, parse_int=millionths, object_hook=priced)
             models = {}
             for name, model in listed['models'].items():
-                model = dict(listed['providers'][model['provider']], **model)
+                model = {**listed['providers'][model['provider']], **model}
                 for alias in [name] + model.pop('aliases', []):
                     models[split_model(alias)[1]] = model
             families = listed['fallbacks'].items()
             return models, {family: split_model(name)[1] for family, name in families}
-        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            raise UserError('this is no price list (%s); `budget-check.py --doctor` says more'
-                            % printable(str(error)), self.path)
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            raise UserError('this is no price list; `budget-check.py --doctor` says where', self.path)
 
     @property
     def as_of(self):
@@ -756,29 +764,31 @@ class Prices:
         is_listed, _, links = self.resolve(model)
         return '%08x' % crc32(repr((PRICING, is_listed, links)).encode())
 
-    def usd(self, model, ts, tokens, variant='', is_one_call=True):
-        """Pico-dollars of a call, and whether a price is assumed."""
-        units, assumed = self.units(model, ts, tokens, variant, is_one_call)
+    def usd(self, model, ts, tokens, *more):
+        """Pico-dollars of a call, and whether a price is assumed; more: as for units."""
+        units, assumed = self.units(model, ts, tokens, *more)
         return sum([number * unit for number, unit in zip(tokens, units)]), assumed
 
     def units(self, model, ts, tokens, variant='', is_one_call=True):
         """Pico-dollars per token of each class and per search, and whether a price is assumed.
 
         The tokens are one call's, or a sum over calls: no long context is seen in that."""
-        rows, assumed = self.rows(model, ts // 86400000, variant)
         context = (tokens[0] + tokens[2] + tokens[3] + tokens[4]) * is_one_call
-        for above, units, lent in rows:
+        for above, units, assumed in self.rows(model, ts // 86400000, variant):
             if context > above:
-                return units, assumed or any([tokens[n] for n in lent])
+                return units, any([tokens[n] for n in assumed])
 
     @lru_cache(None)                           # few, and calls are many
     def rows(self, model, day, variant):
-        """As model_rows, with the prices that other models lend."""
+        """[(context, units, the classes at an assumed price)]: the first below a call's holds."""
         is_listed, tags, links = self.resolve(model, variant)
-        day, rows = time.strftime('%Y-%m-%d', time.gmtime(day * 86400)), ()
-        for link in reversed(links):
-            rows, assumed = model_rows(link, tags, day, rows)
-        return rows, assumed or not is_listed
+        day, rows = time.strftime('%Y-%m-%d', time.gmtime(day * 86400)), []
+        for above in sorted([-1, *(tier['above'] for tier in links[0].get('long_context', ()))]):
+            units = [None] * 6
+            for link in reversed(links):
+                units, assumed = listed_units(link, tags, day, above, units)
+            rows.insert(0, (above, units, assumed if is_listed else range(6)))
+        return rows
 
     def resolve(self, model, variant=''):
         """(whether a model is listed, the tags that change its price, what to price it by: itself,
@@ -791,14 +801,13 @@ class Prices:
             name = split_model(name[:-5])[1]
             tags.add('fast')
         if 'fast' in tags:
-            tags.discard('batch')  # they are not sold together
+            tags -= {'batch', 'priority'}      # not sold together; another name of it
         family = max((key for key in families if name.startswith(key)), key=len, default='*')
-        for link in map(models.get, (name, families[family], families['*'])):
-            if link and link not in links:
-                links.append(link)
-                entries = link['prices'] + link.get('long_context', [])
-                if not any(None in units_of(entry, link)[0] for entry in entries):
-                    break
+        for link in filter(None, map(models.get, (name, families[family], families['*']))):
+            links.append(link)
+            entries = link['prices'] + link.get('long_context', [])
+            if all(set(UNIT_NAMES) <= {*link, *entry} for entry in entries):
+                break
         return name in models, tags, links
 
 
@@ -809,59 +818,51 @@ def millionths(text):
     """A number of prices.json in whole millionths: a price per million tokens is then one in
     pico-dollars per token, and exact."""
     whole, _, decimals = text.partition('.')
-    if not (whole + decimals).isdigit() or len(decimals) > 6:
-        raise ValueError('%s is not a number such as 0.25' % text)
+    if '-' in whole or len(decimals) > 6:
+        raise ValueError
     return int(whole + decimals.ljust(6, '0'))
 
 
 def priced(entry):
-    """What of a map prices something."""
-    return {LIKE.get(key, key): value for key, value in entry.items()
-            if key not in ('source', 'note', 'as_of')}
+    """What of a map prices something; `above` as the whole number above which it does."""
+    entry = {LIKE.get(key, key): value for key, value in entry.items()
+             if key not in ('source', 'note', 'as_of')}
+    if 'above' in entry:
+        entry['above'] = entry['above'] // MILLION - entry.get('inclusive', False)
+    return entry
 
 
-def model_rows(model, tags, day, lenders):
-    """([(context, units, lent classes)], of which the first that is below a call's context holds;
-    whether they are assumed) of a listed model."""
-    entry, assumed = in_force(model['prices'], day)
-    rows = [(-1, *units_of(entry, model))]
-    for tier in model.get('long_context', ()):
-        if not in_force([tier], day)[1]:
-            above = tier['above'] // MILLION - bool(tier.get('inclusive'))
-            rows.append((above, *units_of(tier, model)))
-    for tag in {'fast' if tag == 'priority' and tag not in model else tag for tag in tags}:
-        modifier = model.get(tag)
-        dated = modifier if type(modifier) is list else [{'multiplier': modifier}]
-        tagged, is_over = in_force(dated, day)
-        if is_over or not modifier:
-            assumed = True
-            continue
-        context, factor = tagged.get('long_context'), tagged['multiplier']
-        rows = rows[:1] if context == 'flat' else rows
-        for _, units, _ in rows[:1] if context == 'standard' else rows:
-            # To the nearest pico-dollar: no list price has that many decimals.
-            units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
-    for above, units, _ in rows if lenders else ():
-        lender = next(theirs for at, theirs, _ in lenders if at <= above)
-        units[:] = [own if own is not None else theirs for own, theirs in zip(units, lender)]
-    return sorted(rows, key=lambda row: -row[0]), assumed
+def listed_units(model, tags, day, size, lent):
+    """(units, the classes at an assumed price) of a listed model; what it doesn't have is lent."""
+    base, is_assumed = in_force(model['prices'], day)
+    tiers = [tier for tier in model.get('long_context', ())
+             if tier['above'] <= size and not in_force([tier], day)[1]]
+    entry = max(tiers, key=lambda tier: tier['above'], default=base)
+    factors = []
+    for tag in tags:
+        modifier = model.get(tag, model.get('fast') if tag == 'priority' else None)
+        tagged, is_over = in_force(modifier, day)
+        rule = tagged.get('long_context') if entry is not base else ''
+        entry = base if rule == 'flat' else entry
+        factors += [tagged['multiplier']] * (not is_over and rule != 'standard')
+        is_assumed |= is_over
+    listed = list(map({**model, **entry}.get, UNIT_NAMES))
+    units = [entry.get(unit) if type(unit) is str else unit for unit in listed]
+    for factor in factors:                     # to the nearest pico-dollar, if it has decimals
+        units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
+    units[5] = units[5] and units[5] * MILLION
+    units = [theirs if own is None else own for own, theirs in zip(units, lent)]
+    return units, [n for n in range(6) if is_assumed or type(listed[n]) is not int]
 
 
-def in_force(entries, day):
+def in_force(dated, day):
     """Of dated entries that of a day, else the one before it, else the first; and whether it isn't
-    the day's."""
-    entries = sorted(entries, key=lambda entry: entry.get('from', ''))
-    entry = ([one for one in entries if one.get('from', '') <= day] or entries[:1])[-1]
+    the day's. A tag may be a number for all days, or None."""
+    if type(dated) is not list:
+        return {'multiplier': dated}, not dated
+    begun = [one for one in dated if one.get('from', '') <= day] or dated[:1]
+    entry = max(begun, key=lambda one: one.get('from', ''))
     return entry, not entry.get('from', '') <= day < entry.get('until', '9999')
-
-
-def units_of(entry, model):
-    """(pico-dollars per token of each class, and per search; the classes that are lent a price).
-    None: there is none here. A text names the class that lends its own."""
-    search = model.get('web_search_usd')
-    units = [entry.get(name) for name in UNIT_NAMES] + [search and search * MILLION]
-    lent = [n for n, unit in enumerate(units) if type(unit) is not int]
-    return [entry.get(unit) if type(unit) is str else unit for unit in units], lent
 
 
 # --- END shared block
@@ -873,8 +874,8 @@ def units_of(entry, model):
 # main one; of repos inside of each other, the outer one: else `git init` would be a way out of a
 # cap), and the innermost, whose name an arm may have. A place without a repo is its own root.
 Place = namedtuple('Place', 'cwd path root is_repo inner', defaults=('',))
-NOWHERE = 0  # the place of a call whose record names no folder
-MOST_LOOKED_AT = 200  # repos, and worktrees of each, that a vanished folder is looked for in
+NOWHERE = 0                      # the place of a call whose record names no folder
+MOST_LOOKED_AT = 200             # repos, and worktrees of each, that a vanished folder is looked for in
 
 
 def composed(text):
@@ -882,7 +883,6 @@ def composed(text):
     case."""
     if not text.isascii():
         from unicodedata import normalize
-
         text = normalize('NFC', text)
     return text[0].upper() + text[1:] if text[1:3] in (':\\', ':/') else text
 
@@ -890,67 +890,49 @@ def composed(text):
 def resolve_place(cwd, home):
     """Where a folder is and what repo it belongs to, now. A repo that is the home folder, or lies
     above it, is not looked at."""
-    name = composed(cwd)
+    name, repos = composed(cwd), []
     if not cwd.startswith('/') and os.sep == '/':
         return Place(name, name, name, False)  # recorded on another kind of system
     try:
-        path, above, repos = os.path.realpath(cwd), os.path.realpath(home), []
-        folder = path
-        while folder != above and not (above + os.sep).startswith(
-            folder.rstrip(os.sep) + os.sep
-        ):
+        folder = path = os.path.realpath(cwd)
+        path.encode()
+        above = os.path.realpath(home) + os.sep
+        while not above.startswith(folder.rstrip(os.sep) + os.sep):
             repos += filter(None, [repo_at(folder)])
             folder = os.path.dirname(folder)
-        path.encode()
-    except (OSError, ValueError):  # this locale can't say it to the system
+    except (OSError, ValueError):              # this locale can't say it to the system
         return Place(name, name, name, False)
     path, *repos = map(composed, [path] + repos)
-    return (
-        Place(name, path, repos[-1], True, repos[0])
-        if repos
-        else Place(name, path, path, False)
-    )
-
-
-def first_text(path):
-    """What a small file says, '' if it can't be read."""
-    try:
-        with open_plain(path) as stream:
-            return os.fsdecode(stream.read(4096)).strip()
-    except (OSError, ValueError):
-        return ''
+    return Place(name, path, repos[-1], True, repos[0]) if repos else Place(name, path, path, False)
 
 
 def repo_at(folder):
     """The main repo of a folder that has a `.git`, None if it has none."""
     dot_git = os.path.join(folder, '.git')
-    text = first_text(dot_git)
+    text = read_small(dot_git)
     if not text.startswith('gitdir:'):
         return folder if os.path.isdir(dot_git) else None
-    if not text_of(text):
-        return folder
-    named = os.path.normpath(os.path.join(folder, text[7:].strip())).replace('\\', '/')
-    around, marker, _ = named.partition('/.git/modules/')
-    if marker and folder.startswith(around + os.sep):
-        return repo_at(around) or folder  # a submodule, if there is a repo that it is one of
-    main, marker, name = named.rpartition('/.git/worktrees/')
-    if not marker:
-        return folder  # its git folder lies elsewhere
-    its_folder = '%s/.git/worktrees/%s' % (main, name)
-    back = os.path.dirname(first_text(its_folder + '/gitdir'))      # relative to it, or not
-    is_its = back and os.path.realpath(os.path.join(its_folder, back)) == folder
-    return os.path.realpath(main) if is_its else folder     # else anyone could name another's repo
+    git_folder = os.path.normpath(os.path.join(folder, text[7:].strip())).replace('\\', '/')
+    around, is_module, _ = git_folder.partition('/.git/modules/')
+    if is_module and folder.startswith(around + os.sep):
+        return repo_at(around) or folder       # a submodule, if there is a repo that it is one of
+    main, is_worktree, _ = git_folder.rpartition('/.git/worktrees/')
+    # If it isn't known there as well, anyone could name another's repo.
+    return os.path.realpath(main) if is_worktree and worktree_at(git_folder) == folder else folder
+
+
+def worktree_at(git_folder):
+    """Where a worktree is, as its folder in its repo's .git says; '' if it doesn't."""
+    back = os.path.dirname(read_small(git_folder + '/gitdir'))
+    return back and os.path.realpath(os.path.join(git_folder, back))
 
 
 @lru_cache(None)
 def worktrees_of(repo):
-    """Where a repo says that its worktrees are."""
     folder = os.path.join(repo, '.git', 'worktrees')
-    backs = [first_text(os.path.join(folder, name, 'gitdir')) for name in names_in(folder)]
-    return [os.path.realpath(os.path.dirname(back)) + os.sep for back in backs if back]
+    return list(filter(None, [worktree_at(folder + '/' + name) for name in names_in(folder)]))
 
 
-@lru_cache(None)
 def names_in(folder):
     try:
         return sorted(os.listdir(folder))[:MOST_LOOKED_AT]
@@ -959,8 +941,8 @@ def names_in(folder):
 
 
 # ---- ledger: every billed call once, in an SQLite file that many processes share ----------------
-# Times are milliseconds since the epoch, money is pico-dollars. sqlite3.Error passes through where
-# it isn't about time: see ledger_error.
+# Times are milliseconds since the epoch, money is pico-dollars. sqlite3.Error passes through: see
+# ledger_error for what to tell of it.
 
 VERSION = 2
 SCHEMA = '''
@@ -981,7 +963,7 @@ create table places (id integer primary key, cwd text, path text, root text, is_
     );
 create index places_cwd on places (cwd);
 create index places_path on places (path);
-create table pairs (id integer primary key, place int, origin int, arm text, 
+create table pairs (id integer primary key, place int, origin int, arm text,
     unique (place, origin));
 create index pairs_arm on pairs (arm);
 create table sessions (id integer primary key, agent text, name text, began int,
@@ -989,7 +971,8 @@ create table sessions (id integer primary key, agent text, name text, began int,
     origin int default 0,        -- the place where it began, as a line of that time tells
     pair int default 0,          -- of that place, with itself
     root text default '',        -- the session that it goes on from
-    version text default '', tool_ts int, unique (agent, name));
+    version text default '',     -- the oldest of its client, as in 0002.0001.0331
+    tool_ts int, unique (agent, name));
 create index sessions_name on sessions (name);
 create index sessions_pair on sessions (pair);
 create index sessions_root on sessions (root) where root <> '';
@@ -1021,25 +1004,20 @@ create table gates (session text, arm text, first int, last int, primary key (se
 create table notices (key text primary key, ts int) without rowid;
 insert into places values (0, '', '', '', 0, '', 0);
 insert into pairs values (0, 0, 0, null)'''
-COLUMNS = (
-    'key, request, session, agent, standing, kind, ts, pair, model, variant, input, output, '
-    'write_short, write_long, read, searches, usd, assumed, owned, told'
-)
-# A row of `calls`; as it comes from a log, session, pair and model are still names.
+# A row of `calls`; as it comes from a log, its session, pair and model are still names.
+COLUMNS = ('key, request, session, agent, standing, kind, ts, pair, model, variant, input, output, '
+           'write_short, write_long, read, searches, usd, assumed, owned, told')
 Row = namedtuple('Row', COLUMNS)
-INSERT = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * len(Row._fields)))
-NAMED = {'sessions': ('agent', 'name'), 'pairs': ('place', 'origin'), 'models': ('name',)}
+OLD = 8                          # added to the standing of rows that go once a log tells them anew
 Reading = namedtuple('Reading', 'files skipped unreadable compressed')
-BATCH = 4000  # rows to a transaction
-COMMIT_S = 0.5  # a kill loses no more than so much work
-LONG_READ = 32 << 20  # bytes that are worth processes of their own
-FOLDERS_WITHOUT_LOGS = 'tool-results', 'memory'
-MOST_FOLDERS = 100000  # listed at once: it takes some seconds
+BATCH = 4000                     # rows to a transaction
+COMMIT_S = 0.5                   # a kill loses no more than so much work
+LONG_READ = 32 << 20             # bytes that are worth processes of their own
+FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
+MOST_FOLDERS = 100000            # listed at once: it takes some seconds
 # When a file changed: on POSIX no one can set it back.
 CHANGED_NS = 'st_mtime_ns' if os.name == 'nt' else 'st_ctime_ns'
-RACY_NS = 3 * 10**9  # a folder changed this recently may change again unseen
-BEFORE = 8  # the standing of a version 1 ledger's rows: anything new replaces them
-NONE = (0,) * 7
+RACY_NS = 3 * 10**9              # a folder changed this recently may change again unseen
 
 
 class NotYet(UserError):
@@ -1059,90 +1037,69 @@ def sqlite():
 
 def find_ledger(explicit, environ, home):
     """--ledger, $ARMLEDGER_HOME, else the folder where this system keeps such state."""
-    if explicit:
-        return os.path.abspath(os.path.expanduser(explicit))
-    folder = environ.get('ARMLEDGER_HOME')
-    if not folder and os.name == 'nt':
-        folder = os.path.join(environ.get('LOCALAPPDATA') or home, 'armledger')
-    if not folder:
-        folder = os.path.join(
-            environ.get('XDG_STATE_HOME') or home + '/.local/state', 'armledger'
-        )
-    return os.path.join(os.path.abspath(os.path.expanduser(folder)), 'ledger.sqlite3')
+    if os.name == 'nt':
+        state = environ.get('LOCALAPPDATA') or home
+    else:
+        state = environ.get('XDG_STATE_HOME') or home + '/.local/state'
+    folder = environ.get('ARMLEDGER_HOME') or os.path.join(state, 'armledger')
+    return os.path.abspath(os.path.expanduser(explicit or folder + '/ledger.sqlite3'))
 
 
 class Ledger:
 
     def __init__(self, path, home, seconds=5.0):
         self.path, self.home, self.limit = path, home, time.monotonic() + seconds
+        self.placed, self.is_alone = {}, False
         try:
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            os.close(
-                os.open(path, os.O_RDONLY | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0), 0o600)
-            )
+            flags = os.O_RDONLY | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0)
+            os.close(os.open(path, flags, 0o600))
         except OSError as error:
-            raise UserError(
-                'the ledger cannot be opened: %s; mend that, or name another with --ledger'
-                % error.strerror,
-                path,
-            )
+            raise UserError('the ledger cannot be opened: %s; mend that, or name another with '
+                            '--ledger' % error.strerror, path)
         self.db = sqlite().connect(path, timeout=5, isolation_level=None)
         # Half a second more than refresh() has: a unit that it has begun is to end well.
         self.db.set_progress_handler(lambda: time.monotonic() > self.limit + 0.5, 20000)
-        self.known, self.is_whole, self.is_alone = {}, False, False
-        version = self.one('pragma user_version')[0]
+        version, = self.one('pragma user_version')
         if version > VERSION:
-            raise UserError(
-                'the ledger was written by a newer armledger (version %d, this one knows %d); '
-                'install that one here too' % (version, VERSION),
-                path,
-            )
+            raise UserError('the ledger was written by a newer armledger (version %d, this one '
+                            'knows %d); install that one here too' % (version, VERSION), path)
         if version < VERSION:
-            self.create()
+            self.use_wal()
+            self.write(self.create)
         self.db.execute('pragma synchronous = normal')
 
+    def use_wal(self):
+        if os.environ.get('ARMLEDGER_NO_WAL'):             # network folders have no shared memory
+            return
+        try:
+            self.one('pragma journal_mode = wal')
+        except sqlite().OperationalError:
+            pass                               # others are at work in it already; it stays as it is
+
     def create(self):
-        """Make the tables, unless another process has just done so."""
-        if not os.environ.get('ARMLEDGER_NO_WAL'):  # network folders have no shared memory
-            try:
-                self.once_unlocked('pragma journal_mode = wal', 1.0)
-            except sqlite().OperationalError:
-                pass  # others are at work in it already; it stays as it is
-
-        def make():
-            version = self.one('pragma user_version')[0]
-            if version == VERSION:
-                return
-            for (table,) in (
-                self.rows("select name from sqlite_master where type = 'table'")
-                if version
-                else ()
-            ):
-                self.db.execute('alter table %s rename to v1_%s' % (table, table))
-            for (index,) in self.rows(
-                "select name from sqlite_master where type = 'index' and sql is not null"
-            ):
-                self.db.execute('drop index ' + index)
-            for statement in SCHEMA.split(';\n'):
-                self.db.execute(statement)
-            self.set_meta('created', int(time.time() * 1000))
-            if version:
-                self.copy_version_1('v1_')
-                self.set_meta('version 1', '')
-            self.db.execute('pragma user_version = %d' % VERSION)
-
-        self.write(make)
+        """Make the tables, unless another process has just done so; bring version 1 over."""
+        version, = self.one('pragma user_version')
+        if version == VERSION:
+            return
+        tables = self.rows("select name from sqlite_master where type = 'table'")
+        for index, in self.rows("select name from sqlite_master where type = 'index' and sql > ''"):
+            self.db.execute('drop index ' + index)
+        for table, in tables:
+            self.db.execute('alter table %s rename to v1_%s' % (table, table))
+        self.run(SCHEMA)
+        self.set_meta('created', int(time.time() * 1000))
+        if version:
+            self.run(FROM_VERSION_1)
+        for table, in tables:
+            self.db.execute('drop table v1_' + table)
+        self.db.execute('pragma user_version = %d' % VERSION)
 
     def close(self):
         self.db.close()
 
     def rows(self, sql, *values):
-        try:
-            return self.db.execute(sql, values).fetchall()
-        except sqlite().OperationalError as error:
-            if 'interrupted' in str(error) and not self.db.in_transaction:
-                raise ledger_error(self.path, error) from None
-            raise
+        return self.db.execute(sql, values).fetchall()
 
     def one(self, sql, *values):
         """The first row or None; no statement is left open."""
@@ -1153,7 +1110,7 @@ class Ledger:
         """The rows for any number of values, which take the place of a %s."""
         values, rows = list(values), []
         for n in range(0, len(values), 500):
-            some = values[n : n + 500]
+            some = values[n:n + 500]
             rows += self.rows(sql % ', '.join('?' * len(some)), *some)
         return rows
 
@@ -1167,7 +1124,7 @@ class Ledger:
     def write(self, change, seconds=60.0):
         """Run `change` in a transaction of its own, which is kept whole or not at all; if the time
         is up between two units of work, what is done of it is kept."""
-        self.once_unlocked('begin immediate', seconds)
+        self.lock(seconds)
         try:
             result = change()
             self.db.execute('commit')
@@ -1175,32 +1132,27 @@ class Ledger:
         except NotYet:
             self.db.execute('commit')
             raise
-        except BaseException as error:
-            self.known.clear()
+        except BaseException:
+            self.placed.clear()
             if self.db.in_transaction:
                 self.db.execute('rollback')
-            if 'interrupted' in str(error):
-                raise ledger_error(self.path, error) from None
             raise
 
     def go_on(self, why):
         """Between two units of work: keep what is done, and end if the time is up."""
-        if self.is_whole:
-            return
         if time.monotonic() > self.limit:
             raise NotYet(why + '; the next call goes on', self.path)
         self.db.execute('commit')
-        self.once_unlocked('begin immediate', 60.0)
+        self.lock(60.0)
 
-    def once_unlocked(self, sql, seconds):
-        """Wait for the lock. SQLite's own wait sleeps longer and longer, and starves in a
-        crowd."""
+    def lock(self, seconds):
+        """Begin to write. SQLite's own wait sleeps longer and longer, and starves in a crowd."""
         until = min(self.limit, time.monotonic() + seconds)
         self.one('pragma busy_timeout = 0')
         try:
             while True:
                 try:
-                    return self.one(sql)
+                    return self.db.execute('begin immediate')
                 except sqlite().OperationalError as error:
                     if 'locked' not in str(error) or time.monotonic() > until:
                         raise
@@ -1211,95 +1163,73 @@ class Ledger:
     def spent(self, pairs, since_ms, until_ms=None):
         """(all, untranscribed, assumed) pico-dollars of calls in some pairs. Forged figures may go
         beyond SQLite's integers: millions and the rest are summed apart."""
-        sums = [0] * 6
-        for found in self.rows_in(SPENT % (since_ms or 0, until_ms or OPEN), pairs):
-            sums = [one + (more or 0) for one, more in zip(sums, found)]
-        return tuple(
-            millions * MILLION + rest for millions, rest in zip(sums[::2], sums[1::2])
-        )
+        rows = self.rows_in(SPENT % (since_ms or 0, until_ms or OPEN), pairs)
+        sums = [sum(filter(None, column)) for column in zip((0,) * 6, *rows)]
+        return tuple(millions * MILLION + rest for millions, rest in zip(sums[::2], sums[1::2]))
 
     # -- bringing it up to date
 
     def refresh(self, prices, environ, now_ms, progress=None, named=None):
         """Take in every complete line that is on disk, also of a transcript that was `named`:
         (agent's name, path). NotYet if the time is up before that is done."""
-        self.prices, self.now_ms, self.progress, began = (
-            prices,
-            now_ms,
-            progress,
-            time.monotonic(),
-        )
-        if self.meta('version 1') is not None:
-            self.write(self.bring_over)
+        self.prices, self.now_ms, self.progress = prices, now_ms, progress
         if self.meta('prices') != prices.text:
-            prices.as_of  # reads it: an error shows before anything changes
+            prices.as_of                       # reads it: an error shows before anything changes
             self.write(self.reprice)
-        until, failure = min(self.limit, began + 60.0), sqlite().OperationalError
+        until = time.monotonic() + 60.0
         while self.survey(environ, named):
             try:
                 if self.write(self.take_in, 0.3):
                     break
-            except failure as error:
-                if 'locked' not in str(error) or time.monotonic() > until:
+            except sqlite().OperationalError as error:
+                if 'locked' not in str(error) or time.monotonic() > min(self.limit, until):
                     raise
-        (skipped,) = self.one('select coalesce(sum(skipped), 0) from files where skipped')
-        return Reading(
-            sum([len(row[3]) for row in self.folders.values()]),
-            skipped,
-            self.unreadable,
-            sum([row[2] for row in self.folders.values()]),
-        )
+        skipped, = self.one('select coalesce(sum(skipped), 0) from files where skipped')
+        folders = self.folders.values()
+        return Reading(sum([len(logs) for *_, logs in folders]), skipped, self.unreadable,
+                       sum([compressed for _, _, compressed, _ in folders]))
 
     def survey(self, environ, named=None):
         """What has changed on disk: `pending` files, `listed` folders; whether there is any. A
         folder is listed again when its time says that names came or went; a file is looked at
         every time."""
         self.pending, self.listed, self.gone, self.unreadable = [], {}, [], []
-        self.seen, self.folders = set(), {}
-        self.surveyed = self.one('pragma data_version')    # another's commit changes it
-        changed = []
-        for path, agent, changed_ns, compressed, entries in self.rows('select * from folders'):
-            self.folders[path] = agent, changed_ns, compressed, json.loads(entries)
+        self.data_version = self.one('pragma data_version')        # another's commit changes it
+        rows = self.rows('select path, agent, changed_ns, compressed, entries from folders')
+        logs = json.loads('[%s]' % ','.join([row[4] for row in rows]))
+        self.folders = {row[0]: (*row[1:4], each) for row, each in zip(rows, logs)}
+        self.roots = {root: agent.name for agent in AGENTS.values()
+                      for root in agent.roots(environ, self.home)}
+        agent, path = named or ('', '')
+        if path and os.path.dirname(path) not in self.folders and is_own_file(path):
+            self.roots.update({path: agent, os.path.splitext(path)[0]: agent})
+        self.seen, stat = set(), os.stat       # (device, inode) of folders
+        new = [one for one in self.roots.items() if one[0] not in self.folders]
+        for path, agent, changed_ns, _, _ in rows:
             try:
-                status = os.stat(path)
+                status = stat(path)
                 self.seen.add((status.st_dev, status.st_ino))
                 if getattr(status, CHANGED_NS) == changed_ns:
                     continue
             except OSError:
                 pass
-            changed.append((path, agent))
-        self.roots = {
-            root: agent.name
-            for agent in AGENTS.values()
-            for root in agent.roots(environ, self.home)
-        }
-        agent, path = named or ('', '')
-        if path and os.path.dirname(path) not in self.folders and is_own_file(path):
-            self.roots.update({path: agent, os.path.splitext(path)[0]: agent})
-        changed += [one for one in self.roots.items() if one[0] not in self.folders]
-        while changed:
-            changed += self.list_folder(*changed.pop())
+            new.append((path, agent))
+        while new:
+            new += self.list_folder(*new.pop())
             if len(self.listed) > MOST_FOLDERS:
-                raise UserError(
-                    'more than %d folders of logs: a link leads elsewhere; take it away'
-                    % MOST_FOLDERS,
-                    changed[-1][0],
-                )
-        for folder, (agent, _, _, entries) in self.folders.items():
-            self.find_moved(folder, agent, entries)
+                raise UserError('more than %d folders of logs: a link leads elsewhere; take it '
+                                'away' % MOST_FOLDERS, new[-1][0])
+        for folder, (agent, _, _, logs) in self.folders.items():
+            for name, (size, changed_ns) in logs.items():
+                try:
+                    status = stat(folder + name)
+                    if getattr(status, CHANGED_NS) != changed_ns or status.st_size != size:
+                        self.pending.append((folder, name, agent, status.st_size))
+                except FileNotFoundError:
+                    pass                       # its folder tells, next time
+                except OSError as error:
+                    self.unreadable.append((folder + name, error.strerror))
         return self.pending or self.listed
-
-    def find_moved(self, folder, agent, entries):
-        stat = os.stat
-        for name, (size, changed_ns) in entries.items():
-            try:
-                status = stat(folder + name)
-                if status.st_size != size or getattr(status, CHANGED_NS) != changed_ns:
-                    self.pending.append((folder, name, agent, status.st_size))
-            except FileNotFoundError:
-                pass  # its folder tells, next time
-            except OSError as error:
-                self.unreadable.append((folder + name, error.strerror))
 
     def list_folder(self, folder, agent):
         """Note what logs a folder has; a root may be a single log. Returns the new folders in
@@ -1308,107 +1238,84 @@ class Ledger:
         changed_ns, compressed, logs, inner = -1, 0, {}, []
         try:
             status = os.stat(folder)
-            if folder not in self.folders and (status.st_dev, status.st_ino) in self.seen:
-                return []  # a link to what is listed already
-            self.seen.add((status.st_dev, status.st_ino))
-            for entry in os.scandir(folder) if os.path.isdir(folder) else ():
-                kind = self.kind_of(entry, agent)
+            identity, folder_changed_ns = (status.st_dev, status.st_ino), getattr(status, CHANGED_NS)
+            if folder not in self.folders and identity in self.seen:
+                return []                      # a link to what is listed already
+            self.seen.add(identity)
+            is_folder = os.path.isdir(folder)
+            for entry in os.scandir(folder) if is_folder else ():
+                kind = self.kind_of(entry, folder, agent)
                 compressed += kind == 'compressed'
                 if kind == 'log':
                     logs[os.sep + entry.name] = -1, 0
                 elif kind == 'folder':
                     inner.append((entry.path, agent))
-            if not os.path.isdir(folder):
+            if not is_folder:
                 logs[''] = -1, 0
-            if getattr(status, CHANGED_NS) < time.time_ns() - RACY_NS:
-                changed_ns = getattr(status, CHANGED_NS)
+            if folder_changed_ns < time.time_ns() - RACY_NS:
+                changed_ns = folder_changed_ns
         except (FileNotFoundError, NotADirectoryError):
-            if folder not in self.folders:
-                return []
-            logs = None
-        except OSError as error:  # tried, and told of, until it can be listed
+            changed_ns = None
+        except OSError as error:               # tried, and told of, until it can be listed
             self.unreadable.append((folder, error.strerror))
             logs = before[3]
-        self.gone += [folder + name for name in before[3] if name not in (logs or ())]
-        now = (
-            agent,
-            changed_ns,
-            compressed,
-            {name: before[3].get(name, new) for name, new in (logs or {}).items()},
-        )
-        if logs is None:
-            del self.folders[folder]
-        else:
-            self.folders[folder] = now
-        if now != before or logs is None:
-            self.listed[folder] = self.folders.get(folder)
+        self.gone += [folder + name for name in before[3] if name not in logs]
+        logs = {name: before[3].get(name, new) for name, new in logs.items()}
+        now = agent, changed_ns, compressed, logs
+        if now != before:
+            self.listed[folder] = self.folders[folder] = now
+        if changed_ns is None:                 # it has gone
+            self.folders.pop(folder, None)
         return inner
 
-    def kind_of(self, entry, agent):
+    def kind_of(self, entry, folder, agent):
         """What an entry of a folder is to the survey: 'log', 'folder', 'compressed' or ''."""
-        path, folder = entry.path, os.path.dirname(entry.path)
+        path = entry.path
         if not text_of(path, 1 << 16):
-            return ''  # no agent names a log so, and no ledger can
+            return ''                          # no agent names a log so, and no ledger can
         try:
             if entry.is_dir():
+                if path in self.folders or entry.name in FOLDERS_WITHOUT_LOGS:
+                    return ''
                 # Links are followed in a root, and to sub-agents; not to what lies above: no
                 # endless walk.
                 above = os.path.realpath(path).rstrip(os.sep) + os.sep
-                followed = (
-                    not entry.is_symlink()
-                    or (folder in self.roots or entry.name == 'subagents')
-                    and not (os.path.realpath(folder) + os.sep).startswith(above)
-                )
-                is_known = path in self.folders or entry.name in FOLDERS_WITHOUT_LOGS
-                return 'folder' if followed and not is_known else ''
+                may_lead = folder in self.roots or entry.name == 'subagents'
+                leads_up = (os.path.realpath(folder) + os.sep).startswith(above)
+                return 'folder' if not entry.is_symlink() or may_lead and not leads_up else ''
             if AGENTS[agent].wanted(path):
                 return 'log' if entry.is_file() else ''
         except OSError:
-            return ''  # it has gone meanwhile
-        metered = (
-            'select 1 from sessions where name = ? '
-            'union all select 1 from agents where name = ?'
-        )
+            return ''                          # it has gone meanwhile
         thread = entry.name[:-10][-36:]
-        is_compressed = path.endswith('.jsonl.zst') and not self.one(metered, thread, thread)
-        return 'compressed' if is_compressed else ''
+        is_new = path.endswith('.jsonl.zst') and not self.one(METERED, thread, thread)
+        return 'compressed' if is_new else ''
 
     def take_in(self):
         """Read what is pending and put it into the ledger, batch by batch; whether that was all.
 
         Of many processes that wait for the lock one reads; the others look again what is left."""
-        is_stale = self.one('pragma data_version') != self.surveyed
+        is_stale = self.one('pragma data_version') != self.data_version
         if is_stale and time.monotonic() < self.limit:
             return False
-        self.db.executemany(
-            'delete from files where path = ?', [(path,) for path in self.gone]
-        )
-        self.db.executemany(
-            'delete from folders where path = ?', [(path,) for path in self.listed]
-        )
-        self.db.executemany(
-            'insert into folders values (?, ?, ?, ?, ?)',
-            [(path, *row[:3], packed(row[3])) for path, row in self.listed.items() if row],
-        )
-        held = {
-            row[0]: row[2:]
-            for row in self.rows_in(
-                'select * from files where path in (%s)',
-                [one[0] + one[1] for one in self.pending],
-            )
-        }
+        change = self.db.executemany
+        change('delete from files where path = ?', [(path,) for path in self.gone])
+        change('delete from folders where path = ?', [(path,) for path in self.listed])
+        change('insert into folders values (?, ?, ?, ?, ?)', [
+            (path, *row, packed(logs)) for path, (*row, logs) in self.listed.items()
+            if row[1] is not None])
+        held = {path: row for path, *row in self.rows_in(
+            'select path, ino, offset, seam, skipped, state from files where path in (%s)',
+            [folder + name for folder, name, _, _ in self.pending])}
         # Long ones first, so that none of them comes at the end; else a session's files together.
-        jobs = [
-            (*one[:3], *held.get(one[0] + one[1], (0, 0, 0, 0, '{}')))
-            for one in sorted(self.pending, key=lambda one: (-one[3] >> 20, one[:2]))
-        ]
-        total = sum(one[3] for one in self.pending) - sum(job[4] for job in jobs)
+        jobs = [(folder, name, agent, *held.get(folder + name, (0, 0, 0, 0, '{}')))
+                for folder, name, agent, size
+                in sorted(self.pending, key=lambda one: (-one[3] >> 20, one[:2]))]
+        total = sum([one[3] for one in self.pending]) - sum([job[4] for job in jobs])
         is_long = total > LONG_READ and hasattr(os, 'fork') and not self.is_alone
         if is_long:
             self.one('pragma wal_autocheckpoint = 16384')  # pages: few waits for the disk
-            self.one(
-                'pragma cache_size = -16000'
-            )  # KB: ids come in no order, all over the table
+            self.one('pragma cache_size = -6000')          # KB: ids come in no order
         results = (read_apart if is_long else read_files)(jobs, self.prices, self.now_ms)
         batch, weight, files, done, due = [], 0, 0, 0, time.monotonic() + COMMIT_S
         try:
@@ -1427,14 +1334,12 @@ class Ledger:
                     self.apply_or_report(batch)
                     batch, weight, due = [], 0, time.monotonic() + COMMIT_S
                     if files < len(jobs):
-                        self.go_on(
-                            'the ledger is being built: %d of %d changed log files are read'
-                            % (files, len(jobs))
-                        )
+                        self.go_on('the ledger is being built: %d of %d changed log files are '
+                                   'read' % (files, len(jobs)))
             self.apply_or_report(batch)
         finally:
             results.close()
-        self.is_alone = files < len(jobs)  # a process that read has died
+        self.is_alone = files < len(jobs)      # a process that read has died
         return not self.is_alone
 
     def apply_or_report(self, batch):
@@ -1442,345 +1347,143 @@ class Ledger:
         self.db.execute('savepoint files')
         try:
             self.apply(batch)
-        except (
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            ValueError,
-            sqlite().IntegrityError,
-        ) as error:
+        except (ArithmeticError, LookupError, TypeError, ValueError,
+                sqlite().IntegrityError) as error:
             self.db.execute('rollback to files')
-            self.known.clear()
+            self.placed.clear()
+            for result in batch if len(batch) > 1 else ():
+                self.apply_or_report([result])
             if len(batch) == 1:
-                self.unreadable.append(
-                    (batch[0].file[0], '%s: %s' % (type(error).__name__, error))
-                )
-            else:
-                for result in batch:
-                    self.apply_or_report([result])
+                why = '%s: %s' % (type(error).__name__, error)
+                self.unreadable.append((batch[0].file[0], why))
         self.db.execute('release files')
 
     def apply(self, batch):
-        offsets = dict(
-            self.rows_in(
-                'select path, offset from files where path in (%s)',
-                {result.file[0] for result in batch},
-            )
-        )
-        rows, marks, folders, earlier, self.forks = [], [], {}, set(), []
+        """Put what was read of files into the ledger. What is shared with others' copies, and rests,
+        are settled in Python, all else by the statements below."""
+        insert, folders = self.db.executemany, {}
+        self.run(TEMPORARY)
+        offsets = dict(self.rows_in('select path, offset from files where path in (%s)',
+                                    {result.file[0] for result in batch}))
+        fresh = []
         for result in batch:
-            path, agent = result.file[:2]
-            if offsets.get(path, 0) != result.held:
-                continue  # another process was here first
-            offsets[path] = result.file[3]
-            self.db.execute('replace into files values (?, ?, ?, ?, ?, ?, ?)', result.file)
+            path = result.file[0]
+            if offsets.get(path, 0) == result.held:        # else another process was here first
+                offsets[path] = result.file[3]
+                fresh.append(result)
             if result.entry:
-                folders.setdefault(result.folder, {})[
-                    path[len(result.folder) :]
-                ] = result.entry
-            for session in result.sessions:
-                earlier.add(self.begin_session(agent, *session))
-            rows += [self.row(agent, row) for row in result.calls]
-            marks += [
-                (self.number('sessions', agent, mark[0]), *mark[1:]) for mark in result.marks
-            ]
-        for fork in self.forks:
-            rows += self.take_out(fork)
-        for folder, read in folders.items():
-            (entries,) = self.one('select entries from folders where path = ?', folder) or (
-                '{}',
-            )
-            self.db.execute(
-                'update folders set entries = ? where path = ?',
-                (packed(dict(json.loads(entries), **read)), folder),
-            )
-        touched = self.take_calls(rows, earlier)
-        for result in batch:
-            self.note_agents(result.file[1], result)
-        self.settle_rests(touched, self.take_marks(marks, touched))
-
-    def row(self, agent, row):
-        session = self.number('sessions', agent, row[2])
-        pair = self.number('pairs', self.place(row[7]), self.origin(session))
-        root, colon, total = row[0].partition(':')
-        key = self.family(root) + colon + total if colon and agent == 'codex' else row[0]
-        return Row(
-            key, row[1], session, *row[3:7], pair, self.number('models', row[8]), *row[9:]
-        )
-
-    def family(self, name):
-        """The Codex thread in which the history of one began, as far as is known."""
-        for _ in range(100):
-            above = self.one(
-                "select root from sessions where agent = 'codex' and name = ? and root <> ''",
-                name,
-            )
-            if not above:
+                folders.setdefault(result.folder, {})[path[len(result.folder):]] = result.entry
+        insert('replace into files values (?, ?, ?, ?, ?, ?, ?)', [one.file for one in fresh])
+        cwds = {row[7] for one in fresh for row in one.calls}
+        cwds.update(row[3] for one in fresh for row in one.sessions)
+        insert('insert into cwds values (?, ?)', [(cwd, self.place(cwd)) for cwd in cwds])
+        for one in fresh:
+            agent = one.file[1]
+            insert('insert into begun values (?, ?, ?, ?, ?, ?, ?, ?)',
+                   [(agent, *row) for row in one.sessions])
+            insert(TOLD, [(agent, *row) for row in one.calls])
+        self.run(SESSIONS_BEGIN)
+        for _ in range(100):                   # from one to the next of those that go on
+            if not self.db.execute(INHERIT).rowcount:
                 break
-            (name,) = above
-        return name
+        self.run(CALLS_ARRIVE)
+        self.settle_shared()
+        insert(FACTS, [(*one.facts, one.calls[0][3], one.file[1], one.calls[0][2])
+                       for one in fresh if one.facts and one.calls])
+        for one in fresh:
+            for mark in one.marks:
+                self.take_mark(one.file[1], *mark)
+        self.settle_rests()
+        self.run(FORGET)
+        for folder, read in folders.items():
+            logs = self.folders[folder][3]     # only now: what fails above isn't read
+            logs.update(read)
+            self.db.execute('update folders set entries = ? where path = ?',
+                            (packed(logs), folder))
 
-    def take_out(self, name):
-        """Take out what is keyed by a thread that proves to go on from another's, under its new
-        keys."""
-        keyed = 'from calls where key >= ? and key < ?'
-        rows = [
-            Row(*row)
-            for row in self.rows('select %s %s' % (COLUMNS, keyed), name + ':', name + ';')
-        ]
-        self.db.execute('delete ' + keyed, (name + ':', name + ';'))
-        return [row._replace(key=self.family(name) + row.key[len(name) :]) for row in rows]
+    def run(self, statements, values=()):
+        for statement in statements.split(';\n'):
+            self.db.execute(statement, values)
 
-    def note_agents(self, agent, result):
-        """What the small file beside a sub-agent's transcript says, and when tools were used."""
-        session = (
-            result.meta and result.calls and self.number('sessions', agent, result.calls[0][2])
-        )
-        if session:
-            self.db.execute(
-                'update agents set type = ?, tool_use_id = ?, path = ?, finished = ?, '
-                'foreground = ? '
-                'where name = ? and session = ?',
-                (*result.meta, result.calls[0][3], session),
-            )
-        for name, ts in result.tools.items():
-            self.db.execute(
-                'update sessions set tool_ts = max(coalesce(tool_ts, 0), ?) where id = ?',
-                (ts, self.number('sessions', agent, name)),
-            )
-
-    # -- sessions, places, models and pairs, by their numbers
-
-    def number(self, table, *names):
-        """The number of a session (agent, name), a pair (place, origin) or a model (name), new or
-        not."""
-        key = (table, *names)
-        if key not in self.known:
-            columns = NAMED[table]
-            self.db.execute(
-                'insert or ignore into %s (%s) values (%s)'
-                % (table, ', '.join(columns), ', '.join('?' * len(names))),
-                names,
-            )
-            (self.known[key],) = self.one(
-                'select id from %s where %s = ?' % (table, ' = ? and '.join(columns)), *names
-            )
-        return self.known[key]
-
-    def origin(self, session):
-        if ('origin', session) not in self.known:
-            (self.known['origin', session],) = self.one(
-                'select origin from sessions where id = ?', session
-            )
-        return self.known['origin', session]
-
-    def begin_session(self, agent, name, began, cwd_ts, cwd, root, version):
-        """Note when and where a session began. Returns its number."""
-        number = self.number('sessions', agent, name)
-        self.db.execute(
-            """update sessions set began = min(coalesce(began, ?), coalesce(?, began)),
-                root = coalesce(nullif(?, ''), root), version = ? where id = ?""",
-            (began, began, root, version, number),
-        )
-        self.forks += [name] * bool(root)
-        (origin_ts,) = self.one('select origin_ts from sessions where id = ?', number)
-        if cwd and (origin_ts is None or (cwd_ts or 0) < origin_ts):
-            self.move(agent, name, number, cwd_ts or 0, self.place(cwd))
-        above = self.one(
-            'select origin from sessions where agent = ? and name = ? and origin_ts is not null',
-            agent,
-            root,
-        )
-        if above:
-            self.move(agent, name, number, -1, above[0])
-        return number
-
-    def move(self, agent, name, number, ts, origin):
-        """A session began in another place than was thought, and with it those that go on from it:
-        their calls are of another pair."""
-        moves = [(name, number, ts)]
-        while moves:
-            name, number, ts = moves.pop()
-            before, self.known['origin', number] = self.origin(number), origin
-            self.db.execute(
-                'update sessions set origin_ts = ?, origin = ?, pair = ? where id = ?',
-                (ts, origin, self.number('pairs', origin, origin), number),
-            )
-            if before != origin:
-                for statement in MOVE:
-                    self.db.execute(statement, {'origin': origin, 'session': number})
-                moves += [
-                    (*fork, -1)
-                    for fork in self.rows(
-                        "select name, id from sessions where root = ? and root <> '' and agent "
-                        "= ? and origin <> ?",
-                        name,
-                        agent,
-                        origin,
-                    )
-                ]
+    # -- places
 
     def places(self):
-        return {
-            row[0]: Place(*row[1:])
-            for row in self.rows('select id, cwd, path, root, is_repo, inner from places')
-        }
+        return {row[0]: Place(*row[1:]) for row in self.rows(
+            'select id, cwd, path, root, is_repo, inner from places')}
 
     def place(self, cwd):
         """The place that a folder is now; one that is gone is what it was last."""
-        key = 'place', cwd
-        if not cwd:
-            return NOWHERE
-        if key not in self.known:
-            last = self.one(
-                'select id from places where cwd = ? order by seen desc, id desc limit 1',
-                composed(cwd),
-            )
-            if not last or os.path.isdir(cwd):
-                found = self.find_place(cwd)
-                self.known_repos().extend([found.root] * found.is_repo)
-                same = self.one(
-                    'select id from places where cwd = ? and path = ? and root = ? and is_repo '
-                    '= ? '
-                    'and inner = ?',
-                    *found,
-                )
-                if not same:
-                    self.db.execute(
-                        'insert into places (cwd, path, root, is_repo, inner) values (?, ?, ?, '
-                        '?, ?)',
-                        found,
-                    )
-                    same = self.one('select last_insert_rowid()')
+        if cwd not in self.placed:
+            last = self.one('select id from places where cwd = ? order by seen desc, id desc '
+                            'limit 1', composed(cwd)) if cwd else (NOWHERE,)
+            if cwd and (not last or os.path.isdir(cwd)):
+                place = self.find_place(cwd)
+                same = self.one('select id from places where cwd = ? and path = ? and root = ? '
+                                'and is_repo = ? and inner = ?', *place)
+                same = same or (self.db.execute('insert into places (cwd, path, root, is_repo, '
+                                                'inner) values (?, ?, ?, ?, ?)', place).lastrowid,)
                 if same != last:
-                    self.db.execute(
-                        'update places set seen = ? where id = ?', (time.time_ns(), *same)
-                    )
+                    self.db.execute('update places set seen = ? where id = ?',
+                                    (time.time_ns(), *same))
                 last = same
-            self.known[key] = last[0]
-        return self.known[key]
-
-    def known_repos(self):
-        if 'repos' not in self.known:
-            self.known['repos'] = [
-                root
-                for root, in self.rows('select root from places where is_repo order by id')
-            ]
-        return self.known['repos']
+            self.placed[cwd] = last[0]
+        return self.placed[cwd]
 
     def find_place(self, cwd):
         """The Place of a folder, as it is or, of one that is gone, as far as is known."""
         place = resolve_place(cwd, self.home)
         folder = place.path
-        if place.is_repo or not folder.startswith('/'):
+        if place.is_repo or os.path.isdir(folder) or not folder.startswith('/'):
             return place
-        while not os.path.isdir(folder):  # what it lay in may be known
-            known = self.one(
-                'select root, inner from places where path = ? and is_repo '
-                'order by seen desc',
-                folder,
-            )
+        while not os.path.isdir(folder):       # what it lay in may be known
+            known = self.one('select root, inner from places where path = ? and is_repo '
+                             'order by seen desc', folder)
             if known:
                 return place._replace(root=known[0], is_repo=True, inner=known[1])
             folder = os.path.dirname(folder)
-        if folder != place.path:  # or it was a worktree, of a repo beside it
-            repos = [os.path.join(folder, name) for name in names_in(folder)]
-            repos += self.known_repos()[-MOST_LOOKED_AT:]
-            for repo in dict.fromkeys(repos):
-                if (place.path + os.sep).startswith(tuple(worktrees_of(repo))):
+        # Or it was a worktree, of a repo beside it or of one that is known.
+        repos = [os.path.join(folder, name) for name in names_in(folder)]
+        repos += [root for root, in self.rows(
+            'select root from places where is_repo order by id desc limit %d' % MOST_LOOKED_AT)]
+        for repo in dict.fromkeys(repos):
+            for worktree in worktrees_of(repo):
+                if (place.path + os.sep).startswith(worktree + os.sep):
                     repo = composed(os.path.realpath(repo))
                     return place._replace(root=repo, is_repo=True, inner=repo)
         return place
 
     # -- calls and their owners
 
-    def take_calls(self, rows, earlier=()):
-        """Settle the keys of new rows, and those that sessions which may have begun `earlier` than
-        was thought share with others. Returns what that changes: {session: times of its calls,
-        None for those that it has copied}."""
-        self.db.execute(
-            'create temp table if not exists arrived (key text, request text, standing int)'
-        )
-        self.db.execute('delete from temp.arrived')
-        self.db.executemany(
-            'insert into temp.arrived values (?, ?, ?)',
-            {(row.key, row.request, row.standing) for row in rows},
-        )
-        self.db.executemany(SHARED, [(session,) for session in earlier])
-        self.db.execute(WHOLE_KEYS)
-        numbers = {Row(*row): number for number, *row in self.rows(HELD)}
-        whole = {
-            key for key, in self.rows('select key from temp.arrived where request is null')
-        }
+    def settle_shared(self):
+        """Settle the keys that several rows have, of which some may be held already."""
+        held = {Row(*row): number for number, *row in self.rows(HELD)}
+        rows = [*held, *[Row(*row) for row in self.rows('select * from stage')]]
+        whole = {key for key, in self.rows('select key from shared where is_whole')}
         groups = {}
-        for row in list(numbers) + rows:
-            groups.setdefault((row.key, None if row.key in whole else row.request), []).append(
-                row
-            )
-        shared = {row.session for group in groups.values() if len(group) > 1 for row in group}
-        began = {
-            number: (OPEN if ms is None else ms, name)
-            for number, ms, name in self.rows_in(
-                'select id, began, name from sessions where id in (%s)', shared
-            )
-        }
+        for row in rows:
+            request = None if row.key in whole else row.request
+            groups.setdefault((row.key, request), []).append(row)
+        began = {number: (ms, name) for number, ms, name in self.rows_in(
+            'select id, coalesce(began, %d), name from sessions where id in (%%s)' % OPEN,
+            {row.session for row in rows})}
         settled = {row for group in groups.values() for row in settle(group, began)}
-        stale = [row for row in numbers if row not in settled]
-        new = [row for row in settled if row not in numbers]
-        self.db.executemany(
-            'delete from calls where id = ?', [(numbers[row],) for row in stale]
-        )
+        stale = [row for row in held if row not in settled]
+        new = [row for row in settled if row not in held]
+        self.db.executemany('delete from calls where id = ?', [(held[row],) for row in stale])
         self.db.executemany(INSERT, new)
-        self.db.executemany(
-            BEGIN_AGENT,
-            [(row.session, row.agent, row.pair, row.ts) for row in new if row.agent],
-        )
-        touched = {}
-        for row in stale + new:
-            touched.setdefault(row.session, set()).add(row.ts if row.owned else None)
-        return touched
+        self.db.executemany('insert into changed values (?, ?, ?)',
+                            [(row.session, row.ts, row.owned) for row in stale + new])
 
     # -- what no transcript line shows
 
-    def take_marks(self, marks, touched):
-        """Note new totals. Returns those that are new or that have ended earlier than was thought;
-        the sessions that may have been forked from them are `touched`."""
-        changed, forked = set(), {}
-        for session, ts, cwd, start, is_split, ended, totals in marks:
-            row = self.one(
-                'select id, ended from marks where session = ? and ts = ? and totals = ?',
-                session,
-                ts,
-                totals,
-            )
-            if not row:
-                size = sum(sum(total[:6]) for total in json.loads(totals).values())
-                number = self.db.execute(
-                    'insert into marks (session, ts, place, start, is_split, ended, size, totals) '
-                    'values (?, ?, ?, ?, ?, ?, ?, ?)',
-                    (session, ts, self.place(cwd), start, is_split, ended, size, totals),
-                ).lastrowid
-                forked[start] = min(ts, forked.get(start, ts))
-                # What a version 1 ledger had worked out is worked out anew from here on.
-                self.db.execute(
-                    "delete from calls where key is null and request = 'v1 ' || ?", (session,)
-                )
-            elif ended < row[1]:
-                number = row[0]
-                self.db.execute('update marks set ended = ? where id = ?', (ended, number))
-            else:
-                continue
-            changed.add(number)
-            touched.setdefault(session, set())
-        for start, ts in forked.items():
-            for (session,) in self.rows(
-                'select distinct session from marks join sessions on sessions.id = session '
-                'where start = ? and start and began >= ?',
-                start,
-                ts,
-            ):
-                touched.setdefault(session, set()).add(None)
-        return changed
+    def take_mark(self, agent, name, ts, cwd, start, is_split, ended, totals):
+        """Note a total. One that is new or has ended earlier than was thought changes its stretch,
+        and what sessions begin with that may have been forked from it."""
+        session, = self.one('select id from sessions where agent = ? and name = ?', agent, name)
+        size = sum([sum(total[:6]) for total in json.loads(totals).values()])
+        row = session, ts, self.place(cwd), start, is_split, ended, size, totals
+        if self.db.execute(TAKE_MARK, row).rowcount > 0:
+            self.run(UNSETTLED, {'session': session, 'ts': ts, 'start': start})
 
     # A total is what a session has used up to then, in all its runs, sub-agents and helpers
     # included. Its untranscribed rest is counted by stretches: a total, less the one before it,
@@ -1794,313 +1497,262 @@ class Ledger:
     # first total goes on from its parent's, here maybe from 150: the largest total of its family,
     # or sum of the calls that it copied, that leaves room for its own calls is taken off first.
 
-    def settle_rests(self, touched, changed):
-        """Work out again the stretches in which something has changed: calls at `touched` times,
-        `changed` marks."""
-        from bisect import bisect_left
-
-        families = {}
-        for (session,) in self.rows_in(
-            'select distinct session from marks where session in (%s)', touched
-        ):
-            times = sorted(ts for ts in touched[session] if ts is not None)
+    def settle_rests(self):
+        """Work out again the stretches in which something has changed, and the ones behind those."""
+        self.db.execute(STRETCHES_CHANGED)
+        changed = {mark for mark, in self.rows('select mark from unsettled')}
+        for session, in self.rows('select distinct session from unsettled '
+                                  'join marks on marks.id = mark'):
             last, since = None, -1
-            for mark in self.rows(
-                'select id, ts, place, start, is_split, ended, totals from marks where session '
-                '= ? '
-                'order by ts, size, totals',
-                session,
-            ):
-                first = bisect_left(times, since)
-                if (
-                    mark[0] in changed
-                    or last
-                    and last[0] in changed
-                    or not last
-                    and None in touched[session]
-                    or first < len(times)
-                    and times[first] < mark[5]
-                ):
-                    self.settle_rest(session, mark, last, since, families)
+            for mark in self.rows('select id, ts, place, start, is_split, ended, totals from marks '
+                                  'where session = ? order by ts, size, totals', session):
+                if mark[0] in changed or last and last[0] in changed:
+                    self.settle_rest(session, mark, last, since)
                 last, since = mark, mark[5]
 
-    def settle_rest(self, session, mark, last, since, families):
-        number, ts, place, start, is_split, ended, totals = mark
+    def settle_rest(self, session, mark, last, since):
+        number, ts, place, start, is_split, ended, text = mark
         self.db.execute('delete from calls where key is null and request = ?', (str(number),))
         spent = self.sums(session, 'owned and ts >= %d and ts < %d' % (since, ended), is_split)
-        totals = totals_in(totals, is_split)
-        if last:
-            base = totals_in(last[6], is_split)
-        else:
-            base = self.inherited(session, start, totals, spent, is_split, families)
+        totals = totals_in(text, is_split)
+        base = totals_in(last[6], is_split) if last else \
+            self.inherited(session, start, totals, spent, is_split)
         for model, total in totals.items():
-            rest = less(less(total, base.get(model, NONE)), spent.get(model, NONE))
+            rest = less(less(total, base.get(model)), spent.get(model))
             tokens = [max(0, count) for count in rest[:6]]
             if not is_split:
-                tokens[2:4] = self.split(model, ts, tokens, rest[6])
+                tokens[2:4] = split_writes(self.prices, model, ts, tokens, rest[6])
             if any(tokens):
                 usd, assumed = price(self.prices, model, ts, tokens, '', False)
-                pair = self.number('pairs', place, self.origin(session))
-                self.db.execute(
-                    INSERT,
-                    (
-                        None,
-                        str(number),
-                        session,
-                        '',
-                        0,
-                        'untranscribed',
-                        ts,
-                        pair,
-                        self.number('models', model),
-                        '',
-                        *tokens,
-                        usd,
-                        assumed,
-                        1,
-                        '',
-                    ),
-                )
+                self.run(INSERT_REST, dict(
+                    zip(Row._fields[10:16], tokens), mark=str(number), session=session, ts=ts,
+                    place=place, model=model, usd=usd, assumed=assumed))
 
     def sums(self, session, where, is_split):
         """{model: six counts, pico-dollars} of some of a session's calls."""
-        return {
-            name: shape((*sums, millions * MILLION + rest), is_split)
-            for name, *sums, millions, rest in self.rows(SUMS % where, session)
-        }
+        return {name: shape((*sums, millions * MILLION + rest), is_split)
+                for name, *sums, millions, rest in self.rows(SUMS % where, session, session)}
 
-    def inherited(self, session, start, totals, spent, is_split, families):
+    def inherited(self, session, start, totals, spent, is_split):
         """What a fork's first total had in it when the session began."""
-        (began,) = self.one('select coalesce(began, 0) from sessions where id = ?', session)
-        (copied,) = self.one(
-            'select min(ts) from calls where session = ? and owned = 0', session
-        )
-        is_fork = start and start < began - 60000 if copied is None else start < copied
-        if not is_fork:
-            return {}  # a /branch starts at 0
-        if start not in families:
-            families[start] = [
-                (ts, other, totals_in(text, is_split))
-                for ts, other, text in self.rows(
-                    'select ts, session, totals from marks where start = ? and start', start
-                )
-            ]
-        candidates = [self.sums(session, 'owned = 0', is_split)] + [
-            one for ts, other, one in families[start] if other != session and ts <= began
-        ]
+        began, copied = self.one(
+            'select coalesce(began, 0), (select min(ts) from calls where session = sessions.id '
+            'and owned = 0) from sessions where id = ?', session)
+        if not start or start >= (began - 60000 if copied is None else copied):
+            return {}                          # no fork, or a /branch, which starts at 0
+        candidates = [self.sums(session, 'owned = 0', is_split)]
+        candidates += [totals_in(text, is_split) for text, in self.rows(
+            'select totals from marks where start = ? and start and session <> ? and ts <= ?',
+            start, session, began)]
 
         def fits(one):
-            left = [
-                less(less(totals.get(model, NONE), one[model]), spent.get(model, NONE))
-                for model in one
-            ]
-            return all(count >= 0 for rest in left for count in rest[:6])
-
-        candidates.sort(
-            key=lambda one: sum(sum(total[:6]) for total in one.values()), reverse=True
-        )
-        return next(filter(fits, candidates), {})
-
-    def split(self, model, ts, tokens, paid):
-        """Cache writes for 5 minutes and for an hour, of which the sum is known and what all has
-        cost."""
-        short, long = [
-            self.prices.usd(model, ts, one, '', False)[0]
-            for one in ((0, 0, 1, 0, 0, 0), (0, 0, 0, 1, 0, 0))
-        ]
-        more = paid - self.prices.usd(model, ts, tokens, '', False)[0]
-        hours = 0 if long <= short else (2 * more + long - short) // (2 * (long - short))
-        hours = min(tokens[2], max(0, hours))
-        return tokens[2] - hours, hours
-
-    # -- prices that changed, and ledgers of version 1
+            return all(min(less(less(totals.get(model), one[model]), spent.get(model))[:6]) >= 0
+                       for model in one)
+        return max(filter(fits, candidates), default={},
+                   key=lambda one: sum([sum(total[:6]) for total in one.values()]))
 
     def reprice(self):
         """Price again the calls of models whose price has changed, from where the last one who did
         so came to."""
         from binascii import crc32
-
         prices, seal = self.prices, crc32(self.prices.text.encode())
-        changed = [
-            number
-            for number, name, digest in self.rows('select * from models')
-            if digest != prices.digest(name)
-        ]
+        models = [(prices.digest(name), number, digest)
+                  for number, name, digest in self.rows('select * from models')]
+        changed = [number for new, number, digest in models if digest != new]
         told, last = json.loads(self.meta('repricing') or '[0, 0]')
         last = last if told == seal else 0
         while changed:
-            rows = self.rows(
-                'select calls.id, name, ts, variant, kind, usd, assumed, input, output, '
-                'write_short, write_long, read, '
-                'searches from calls join models on models.id = model where calls.id > ? and '
-                'model in (%s) '
-                'order by calls.id limit %d' % (', '.join(map(str, changed)), BATCH),
-                last,
-            )
+            rows = self.rows(TO_REPRICE % (', '.join(map(str, changed)), BATCH), last)
             if not rows:
                 break
-            new = [
-                (
-                    *price(prices, name, ts, tokens, variant, kind != 'untranscribed'),
-                    number,
-                    usd,
-                    assumed,
-                )
-                for number, name, ts, variant, kind, usd, assumed, *tokens in rows
-            ]
-            self.db.executemany(
-                'update calls set usd = ?, assumed = ? where id = ?',
-                [row[:3] for row in new if row[:2] != row[3:]],
-            )
+            self.db.executemany('update calls set usd = ?, assumed = ? where id = ?', [
+                (*price(prices, name, ts, tokens, variant, kind != 'untranscribed'), number)
+                for number, name, ts, variant, kind, *tokens in rows])
             last = rows[-1][0]
             self.set_meta('repricing', json.dumps([seal, last]))
             self.go_on('prices have changed and the ledger is being priced again')
-        self.db.executemany(
-            'update models set digest = ? where id = ?',
-            [
-                (prices.digest(name), number)
-                for number, name in self.rows('select id, name from models')
-            ],
-        )
+        self.db.executemany('update models set digest = ? where id = ?',
+                            [one[:2] for one in models])
         self.set_meta('prices', prices.text)
 
-    def copy_version_1(self, old):
-        """All but calls, of which there are many; `old` goes before the names of its tables."""
-        for statement in FROM_VERSION_1:
-            self.db.execute(statement % old)
 
-    def bring_over(self, old='v1_'):
-        """Copy the calls of version 1. Logs that are still there replace them when they are
-        read."""
-        while self.meta('version 1') is not None:
-            last = self.meta('version 1')
-            following = self.one(
-                'select key from %scalls where key > ? order by key limit 1 offset %d'
-                % (old, BATCH - 1),
-                last,
-            ) or (chr(0x10FFFF),)
-            for statement in CALLS_OF_VERSION_1:
-                self.db.execute(statement.replace('%s', old), (last, *following))
-            self.set_meta('version 1', *following)
-            if following == (chr(0x10FFFF),):
-                self.db.execute("delete from meta where key = 'version 1'")
-                for (table,) in self.rows(
-                    "select name from sqlite_master where name like 'v1!_%' escape '!' "
-                    "and type = 'table'"
-                ):
-                    self.db.execute('drop table ' + table)
-            self.go_on('a ledger of an older version is being brought over')
-
-    def read_anew(self, environ):
-        """Read every log again, at one stroke; calls that no log tells any more stay. Returns
-        their number."""
-        self.is_whole = True
-        for statement in READ_ANEW:
-            self.db.execute(statement)
-        self.survey(environ)
-        self.take_in()
-        for statement in AS_IT_WAS:
-            self.db.execute(statement)
-        (kept,) = self.one(
-            'select count(distinct key) from temp.missing where owned and key not in '
-            '(select key from calls where key is not null)'
-        )
-        rows = [Row(*row) for row in self.rows('select * from temp.missing')]
-        for n in range(0, len(rows), BATCH):
-            self.take_calls(rows[n : n + BATCH])
-        marks = self.rows('select id, session from marks')
-        self.settle_rests(
-            {session: {None} for _, session in marks}, {number for number, _ in marks}
-        )
-        for table in 'missing', 'kept':
-            self.db.execute('drop table temp.' + table)
-        self.is_whole = False
-        return kept
-
-
+INSERT = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * len(Row._fields)))
+METERED = """select 1 from sessions where name = ?
+    union all select 1 from agents where name = ?"""
 SPENT = """select sum(usd / 1000000), sum(usd %%%% 1000000),
     sum(usd / 1000000 * (kind = 'untranscribed')),
     sum(usd %%%% 1000000 * (kind = 'untranscribed')),
     sum(usd / 1000000 * assumed), sum(usd %%%% 1000000 * assumed)
     from calls where owned and pair in (%%s) and ts >= %d and ts < %d"""
+
+# What files told, by names; `stage` has the same rows as they are stored.
+TEMPORARY = """create temp table if not exists begun (agent, name, began, ts, cwd, root, version, tool_ts);
+create temp table if not exists told (cli, %s);
+create temp table if not exists cwds (cwd primary key, place);
+create temp table if not exists moved (id integer primary key);
+create temp table if not exists stage (%s);
+create temp table if not exists shared (key primary key, is_whole);
+create temp table if not exists changed (session, ts, owned);
+create temp table if not exists unsettled (mark integer primary key)""" % (COLUMNS, COLUMNS)
+FORGET = """delete from begun;
+delete from told;
+delete from cwds;
+delete from moved;
+delete from stage;
+delete from shared;
+delete from changed;
+delete from unsettled"""
+TOLD = 'insert into told values (?, %s)' % ', '.join('?' * len(Row._fields))
+
+# A session begins where its earliest line says, or where the one did that it goes on from. Keys of
+# one that has begun earlier than was thought may belong to it now. `moved`: it, and its forks.
+SESSIONS_BEGIN = """insert or ignore into shared select distinct mine.key, 1
+    from begun cross join sessions using (agent, name)
+    cross join calls as mine on session = sessions.id
+    where begun.began < coalesce(sessions.began, %d) and mine.key is not null and exists (
+        select 1 from calls where calls.key = mine.key and calls.session <> mine.session);
+insert or ignore into sessions (agent, name) select distinct cli, session from told;
+insert into sessions (agent, name, began, origin_ts, origin, root, version, tool_ts)
+    select agent, name, began, case when cwd <> '' then coalesce(ts, 0) end, place, root, version,
+    tool_ts from begun join cwds using (cwd) where true
+    on conflict (agent, name) do update set
+    began = min(coalesce(began, excluded.began), coalesce(excluded.began, began)),
+    origin = case when excluded.origin_ts < coalesce(origin_ts, %d) then excluded.origin
+        else origin end,
+    origin_ts = min(coalesce(origin_ts, excluded.origin_ts),
+        coalesce(excluded.origin_ts, origin_ts)),
+    root = coalesce(nullif(excluded.root, ''), root),
+    version = min(coalesce(nullif(version, ''), excluded.version),
+        coalesce(nullif(excluded.version, ''), version)),
+    tool_ts = max(coalesce(tool_ts, excluded.tool_ts), coalesce(excluded.tool_ts, tool_ts));
+insert into moved with recursive below (id, agent, name) as (
+        select sessions.id, agent, name from begun join sessions using (agent, name)
+        union select fork.id, fork.agent, fork.name from below join sessions as fork
+        on fork.root = below.name and fork.agent = below.agent where fork.root <> '')
+    select id from below""" % (OPEN, OPEN)
+INHERIT = """update sessions set origin_ts = -1, origin = (select above.origin
+        from sessions as above where above.agent = sessions.agent and above.name = sessions.root)
+    where id in (select id from moved) and root <> '' and exists (
+        select 1 from sessions as above where above.agent = sessions.agent
+        and above.name = sessions.root and above.origin_ts is not null
+        and (above.origin <> sessions.origin or sessions.origin_ts is not -1))"""
+# Calls of sessions that prove to have begun elsewhere are of other pairs. Codex's calls that are
+# keyed by a thread are keyed by the one that it goes on from, as soon as that is known. What shares
+# its key with nothing is stored as it is.
+CALLS_ARRIVE = """delete from moved where exists (select 1 from sessions
+        join pairs on pairs.id = pair and place = sessions.origin and pairs.origin = place
+        where sessions.id = moved.id);
+insert or ignore into pairs (place, origin)
+    select origin, origin from sessions where id in (select id from moved);
+insert or ignore into pairs (place, origin) select distinct place, sessions.origin
+    from moved cross join sessions using (id) cross join calls on session = moved.id
+    cross join pairs on pairs.id = calls.pair;
+insert or ignore into pairs (place, origin) select distinct place, sessions.origin
+    from moved cross join sessions using (id) cross join agents on session = moved.id
+    cross join pairs on pairs.id = agents.pair;
+update calls set pair = (select new.id from pairs as old, sessions, pairs as new
+        where old.id = calls.pair and sessions.id = session
+        and new.place = old.place and new.origin = sessions.origin)
+    where session in (select id from moved);
+update agents set pair = (select new.id from pairs as old, sessions, pairs as new
+        where old.id = agents.pair and sessions.id = session
+        and new.place = old.place and new.origin = sessions.origin)
+    where session in (select id from moved);
+update sessions set pair = (select pairs.id from pairs
+        where place = sessions.origin and pairs.origin = place)
+    where id in (select id from moved);
+insert or ignore into models (name) select distinct model from told;
+insert or ignore into pairs (place, origin) select distinct place, origin from told
+    cross join cwds on cwd = told.pair
+    cross join sessions on sessions.agent = cli and name = told.session;
+insert into stage select key, request, sessions.id, told.agent, standing, kind, ts, pairs.id,
+    models.id, variant, input, output, write_short, write_long, read, searches, usd, assumed,
+    owned, told from told cross join cwds on cwd = told.pair
+    cross join sessions on sessions.agent = cli and sessions.name = told.session
+    cross join pairs on pairs.place = cwds.place and pairs.origin = sessions.origin
+    cross join models on models.name = told.model;
+insert into stage select distinct {calls} from begun
+    cross join calls on key >= begun.name || ':' and key < begun.name || ';'
+    where begun.agent = 'codex' and begun.root <> '';
+delete from calls where id in (select id from begun
+    cross join calls on key >= begun.name || ':' and key < begun.name || ';'
+    where begun.agent = 'codex' and begun.root <> '');
+update stage set key = (with recursive above (name, n) as (
+            select substr(key, 1, instr(key, ':') - 1), 0
+            union all select root, n + 1 from above join sessions
+            on sessions.agent = 'codex' and sessions.name = above.name where root <> '' and n < 100)
+        select name from above order by n desc limit 1) || substr(key, instr(key, ':'))
+    where instr(key, ':');
+insert into agents select session, agent, '', '', '', 0, 0, pair, min(ts) from stage
+    where agent <> '' group by session, agent on conflict (name, session) do update set
+    pair = case when excluded.ts < ts then excluded.pair else pair end, ts = min(ts, excluded.ts);
+insert or ignore into shared select key, 0 from stage group by key
+    having count(*) > 1 or exists (select 1 from calls where calls.key = stage.key);
+insert into changed select session, ts, owned from stage
+    where key not in (select key from shared);
+insert into calls ({columns}) select * from stage where key not in (select key from shared);
+delete from stage where key not in (select key from shared);
+update shared set is_whole = 1 where key in (select key from stage where standing >= 2)
+    or exists (select 1 from calls where calls.key = shared.key and standing >= 2)""".format(
+        columns=COLUMNS, calls='calls.' + COLUMNS.replace(', ', ', calls.'))
+# Rows are settled by key and request; by the whole key where some line has no request, or is a side
+# chain's.
+HELD = """select calls.id, {0} from shared cross join calls using (key) where is_whole
+    union select calls.id, {0} from stage cross join shared using (key)
+    cross join calls using (key, request) where not is_whole""".format(
+        'calls.' + COLUMNS.replace(', ', ', calls.'))
+FACTS = """update agents set type = ?, tool_use_id = ?, path = ?, finished = ?, foreground = ?
+    where name = ? and session = (select id from sessions where agent = ? and name = ?)"""
+TAKE_MARK = """insert into marks (session, ts, place, start, is_split, ended, size, totals)
+    values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (session, ts, totals) do update
+    set ended = excluded.ended where excluded.ended < ended"""
+# What a version 1 ledger had worked out of a session is worked out anew, too.
+UNSETTLED = """insert or ignore into unsettled
+    select id from marks where session = :session and ts = :ts;
+insert or ignore into unsettled select marks.id from marks join sessions on sessions.id = session
+    where start = :start and start and began >= :ts;
+delete from calls where key is null and request = 'v1 ' || :session"""
+# Between the first and the last change; of calls that were copied, from the session's beginning on.
+STRETCHES_CHANGED = """insert or ignore into unsettled select marks.id
+    from (select session, min(case when owned then ts else -1 end) as first, max(ts) as last
+        from changed group by session) as calls
+    cross join marks on marks.session = calls.session and ended > first and ts <= coalesce((
+        select min(ts) from marks as next where next.session = calls.session and ended > last), %d)
+    """ % OPEN
 SUMS = """select models.name, sum(input), sum(output), sum(write_short), sum(write_long),
     sum(read), sum(searches), sum(usd / 1000000), sum(usd %% 1000000)
     from calls join models on models.id = model where session = ?
-    and agent in (select '' union select name from agents where session = calls.session)
+    and agent in (select '' union select name from agents where session = ?)
     and key is not null and %s group by model"""
-# Rows are settled by key and request; by the whole key where some line has no request, or is a
-# side chain's: a null as request says so.
-SHARED = """insert into temp.arrived select distinct key, null, 0 from calls as mine
-    where session = ? and exists (
-        select 1 from calls where key = mine.key and session <> mine.session)"""
-WHOLE_KEYS = """update temp.arrived set request = null where standing >= 2
-    or exists (select 1 from calls where calls.key = arrived.key and calls.standing >= 2)"""
-HELD = """select calls.id, %s from temp.arrived join calls using (key, request)
-    union select calls.id, %s from temp.arrived join calls using (key)
-    where arrived.request is null""" % (
-    ('calls.' + COLUMNS.replace(', ', ', calls.'),) * 2
-)
-BEGIN_AGENT = """insert into agents values (?, ?, '', '', '', 0, 0, ?, ?)
-    on conflict do update set ts = min(ts, excluded.ts),
-    pair = case when excluded.ts < ts then excluded.pair else pair end"""
-MOVED = """update %s set pair = (
-    select new.id from pairs as old join pairs as new on new.place = old.place and new.origin = :origin
-    where old.id = %s.pair) where session = :session"""
-MOVE = (
-    """insert or ignore into pairs (place, origin) select place, :origin from pairs where id in (
-        select pair from calls where session = :session
-        union select pair from agents where session = :session)""",
-    MOVED % ('calls', 'calls'),
-    MOVED % ('agents', 'agents'),
-)
-READ_ANEW = (
-    'create temp table kept as select * from calls where key is not null',
-    "delete from calls where key is not null or request not like 'v1 %'",
-    'delete from files',
-    "update folders set changed_ns = -1, entries = '{}'",
-)
-# A call keeps the place that was found when it was first metered.
-AS_IT_WAS = (
-    """create temp table missing as select %s from temp.kept where not exists (
-        select 1 from calls where calls.key = kept.key and calls.request = kept.request
-        and calls.session = kept.session)"""
-    % COLUMNS,
-    """create temp table moved as select calls.id, place, sessions.origin from temp.kept
-        join calls using (key, request, session) join pairs on pairs.id = kept.pair
-        join sessions on sessions.id = calls.session
-        where kept.pair <> calls.pair and kept.ts = calls.ts""",
-    'insert or ignore into pairs (place, origin) select place, origin from temp.moved',
-    """update calls set pair = (select pairs.id from temp.moved join pairs using (place, origin)
-        where moved.id = calls.id) where id in (select id from temp.moved)""",
-    'drop table temp.moved',
-)
-FROM_VERSION_1 = (
-    'insert or ignore into places select id, cwd, path, root, is_repo, inner, 0 from %splaces',
-    'insert or ignore into pairs select id, id, 0, null from %splaces',
-    'insert into sessions (id, agent, name) select id, cli, name from %ssessions',
-    'insert into models (name, digest) select name, digest from %smodels',
-    'insert into notices select * from %snotices',
-    """insert or replace into meta select key, value from %smeta
-        where key in ('prices', 'created')""",
-)
-CALLS_OF_VERSION_1 = (
-    """insert into calls (%s) select case when kind <> 'untranscribed' then key end,
-        case when kind = 'untranscribed' then 'v1 ' || session else '' end, session, agent, %d,
-        kind, ts, place, (select id from models where name = model), variant, input, output,
-        write_short, write_long, read, searches, usd, assumed, 1, ''
-        from %%scalls where key > ? and key <= ?"""
-    % (COLUMNS, BEFORE),
-    """insert into agents
-        select old.session, agent, coalesce(type, ''), '', '', 0, 0, place, min(ts)
-        from %scalls as old left join %sagents as told
-        on told.session = old.session and told.name = agent
-        where agent <> '' and key > ? and key <= ? group by old.session, agent
-        on conflict do update set ts = min(ts, excluded.ts)""",
-)
+INSERT_REST = """insert or ignore into models (name) values (:model);
+insert or ignore into pairs (place, origin)
+    select :place, origin from sessions where id = :session;
+insert into calls (%s) select null, :mark, :session, '', 0, 'untranscribed', :ts, pairs.id,
+    models.id, '', :input, :output, :write_short, :write_long, :read, :searches, :usd, :assumed,
+    1, '' from sessions cross join pairs on place = :place and pairs.origin = sessions.origin
+    cross join models on models.name = :model where sessions.id = :session""" % COLUMNS
+TO_REPRICE = """select calls.id, name, ts, variant, kind, input, output, write_short, write_long,
+    read, searches from calls join models on models.id = model
+    where model in (%s) and calls.id > ? order by calls.id limit %d"""
+FROM_VERSION_1 = """insert or ignore into places
+    select id, cwd, path, root, is_repo, inner, 0 from v1_places;
+insert or ignore into pairs select id, id, 0, null from v1_places;
+insert into sessions (id, agent, name) select id, cli, name from v1_sessions;
+insert into models (name, digest) select name, digest from v1_models;
+insert into notices select * from v1_notices;
+insert or replace into meta select key, value from v1_meta where key in ('prices', 'created');
+insert into calls (%s) select case when kind <> 'untranscribed' then key end,
+    case when kind = 'untranscribed' then 'v1 ' || session else '' end, session, agent, %d,
+    kind, ts, place, (select id from models where name = model), variant, input, output,
+    write_short, write_long, read, searches, usd, assumed, 1, '' from v1_calls;
+insert into agents select old.session, agent, coalesce(type, ''), '', '', 0, 0, place, min(ts)
+    from v1_calls as old left join v1_agents as told
+    on told.session = old.session and told.name = agent
+    where agent <> '' group by old.session, agent""" % (COLUMNS, OLD)
 
 
-def packed(entries):
-    return json.dumps(entries, separators=(',', ':'))
+def packed(logs):
+    return json.dumps(logs, separators=(',', ':'))
 
 
 # Of a call's lines the one with most output counts, on a tie the one that costs most; place and
@@ -2115,13 +1767,8 @@ def merge(row, other):
     """Two lines of one session's copy of a call."""
     first = min(row, other, key=lambda one: (one.ts, one.agent))
     return max(row, other, key=worth)._replace(
-        ts=first.ts,
-        pair=first.pair,
-        agent=first.agent,
-        kind=first.kind,
-        standing=min(row.standing, other.standing),
-        told=all_told([row, other]),
-    )
+        ts=first.ts, pair=first.pair, agent=first.agent, kind=first.kind,
+        standing=min(row.standing, other.standing), told=all_told([row, other]))
 
 
 def usages(row):
@@ -2135,52 +1782,57 @@ def all_told(rows):
 
 def settle(rows, began):
     """The rows of one key, or of one request of it, as they have to stand, whatever their order:
-    each session's copy of each call, one of them owned: by the session that began first."""
+    each session's copy of each call, one of them owned: by the session that began first.
+
+    `began` has (when, name) of sessions."""
     if len(rows) == 1:
         return rows
-    rows = [row for row in rows if row.standing < BEFORE] or rows
+    rows = told_anew(rows)
     rows = [row for row in rows if row.kind == 'echo'] or rows
     main = [row for row in rows if not row.standing & 4]
-    asked, told = {row.request for row in main}, {
-        usage for row in main for usage in usages(row)
-    }
+    asked = {row.request for row in main}
+    told = {usage for row in main for usage in usages(row)}
     # A side chain's line under another request that tells a usage again is a replay, else a call
     # of its own.
-    rows = [
-        row
-        for row in rows
-        if row in main or not main or row.request in asked or usages(row)[-1] not in told
-    ]
+    rows = [row for row in rows
+            if row in main or not main or row.request in asked or usages(row)[-1] not in told]
     rows.sort(key=lambda row: row.ts)
     first = min([(row.ts, row.request) for row in rows if row.request], default=(0, ''))[1]
     calls, replayed = {}, {}
     for row in rows:
-        request = row.request or first  # a line without one goes with the first
+        request = row.request or first         # a line without one goes with the first
         if not main:
-            request = min(
-                (replayed.setdefault(usage, request) for usage in usages(row)),
-                key=request.__ne__,
-            )
+            request = min([replayed.setdefault(usage, request) for usage in usages(row)],
+                          key=request.__ne__)
         copies = calls.setdefault(request, {})
         copy = row.request, row.session
         copies[copy] = merge(copies[copy], row) if copy in copies else row
     settled = []
     for copies in calls.values():
-        ranked = sorted(
-            copies.values(),
-            key=lambda row: (row.standing & 1, *began[row.session], not row.request, row.ts),
-        )
+        ranked = sorted(copies.values(), key=lambda row: (
+            row.standing & 1, began[row.session], not row.request, row.ts))
         best, told, seen = max(ranked, key=worth), all_told(ranked), set()
         for n, row in enumerate(ranked):
             owned = None if row.session in seen or row.kind == 'echo' else int(not n)
             seen.add(row.session)
-            # A line without a request may prove to be another request's, so it keeps what it
-            # tells.
-            figures = best if owned or row.request or not first else row
-            settled.append(
-                Row(*row[:8], *figures[8:18], owned, row.told if figures is row else told)
-            )
+            # A line without a request may prove to be another's: it keeps what it tells.
+            if owned or row.request or not first:
+                row = row._replace(told=told, **dict(zip(FIGURES, best[8:18])))
+            settled.append(row._replace(owned=owned))
     return settled
+
+
+FIGURES = Row._fields[8:18]
+
+
+def told_anew(rows):
+    """Without the old rows that a session's log tells anew; a call keeps the place that it was first
+    metered in."""
+    new = {(request, row.session) for row in rows if row.standing < OLD
+           for request in (row.request, '')}
+    places = {(row.session, row.ts): row.pair for row in rows if row.standing >= OLD}
+    return [row._replace(pair=places.get((row.session, row.ts), row.pair)) for row in rows
+            if row.standing < OLD or (row.request, row.session) not in new]
 
 
 def totals_in(text, is_split):
@@ -2193,12 +1845,24 @@ def shape(total, is_split):
 
 
 def less(total, other):
-    return tuple(map(int.__sub__, total, other))
+    return tuple(map(int.__sub__, total or NONE, other or NONE))
 
 
-MOST_USD = (
-    1000 * PICO
-)  # of one call: forged figures stay far above any cap, and SQLite's integers
+NONE = (0,) * 7
+
+
+def split_writes(prices, model, ts, tokens, paid):
+    """Cache writes for 5 minutes and for an hour, of which the sum is known, and what all tokens
+    have cost."""
+    def usd(*tokens):
+        return prices.usd(model, ts, tokens, '', False)[0]
+    more, each = paid - usd(*tokens), usd(0, 0, 0, 1, 0, 0) - usd(0, 0, 1, 0, 0, 0)
+    hours = divide_even(more, each) if each > 0 else 0
+    hours = min(tokens[2], max(0, hours))
+    return tokens[2] - hours, hours
+
+
+MOST_USD = 1000 * PICO           # of one call: forged figures stay above any cap, below SQLite's end
 
 
 def price(prices, model, ts, tokens, variant='', is_one_call=True):
@@ -2209,14 +1873,13 @@ def price(prices, model, ts, tokens, variant='', is_one_call=True):
 
 # ---- reading logs -------------------------------------------------------------------------------
 
-BLOCK = 1 << 20  # bytes that are read at once
+BLOCK = 1 << 20                  # bytes that are read at once
 LONGEST_LINE = 32 << 20
-EARLIEST_MS = 1577836800000  # 2020: what is older was stamped by a clock that was never set
+EARLIEST_MS = 1577836800000      # 2020: what is older was stamped by a clock that was never set
 
 # What was read of a file: its row of `files`; the offset `held` before; its entry in its folder,
-# None if there is more to read; what readers found; {session: time of its last tool}; what is
-# beside it.
-Result = namedtuple('Result', 'folder file held entry sessions marks calls tools meta')
+# None if there is more to read; what it tells (see told_in); the facts beside a sub-agent's.
+Result = namedtuple('Result', 'folder file held entry sessions marks calls facts')
 
 
 def read_files(jobs, prices, now_ms):
@@ -2225,70 +1888,50 @@ def read_files(jobs, prices, now_ms):
         try:
             yield from read_file(job, prices, now_ms)
         except FileNotFoundError:
-            pass  # it has gone meanwhile
+            pass                               # it has gone meanwhile
         except OSError as error:
             yield job[0] + job[1], error.strerror or str(error)
-        except Exception as error:  # one log that can't be read, whatever it holds
+        except Exception as error:             # one log that can't be read, whatever it holds
             yield job[0] + job[1], '%s: %s' % (type(error).__name__, error)
 
 
 def read_file(job, prices, now_ms):
     folder, name, agent, ino, held, seam, skipped, state = job
     path, offset, state = folder + name, held, json.loads(state)
+    facts = facts_of(path)
     with open_plain(path) as stream:
         status = os.fstat(stream.fileno())
-        if held and (
-            status.st_ino != ino or status.st_size < held or seam_of(stream, held) != seam
-        ):
+        if held and (status.st_ino, seam_of(stream, held)) != (ino, seam):
             offset, skipped, state = 0, 0, {}  # another file, or written anew
-        stream.seek(offset)
         text, more = b'', True
         while more:
+            stream.seek(offset + len(text))
             block = stream.read(BLOCK)
             text, more = text + block, len(block) == BLOCK
             end = text.rfind(b'\n') + 1
-            if more and not end and len(text) < LONGEST_LINE and not state.get('passing'):
+            if more and not end and len(text) < LONGEST_LINE and not state.get('is_endless'):
                 continue
-            if not more and text[end:].strip() and {} not in parse_records(text[end:]):
-                text, end = text + b'\n', len(text) + 1  # a last line that is whole counts
-            start = 0
-            if state.pop('passing', False):  # inside of an endless line
-                start, state['passing'] = text.find(b'\n') + 1, not end
-            elif more and not end and len(text) >= LONGEST_LINE:
-                skipped, state['passing'] = skipped + 1, True
-            if state.get('passing'):
-                start = end = len(text)
-            found = AGENTS[agent].read(path, text[start:end], state)
-            offset, text, skipped = (
-                min(offset + end, stream.tell()),
-                text[end:],
-                skipped + found.skipped,
-            )
-            here, entry = stream.tell(), (status.st_size, getattr(status, CHANGED_NS))
-            file = (
-                path,
-                agent,
-                status.st_ino,
-                offset,
-                seam_of(stream, offset),
-                skipped,
-                json.dumps(state),
-            )
-            stream.seek(here)
-            yield Result(
-                folder,
-                file,
-                held,
-                None if more else entry,
-                *told_in(found, status, prices, now_ms),
-                meta_of(path),
-            )
+            lines = text[:end]
+            if more and not end:               # an endless line is passed over, and counted once
+                skipped += not state.get('is_endless')
+                state['is_endless'], end = True, len(text)
+            elif end and state.pop('is_endless', False):
+                lines = lines.partition(b'\n')[2]
+            last = text[end:]
+            if not more and last and not state.get('is_endless') and {} not in parse_records(last):
+                lines, end = lines + last + b'\n', len(text)       # it is whole without its end
+            found = AGENTS[agent].read(path, lines, state)
+            offset, text, skipped = offset + end, text[end:], skipped + found.skipped
+            row = (path, agent, status.st_ino, offset, seam_of(stream, offset), skipped,
+                   json.dumps(state))
+            entry = None if more else (status.st_size, getattr(status, CHANGED_NS))
+            yield Result(folder, row, held, entry, *told_in(found, status, prices, now_ms), facts)
             held = offset
 
 
 def seam_of(stream, offset):
+    """A checksum of a file's beginning, and of what is before an offset."""
     from binascii import crc32
-
     stream.seek(0)
     begin = stream.read(min(offset, 1024))
     stream.seek(max(0, offset - 4096))
@@ -2296,12 +1939,9 @@ def seam_of(stream, offset):
 
 
 def told_in(found, status, prices, now_ms):
-    """(sessions, marks, calls, tools) as they can be stored, and pass from one process to
-    another."""
-    latest, mtime_ms = (
-        max(now_ms, int(time.time() * 1000)) + 300000,
-        status.st_mtime_ns // 1000000,
-    )
+    """(sessions, marks, calls) as the ledger takes them, and as they pass between processes."""
+    latest = max(now_ms, int(time.time() * 1000)) + 300000
+    mtime_ms = status.st_mtime_ns // 1000000
 
     def stamp(ts):
         """A time that no clock told is the file's; one that is yet to come is now."""
@@ -2311,131 +1951,93 @@ def told_in(found, status, prices, now_ms):
     calls, tools = {}, {}
     for call in found.calls:
         ts = stamp(call.ts)
-        usd, assumed = price(prices, call.model, ts, call.tokens, call.variant)
+        priced = price(prices, call.model, ts, call.tokens, call.variant)
         owned = None if call.kind == 'echo' else 1
-        row = Row(*call[:6], ts, *call[7:10], *call.tokens, usd, assumed, owned, '')
+        row = Row(*call[:6], ts, *call[7:10], *call.tokens, *priced, owned, '')
         copy = *row[:3], owned
         calls[copy] = merge(calls[copy], row) if copy in calls else row
         if call.uses_tool and not call.standing & 1:
             tools[call.session] = max(ts, tools.get(call.session, 0))
-    marks = [
-        (
-            mark.session,
-            stamp(mark.ts),
-            mark.cwd,
-            mark.start,
-            int(mark.is_split),
-            stamp(mark.ended),
-            json.dumps(mark.totals, sort_keys=True),
-        )
-        for mark in found.marks
-    ]
-    sessions = [
-        (one.name, None if one.began is None else stamp(one.began), *one[2:])
-        for one in found.sessions
-    ]
-    return sessions, marks, [tuple(row) for row in calls.values()], tools
+    sessions = [(one.name, None if one.began is None else stamp(one.began), one.cwd_ts, one.cwd,
+                 one.root, padded(one.version), None) for one in found.sessions]
+    sessions += [(name, None, None, '', '', '', ts) for name, ts in tools.items()]
+    marks = [(mark.session, stamp(mark.ts), mark.cwd, mark.start, int(mark.is_split),
+              stamp(mark.ended), json.dumps(mark.totals, sort_keys=True)) for mark in found.marks]
+    return sessions, marks, [tuple(row) for row in calls.values()]
 
 
-def meta_of(path):
+def padded(version):
+    """A version as text that can be compared: 0002.0001.0331; '' for none."""
+    return '.'.join([part.zfill(4) for part in re.findall(r'\d+', version)[:3]])
+
+
+def facts_of(path):
     """(type, tool_use_id, path, finished, foreground) as the small file beside a sub-agent's
     transcript says."""
-    beside = os.path.splitext(path)[0] + '.meta.json'
     if not os.path.basename(path).startswith('agent-'):
         return None
+    beside = os.path.splitext(path)[0] + '.meta.json'
     try:
-        told = json.loads(first_text(beside) or '{}')
-        return (
-            text_of(told.get('agentType'), 200),
-            text_of(told.get('toolUseId'), 200),
-            beside,
-            int(told.get('finished') is True),
-            int(told.get('requestShape') == 'foreground'),
-        )
+        told = json.loads(read_small(beside) or '{}')
+        return (text_of(told.get('agentType'), 200), text_of(told.get('toolUseId'), 200), beside,
+                int(told.get('finished') is True), int(told.get('requestShape') == 'foreground'))
     except (AttributeError, ValueError, RecursionError):
         return None
 
 
 def read_apart(jobs, prices, now_ms):
-    """Read in two processes that write what they find to files without a name; take it from
-    there."""
+    """What read_files() yields, by two processes beside this one."""
     import marshal
-    import tempfile
-
-    parent, children = os.getpid(), {}
+    from multiprocessing import connection, get_context
+    ends, readers, fork = [], [], get_context('fork')
     try:
         for share in jobs[::2], jobs[1::2]:
-            out = tempfile.TemporaryFile(buffering=0)
-            child = os.fork()
-            if not child:
+            end, others_end = fork.Pipe(False)
+            ends.append(end)
+
+            def read():
+                for one in ends:               # held by its parent alone, they end with it
+                    one.close()
                 try:
                     for result in read_files(share, prices, now_ms):
-                        if os.getppid() != parent:
-                            break
-                        told = marshal.dumps(tuple(result))
-                        out.write(len(told).to_bytes(8, 'little') + told)
-                finally:
-                    os._exit(0)
-            children[child] = out
-        for child, out in list(children.items()):
-            at = 0
-            while True:
-                is_over = child not in children or os.waitpid(child, os.WNOHANG)[0]
-                if is_over:
-                    children.pop(child, None)  # its number may be another process's from now on
-                told, begin = os.pread(out.fileno(), 8 * BLOCK, at), 0
-                size = int.from_bytes(told[:8], 'little')
-                while size and begin + 8 + size <= len(told):
-                    result = marshal.loads(told[begin + 8 : begin + 8 + size])
+                        others_end.send_bytes(marshal.dumps(tuple(result)))
+                except (BrokenPipeError, KeyboardInterrupt):
+                    pass
+            readers.append(fork.Process(target=read, daemon=True))
+            readers[-1].start()
+            others_end.close()
+        while ends:
+            for end in connection.wait(ends):
+                try:
+                    result = marshal.loads(end.recv_bytes())
                     yield result if len(result) == 2 else Result(*result)
-                    begin += 8 + size
-                    size = int.from_bytes(told[begin : begin + 8], 'little')
-                at += begin
-                if not begin and is_over:
-                    break
-                if not begin:
-                    time.sleep(0.005)
+                except EOFError:
+                    ends.remove(end)
     finally:
-        for child in children:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
+        for reader in readers:
+            reader.kill()
+            reader.join()
 
 
 # ---- errors, and making the ledger anew ---------------------------------------------------------
 
 # What SQLite says, and what to tell of it. The first that fits; the ledger is damaged else.
 PROBLEMS = (
-    (
-        'locked',
-        NotYet,
-        'the ledger is in use by another process for too long; try again, or see who holds it',
-    ),
-    ('interrupted', NotYet, 'the ledger takes longer than it may; the next call goes on'),
-    (
-        'no such column|no such table|has no column',
-        UserError,
-        'the ledger was made by another version of armledger (%s); '
-        '`budget-check.py --rebuild` makes it anew from the logs',
-    ),
-    (
-        'readonly|unable to open',
-        UserError,
-        'the ledger cannot be written (%s); give its owner write access to it and '
-        'its folder',
-    ),
+    ('locked', NotYet,
+     'the ledger is in use by another process for too long; try again, or see who holds it'),
+    ('interrupted', NotYet,
+     'the ledger takes longer than it may; the next call goes on. `budget-check.py` takes its time'),
+    ('no such column|no such table|has no column', UserError,
+     'the ledger was made by another version of armledger (%s); `budget-check.py --rebuild` makes '
+     'it anew from the logs'),
+    ('readonly|unable to open', UserError,
+     'the ledger cannot be written (%s); give its owner write access to it and its folder'),
     ('full', UserError, 'the disk is full: make room; nothing that was metered is lost'),
-    (
-        'disk I/O error',
-        UserError,
-        'the ledger cannot be read or written (%s): see whether its disk is full or failing; '
-        'nothing that was metered is lost',
-    ),
-    (
-        '',
-        UserError,
-        'the ledger is damaged (%s); `budget-check.py --rebuild` makes it anew from the logs',
-    ),
-)
+    ('disk I/O error', UserError,
+     'the ledger cannot be read or written (%s): see whether its disk is full or failing; nothing '
+     'that was metered is lost'),
+    ('', UserError,
+     'the ledger is damaged (%s); `budget-check.py --rebuild` makes it anew from the logs'))
 
 
 def ledger_error(path, error):
@@ -2464,50 +2066,35 @@ def rebuild_ledger(path, home, prices, environ, now_ms, progress=None):
                 os.replace(path + ending, damaged + ending)
         ledger = Ledger(path, home, 3600.0)
         salvage(ledger, damaged)
-    ledger.refresh(prices, environ, now_ms, progress)
-    kept = ledger.write(lambda: ledger.read_anew(environ))
-    reading = ledger.refresh(prices, environ, now_ms)
+    ledger.write(lambda: ledger.run(READ_ANEW))
+    reading = ledger.refresh(prices, environ, now_ms, progress)
+    kept, = ledger.one('select count(distinct key) from calls where owned and standing >= %d' % OLD)
     ledger.close()
     return kept, reading
 
 
+# A row that no log tells any more stays as it is.
+READ_ANEW = """update calls set standing = standing | %d where key is not null;
+delete from files;
+update folders set changed_ns = -1, entries = '{}'""" % OLD
+
+
 def salvage(ledger, damaged):
     """Take over what can still be read of a damaged ledger."""
-    errors, db = sqlite(), ledger.db
+    def take(sql, *values):
+        try:
+            return ledger.rows(sql, *values)
+        except sqlite().DatabaseError:
+            return [(0,)]                      # it is lost
 
-    def take_over():
-        (version,) = ledger.one('pragma old.user_version')
-        if version == 1:
-            ledger.copy_version_1('old.')
-            for statement in CALLS_OF_VERSION_1:
-                db.execute(statement.replace('%s', 'old.'), ('', chr(0x10FFFF)))
-            return
-        for table in (
-            'places',
-            'pairs',
-            'sessions',
-            'models',
-            'agents',
-            'marks',
-            'notices',
-            'gates',
-        ):
-            db.execute('insert or ignore into main.%s select * from old.%s' % (table, table))
-        for first in range(0, ledger.one('select max(id) from old.calls')[0] or 0, 1000):
-            try:
-                db.execute(
-                    'insert or ignore into calls select * from old.calls where id > ? and id <= ?',
-                    (first, first + 1000),
-                )
-            except errors.DatabaseError:
-                pass  # these are lost
-
-    try:
-        db.execute('attach ? as old', (damaged,))
-        ledger.write(take_over)
-        db.execute('detach old')
-    except errors.Error:
-        pass
+    copy, size = 'insert or ignore into main.%s select * from old.%s', 1000
+    take('attach ? as old', damaged)
+    for table in 'places', 'pairs', 'sessions', 'models', 'agents', 'marks', 'notices', 'gates':
+        take(copy % (table, table))
+    last = take('select max(id) from old.calls')[0][0] or 0
+    for first in range(1, last + 1, size):
+        take(copy % ('calls', 'calls') + ' where id >= ? and id < ?', first, first + size)
+    take('detach old')
 
 
 # ---- budgets.yaml: the text ---------------------------------------------------------------------

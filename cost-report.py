@@ -57,7 +57,8 @@ Call = namedtuple(
 Mark = namedtuple('Mark', 'session ts cwd start is_split ended totals')
 
 # What a log says of a session; of several rows of one session the least `began` holds, and the
-# folder of the least `cwd_ts`. `root` is the session that it was forked from, '' for none.
+# folder of the least `cwd_ts`. `root` is the session that it was forked from, '' for none;
+# `version` is the agent's, and there is a row for each that wrote of it.
 Session = namedtuple('Session', 'name began cwd_ts cwd root version')
 
 
@@ -73,11 +74,13 @@ class Found:
         return records
 
     def add_session(self, record, session, began, ts):
-        """Note where a session was at a time, if nothing earlier is known of it."""
-        earliest, cwd = self.state.setdefault('earliest', {}), text_in(record, 'cwd')
-        if cwd and ts and ts < earliest.get(session, OPEN):
-            earliest[session] = ts
-            self.sessions.append(Session(session, began, ts, cwd, '', text_in(record, 'version')))
+        """Note where a session was at a time, and with which version of the agent, unless no more
+        than that is known of an earlier time."""
+        known, (cwd, version) = self.state.setdefault('known', {}), texts(record, 'cwd', 'version')
+        earliest, before = known.get(session, (OPEN, ''))
+        if cwd and ts and (ts < earliest or version not in ('', before)):
+            known[session] = min(ts, earliest), version or before
+            self.sessions.append(Session(session, began, ts, cwd, '', version))
 
     def add_mark(self, mark):
         self.marks.append(mark)
@@ -112,18 +115,25 @@ def printable(text, limit=200):
 
 def parse_time(text):
     """Milliseconds since the epoch of an ISO 8601 time; None if it isn't one. No zone is UTC."""
+    form = (r'(?a)(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::([0-5]\d))?(?:[.,](\d+))?'
+            r'(?:[Zz]|([+-]\d\d:?\d\d))?\Z')
+    try:
+        day, minute, second, fraction, zone = re.match(form, text).groups('0')
+        ahead = int(zone[:3]) * 60 + int(zone[0] + zone[-2:])
+        minutes = minutes_to(day + ' ' + minute) - ahead
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return (minutes * 60 + int(second)) * 1000 + int(fraction[:3].ljust(3, '0'))
+
+
+@lru_cache(1000)
+def minutes_to(minute):
+    """From the epoch to a minute of UTC; ValueError if there is none such."""
     try:
         from _datetime import datetime         # `datetime` alone takes 1 ms more to import
     except ImportError:
         from datetime import datetime
-    form = r'(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?([Zz]|[+-]\d\d:?\d\d)?\Z'
-    try:
-        day, minute, second, fraction, zone = re.match(form, text, re.ASCII).groups()
-        zone = zone[:3] + ':' + zone[-2:] if zone and zone not in 'Zz' else '+00:00'
-        when = datetime.fromisoformat(day + ' ' + minute + (second or ':00') + zone)
-    except (AttributeError, OverflowError, TypeError, ValueError):
-        return None
-    return int(when.timestamp()) * 1000 + int((fraction or '')[:3].ljust(3, '0'))
+    return int(datetime.fromisoformat(minute + '+00:00').timestamp()) // 60
 
 
 def time_of(record):
@@ -133,16 +143,15 @@ def time_of(record):
 
 
 def figure(value, most=10**10):
-    """A figure that a gateway got wrong is no reason to lose a call: -1 or a text is 0."""
-    return value if type(value) in (int, float) and 0 < value <= most else 0
-
-
-def count(value):
-    return int(figure(value))
+    """A figure that a gateway got wrong is no reason to lose a call: -1 or a word is 0, and a
+    text that is a number counts as that number."""
+    if type(value) not in (int, float):
+        value = int(value) if type(value) is str and re.match(r'(?a)\d{1,19}\Z', value) else 0
+    return value if 0 < value <= most else 0
 
 
 def counts(record, *names):
-    return [count(record.get(name)) for name in names]
+    return [int(figure(record.get(name))) for name in names]
 
 
 def text_of(value, longest=4096):
@@ -157,7 +166,7 @@ def text_in(record, name):
 
 
 def texts(record, *names):
-    return [text_in(record, name) for name in names]
+    return [text_of(record.get(name)) for name in names]
 
 
 def part(value, name):
@@ -210,14 +219,15 @@ def parse_records(line):
 
 def lines_with(words, text):
     """(start, line) of the lines that hold one of some words; the parse decides what they are."""
-    starts = set()
+    ends = {}
     for word in words:
         at = text.find(word)
         while at >= 0:
-            starts.add(text.rfind(b'\n', 0, at) + 1)
-            at = text.find(word, text.find(b'\n', at))
-    for start in sorted(starts):
-        yield start, text[start:text.find(b'\n', start)]
+            end = text.find(b'\n', at)
+            ends[text.rfind(b'\n', 0, at) + 1] = end
+            at = text.find(word, end)
+    for start in sorted(ends):
+        yield start, text[start:ends[start]]
 
 
 def reader(words, read_record):
@@ -243,16 +253,15 @@ def totals_of(models, tokens_of):
 
 # -- Claude Code: transcripts
 
-CLAUDE_WORDS = b'"assistant"', b'"cost-state"', b'"output_tokens"'
+CLAUDE_WORDS = b'"assistant"', b'"cost-state"'
 EXTRA_CALLS = 'advisor_message', 'compaction'
-BESIDES = re.compile(b'"(?:toolInputStreamMs|apiBlockIndex|requestId)":')
 
 
 def read_claude(path, text, state):
     """What complete lines of a transcript say (an internal format, as of 2.1.331)."""
     found, name, last_gist = Found(state), os.path.basename(path)[:-6], b''
     is_agent = name.startswith('agent-')
-    if not (is_agent or state.get('earliest')):
+    if not (is_agent or state.get('known')):
         find_beginning(name, text, found)
     told, seen = state.get('told') or (None, ''), 0
     for start, line in lines_with(CLAUDE_WORDS, text):
@@ -266,7 +275,7 @@ def read_claude(path, text, state):
         for record in records:
             ts = time_of(record)
             if not ts:
-                told, seen = told_before(text[seen:start], told), start
+                told, seen = told_before(text, seen, start, told), start + len(line)
             if record.get('type') == 'cost-state':
                 found.add_mark(claude_mark(record, name, *told))
             calls = claude_calls(record, name, ts or told[0])
@@ -276,7 +285,7 @@ def read_claude(path, text, state):
                 found.end_marks(calls[0].ts or OPEN)
                 if not (is_agent or 'forkedFrom' in record):
                     found.add_session(record, calls[0].session, None, ts)
-    state['told'] = told_before(text[seen:], told)
+    state['told'] = told_before(text, seen, len(text), told)
     return found
 
 
@@ -293,10 +302,10 @@ def find_beginning(name, text, found):
                 return
 
 
-def told_before(text, told):
-    """(time, folder) as the last lines of a text tell, else as was told before."""
-    ts, cwd, end = None, '', len(text)
-    while end > 0 and not (ts and cwd):
+def told_before(text, begin, end, told):
+    """(time, folder) as the last lines of a part of a text tell, else as was told before."""
+    ts, cwd = None, ''
+    while end > begin and not (ts and cwd):
         start = text.rfind(b'\n', 0, end - 1) + 1
         for record in reversed(parse_records(text[start:end])):
             ts, cwd = ts or time_of(record), cwd or text_in(record, 'cwd')
@@ -309,14 +318,13 @@ def split_call(line):
     call, blanks for another. Only for speed: content is most of a line, and isn't billed.
 
     A quote inside of a text is escaped, so what is found are keys; the parse proves which."""
-    stop = line.rfind(b'],"stop_reason":') + 2
-    start, request = line.find(b'"message":'), line.find(b'"requestId":', stop)
-    content = line.find(b'"content":[', start)
-    if not 0 < start < content < stop < request or line.count(b'"message":') > 1:
+    stop, request = line.rfind(b'],"stop_reason":'), line.rfind(b'"requestId":')
+    content = line.rfind(b'"content":[', 0, stop) + 11
+    if not 11 <= content <= stop < request:
         return b'', b''
-    end = BESIDES.search(line, stop).start()
-    gist = line[start:content] + line[stop:end] + line[request:line.find(b',', request)]
-    return gist, line[:content] + b'"content":[],' + line[stop:]
+    head, usage_end = line.find(b'"message":'), line.rfind(b'}}', stop, request)
+    gist = line[head:content] + line[stop:usage_end] + line[request:line.find(b',', request)]
+    return gist, line[:content] + line[stop:]
 
 
 def claude_calls(record, name, ts):
@@ -337,7 +345,7 @@ def claude_calls(record, name, ts):
     tags = map(usage.get, ('service_tier', 'speed', 'inference_geo'))
     calls = [Call(
         key, request, session or name, agent or 'sidechain' * is_side, standing, 'call', ts, cwd,
-        model_name(model), ' '.join(tag for tag in tags if tag in TAGS), claude_tokens(usage),
+        model_name(model), ' '.join([tag for tag in tags if tag in TAGS]), claude_tokens(usage),
         message.get('stop_reason') == 'tool_use')]
     iterations = usage.get('iterations')
     for n, one in enumerate(iterations if type(iterations) is list else ()):
@@ -358,8 +366,8 @@ def claude_tokens(usage):
         'cache_read_input_tokens')
     short, long = counts(
         part(usage, 'cache_creation'), 'ephemeral_5m_input_tokens', 'ephemeral_1h_input_tokens')
-    searches = count(part(usage, 'server_tool_use').get('web_search_requests'))
-    return fresh, output, max(short, written - long), long, read, searches
+    return (fresh, output, max(short, written - long), long, read,
+            *counts(part(usage, 'server_tool_use'), 'web_search_requests'))
 
 
 def claude_mark(record, name, ts, cwd):
@@ -662,7 +670,8 @@ AGENTS = {agent.name: agent for agent in (
 
 # -- prices
 
-UNIT_NAMES = 'input', 'output', 'cache_write_5m', 'cache_write_1h', 'cache_read'
+UNIT_NAMES = ('input', 'output', 'cache_write_5m', 'cache_write_1h', 'cache_read',
+              'web_search_usd')
 LIKE = {'cache_write_30m': 'cache_write_5m', 'cache_write_12h': 'cache_write_1h'}
 TAGS = 'batch', 'flex', 'priority', 'fast', 'ultrafast', 'us'
 
@@ -730,14 +739,13 @@ class Prices:
                 self.text, parse_float=millionths, parse_int=millionths, object_hook=priced)
             models = {}
             for name, model in listed['models'].items():
-                model = dict(listed['providers'][model['provider']], **model)
+                model = {**listed['providers'][model['provider']], **model}
                 for alias in [name] + model.pop('aliases', []):
                     models[split_model(alias)[1]] = model
             families = listed['fallbacks'].items()
             return models, {family: split_model(name)[1] for family, name in families}
-        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            raise UserError('this is no price list (%s); `budget-check.py --doctor` says more'
-                            % printable(str(error)), self.path)
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            raise UserError('this is no price list; `budget-check.py --doctor` says where', self.path)
 
     @property
     def as_of(self):
@@ -753,29 +761,31 @@ class Prices:
         is_listed, _, links = self.resolve(model)
         return '%08x' % crc32(repr((PRICING, is_listed, links)).encode())
 
-    def usd(self, model, ts, tokens, variant='', is_one_call=True):
-        """Pico-dollars of a call, and whether a price is assumed."""
-        units, assumed = self.units(model, ts, tokens, variant, is_one_call)
+    def usd(self, model, ts, tokens, *more):
+        """Pico-dollars of a call, and whether a price is assumed; more: as for units."""
+        units, assumed = self.units(model, ts, tokens, *more)
         return sum([number * unit for number, unit in zip(tokens, units)]), assumed
 
     def units(self, model, ts, tokens, variant='', is_one_call=True):
         """Pico-dollars per token of each class and per search, and whether a price is assumed.
 
         The tokens are one call's, or a sum over calls: no long context is seen in that."""
-        rows, assumed = self.rows(model, ts // 86400000, variant)
         context = (tokens[0] + tokens[2] + tokens[3] + tokens[4]) * is_one_call
-        for above, units, lent in rows:
+        for above, units, assumed in self.rows(model, ts // 86400000, variant):
             if context > above:
-                return units, assumed or any([tokens[n] for n in lent])
+                return units, any([tokens[n] for n in assumed])
 
     @lru_cache(None)                           # few, and calls are many
     def rows(self, model, day, variant):
-        """As model_rows, with the prices that other models lend."""
+        """[(context, units, the classes at an assumed price)]: the first below a call's holds."""
         is_listed, tags, links = self.resolve(model, variant)
-        day, rows = time.strftime('%Y-%m-%d', time.gmtime(day * 86400)), ()
-        for link in reversed(links):
-            rows, assumed = model_rows(link, tags, day, rows)
-        return rows, assumed or not is_listed
+        day, rows = time.strftime('%Y-%m-%d', time.gmtime(day * 86400)), []
+        for above in sorted([-1, *(tier['above'] for tier in links[0].get('long_context', ()))]):
+            units = [None] * 6
+            for link in reversed(links):
+                units, assumed = listed_units(link, tags, day, above, units)
+            rows.insert(0, (above, units, assumed if is_listed else range(6)))
+        return rows
 
     def resolve(self, model, variant=''):
         """(whether a model is listed, the tags that change its price, what to price it by: itself,
@@ -788,14 +798,13 @@ class Prices:
             name = split_model(name[:-5])[1]
             tags.add('fast')
         if 'fast' in tags:
-            tags.discard('batch')  # they are not sold together
+            tags -= {'batch', 'priority'}      # not sold together; another name of it
         family = max((key for key in families if name.startswith(key)), key=len, default='*')
-        for link in map(models.get, (name, families[family], families['*'])):
-            if link and link not in links:
-                links.append(link)
-                entries = link['prices'] + link.get('long_context', [])
-                if not any(None in units_of(entry, link)[0] for entry in entries):
-                    break
+        for link in filter(None, map(models.get, (name, families[family], families['*']))):
+            links.append(link)
+            entries = link['prices'] + link.get('long_context', [])
+            if all(set(UNIT_NAMES) <= {*link, *entry} for entry in entries):
+                break
         return name in models, tags, links
 
 
@@ -806,59 +815,51 @@ def millionths(text):
     """A number of prices.json in whole millionths: a price per million tokens is then one in
     pico-dollars per token, and exact."""
     whole, _, decimals = text.partition('.')
-    if not (whole + decimals).isdigit() or len(decimals) > 6:
-        raise ValueError('%s is not a number such as 0.25' % text)
+    if '-' in whole or len(decimals) > 6:
+        raise ValueError
     return int(whole + decimals.ljust(6, '0'))
 
 
 def priced(entry):
-    """What of a map prices something."""
-    return {LIKE.get(key, key): value for key, value in entry.items()
-            if key not in ('source', 'note', 'as_of')}
+    """What of a map prices something; `above` as the whole number above which it does."""
+    entry = {LIKE.get(key, key): value for key, value in entry.items()
+             if key not in ('source', 'note', 'as_of')}
+    if 'above' in entry:
+        entry['above'] = entry['above'] // MILLION - entry.get('inclusive', False)
+    return entry
 
 
-def model_rows(model, tags, day, lenders):
-    """([(context, units, lent classes)], of which the first that is below a call's context holds;
-    whether they are assumed) of a listed model."""
-    entry, assumed = in_force(model['prices'], day)
-    rows = [(-1, *units_of(entry, model))]
-    for tier in model.get('long_context', ()):
-        if not in_force([tier], day)[1]:
-            above = tier['above'] // MILLION - bool(tier.get('inclusive'))
-            rows.append((above, *units_of(tier, model)))
-    for tag in {'fast' if tag == 'priority' and tag not in model else tag for tag in tags}:
-        modifier = model.get(tag)
-        dated = modifier if type(modifier) is list else [{'multiplier': modifier}]
-        tagged, is_over = in_force(dated, day)
-        if is_over or not modifier:
-            assumed = True
-            continue
-        context, factor = tagged.get('long_context'), tagged['multiplier']
-        rows = rows[:1] if context == 'flat' else rows
-        for _, units, _ in rows[:1] if context == 'standard' else rows:
-            # To the nearest pico-dollar: no list price has that many decimals.
-            units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
-    for above, units, _ in rows if lenders else ():
-        lender = next(theirs for at, theirs, _ in lenders if at <= above)
-        units[:] = [own if own is not None else theirs for own, theirs in zip(units, lender)]
-    return sorted(rows, key=lambda row: -row[0]), assumed
+def listed_units(model, tags, day, size, lent):
+    """(units, the classes at an assumed price) of a listed model; what it doesn't have is lent."""
+    base, is_assumed = in_force(model['prices'], day)
+    tiers = [tier for tier in model.get('long_context', ())
+             if tier['above'] <= size and not in_force([tier], day)[1]]
+    entry = max(tiers, key=lambda tier: tier['above'], default=base)
+    factors = []
+    for tag in tags:
+        modifier = model.get(tag, model.get('fast') if tag == 'priority' else None)
+        tagged, is_over = in_force(modifier, day)
+        rule = tagged.get('long_context') if entry is not base else ''
+        entry = base if rule == 'flat' else entry
+        factors += [tagged['multiplier']] * (not is_over and rule != 'standard')
+        is_assumed |= is_over
+    listed = list(map({**model, **entry}.get, UNIT_NAMES))
+    units = [entry.get(unit) if type(unit) is str else unit for unit in listed]
+    for factor in factors:                     # to the nearest pico-dollar, if it has decimals
+        units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
+    units[5] = units[5] and units[5] * MILLION
+    units = [theirs if own is None else own for own, theirs in zip(units, lent)]
+    return units, [n for n in range(6) if is_assumed or type(listed[n]) is not int]
 
 
-def in_force(entries, day):
+def in_force(dated, day):
     """Of dated entries that of a day, else the one before it, else the first; and whether it isn't
-    the day's."""
-    entries = sorted(entries, key=lambda entry: entry.get('from', ''))
-    entry = ([one for one in entries if one.get('from', '') <= day] or entries[:1])[-1]
+    the day's. A tag may be a number for all days, or None."""
+    if type(dated) is not list:
+        return {'multiplier': dated}, not dated
+    begun = [one for one in dated if one.get('from', '') <= day] or dated[:1]
+    entry = max(begun, key=lambda one: one.get('from', ''))
     return entry, not entry.get('from', '') <= day < entry.get('until', '9999')
-
-
-def units_of(entry, model):
-    """(pico-dollars per token of each class, and per search; the classes that are lent a price).
-    None: there is none here. A text names the class that lends its own."""
-    search = model.get('web_search_usd')
-    units = [entry.get(name) for name in UNIT_NAMES] + [search and search * MILLION]
-    lent = [n for n, unit in enumerate(units) if type(unit) is not int]
-    return [entry.get(unit) if type(unit) is str else unit for unit in units], lent
 
 
 # --- END shared block
@@ -867,7 +868,6 @@ def units_of(entry, model):
 # ---- budget-check.py, which lies beside this script ---------------------------------------------
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-BLOCK = [name for name in globals() if not name.startswith('__')]
 UNATTRIBUTED = '(unattributed)'
 DAY_MS = 86400000
 
@@ -895,15 +895,14 @@ def block_of(path):
 
 
 try:
-    check = load_neighbour(HERE)
+    neighbour = load_neighbour(HERE)
 except UserError as problem:
     sys.exit('cost-report: %s' % problem)
-if check:
-    # One UserError, one price list: the block that counts is there, and so are calendar and money.
-    globals().update((name, getattr(check, name)) for name in BLOCK + [
-        'label_of', 'window_bounds', 'start_of', 'format_time', 'divide_even', 'dollars',
-        'format_usd',
-        'format_percent', 'number', 'columns'])
+if neighbour:
+    # As `from budget_check import *` would: its calendar, money and ledger serve here too, and of
+    # the block its copy counts: there is one UserError, one price list. What follows goes before.
+    globals().update((name, value) for name, value in vars(neighbour).items()
+                     if not name.startswith('__') and name != 'HERE')
 
 
 # ---- without it: what the logs tell by themselves -----------------------------------------------
@@ -911,13 +910,19 @@ if check:
 ALONE = ('made without budget-check.py beside this script: each folder stands by itself, days are '
          'UTC, and nothing is known of arms and caps, of calls that no transcript line shows, of '
          'which session began a call that two logs have, and of logs that have been deleted')
+ALONE_ROW = {'table': '%7d.%06d %7d  %s', 'json': '{"usd": %d.%06d, "calls": %d, "arm": %s}'}
+ALONE_PAGE = {
+    'table': '     SPENT USD   CALLS  FOLDER, SINCE {since}\n{rows}\n\nEstimate; {alone}.\n'
+             'Log lines or files that could not be read: {lost}.\n',
+    'json': '{{"estimate": true, "prices_as_of": "{as_of}", "skipped_lines": {lost}, "warnings": '
+            '["{alone}"], "rows": [\n{rows}]}}\n'}
 
 
 def run_alone(options):
     """A table or JSON with a row for each folder."""
-    given = [name for name, value in vars(options).items()
-             if value and name not in ('since', 'format', 'output', 'prices', 'now', 'now_ms')]
-    if given or options.format not in ('table', 'json'):
+    given = [name for name, value in vars(options).items() if value and name not in (
+        'since', 'format', 'output', 'prices', 'now', 'now_ms')]
+    if given or options.format not in ALONE_ROW:
         raise UserError('--%s needs budget-check.py beside this script; `make install` puts both '
                         'there' % (given or ['format ' + options.format])[0])
     since = options.since or time.strftime('%Y-%m-01', time.gmtime(options.now_ms // 1000))
@@ -927,24 +932,18 @@ def run_alone(options):
     prices = load_prices(find_prices(options.prices, os.environ, HERE))
     folders, lost = read_alone(prices, since_ms)
     is_json = options.format == 'json'
-    line = '{"usd": %s, "calls": %d, "arm": %s}' if is_json else '%14s %7d  %s'
-    lines = [line % ('%d.%06d' % divmod(usd // MILLION, MILLION), calls,
-                     json.dumps(folder or UNATTRIBUTED) if is_json
-                     else printable(folder or UNATTRIBUTED))
-             for folder, (usd, calls) in sorted(folders.items(), key=lambda item: -item[1][0])]
-    if is_json:
-        text = ('{"estimate": true, "prices_as_of": "%s", "skipped_lines": %d, "warnings": '
-                '["%s"], "rows": [\n%s]}\n' % (prices.as_of, lost, ALONE, ',\n'.join(lines)))
-    else:
-        text = ('     SPENT USD   CALLS  FOLDER, SINCE %s\n%s\n\nEstimate; %s.\n%d log lines or '
-                'files could not be read.\n' % (since, '\n'.join(lines), ALONE, lost))
-    put(options.output, text)
+    rows = [ALONE_ROW[options.format] % (
+                *divmod(usd // MILLION, MILLION), calls, (json.dumps if is_json else printable)(folder))
+            for folder, (usd, calls) in sorted(folders.items(), key=lambda item: -item[1][0])]
+    put(options.output, ALONE_PAGE[options.format].format(
+        since=since, rows=(',\n' if is_json else '\n').join(rows), alone=ALONE, lost=lost,
+        as_of=prices.as_of))
     return 0
 
 
 def read_alone(prices, since_ms):
     """({folder: [pico-dollars, calls]}, how much could not be read) of all logs."""
-    lines, folders, lost = {}, {}, 0
+    fullest, folders, lost = {}, {}, 0
     for agent, path in all_logs():
         try:
             with open_plain(path) as stream:
@@ -957,11 +956,11 @@ def read_alone(prices, since_ms):
         for call in found.calls:
             # Of a call's lines that with the most output counts.
             rank = -(call.standing // 2), call.tokens[1], call.tokens
-            lines.setdefault((agent.name, call.key), []).append((rank, call))
-    for same in lines.values():
-        call = max(same, key=lambda line: line[0])[1]
+            key = agent.name, call.key
+            fullest[key] = max(fullest.get(key, (rank, call)), (rank, call), key=lambda one: one[0])
+    for _, call in fullest.values():
         if call.kind != 'echo' and (call.ts or 0) >= since_ms:
-            held = folders.setdefault(call.cwd, [0, 0])
+            held = folders.setdefault(call.cwd or UNATTRIBUTED, [0, 0])
             held[0] += prices.usd(call.model, call.ts, call.tokens, call.variant)[0]
             held[1] += 1
     return folders, lost
@@ -973,8 +972,8 @@ def all_logs():
         for root in dict.fromkeys(map(os.path.realpath, agent.roots(os.environ, home))):
             found = [os.path.join(folder, name) for folder, _, names in os.walk(root)
                      for name in names]
-            found += [root] * os.path.isfile(root)
-            yield from ((agent, path) for path in filter(agent.wanted, found))
+            for path in filter(agent.wanted, found or [root] * os.path.isfile(root)):
+                yield agent, path
 
 
 # ---- windows: which calls a report is about -----------------------------------------------------
@@ -982,45 +981,42 @@ def all_logs():
 TIMES = ('day', 'week', 'month')
 
 # Calls of [since, until). They are of the `window` that begins at `start` and ends at `end`, all
-# of it unless it is clipped; without a window both are the span's own.
-Span = namedtuple('Span', 'since until window start end')
+# of it unless it is clipped; without a window both are the span's own. `at` is in the day, week
+# and month that it is shown under.
+Span = namedtuple('Span', 'since until window start end at')
 
 
-def span_of(window, ms, through):
-    start, end = window_bounds(window, ms)
-    return Span(start, max(start, min(end, through)), window, start, end)
-
-
-def choose_span(options, now, through, oldest):
-    """What the options ask for, by itself the month to date; up to `through`."""
+def choose_span(options, books):
+    """What the options ask for, by itself the month to date."""
     asked = [name for name in ('month', 'yesterday', 'last', 'since', 'until')
              if getattr(options, name)]
     if len(asked) > 1 and asked != ['since', 'until']:
         raise UserError('--%s and --%s cannot go together' % tuple(asked[:2]))
-    option = '--' + (asked or ['month'])[0]
+    option, now = '--' + (asked or ['month'])[0], books.now
     first, last = {
         '--month': (options.month or label_of('month', now),) * 2,
         '--yesterday': ('yesterday', 'yesterday'),
         '--last': (options.last, 'today')}.get(option, (options.since, options.until or 'today'))
-    since = parse_moment(first, option, now)[0] if first else oldest
+    since = parse_moment(first, option, now)[0] if first else min(books.oldest, now)
     end, window = parse_moment(last, '--until' if options.until else option, now)
     if window:                   # a date is meant with all of its day
         end = window_bounds(window, end)[1]
     if since >= end or since > now:
         raise UserError('%s has to begin before it ends, and not in the future' % option)
     whole = [one for one in TIMES if window_bounds(one, since) == (since, end)]
-    return Span(since, max(since, min(end, through)), whole[0] if whole else None, since, end)
+    until = max(since, min(end, books.through))
+    return Span(since, until, whole[0] if whole else None, since, end, since)
 
 
 def parse_moment(text, option, now):
     """(ms, the window that is meant) of a time, date, month, today, yesterday, or 7d."""
     days = re.match(r'0*([1-9]\d{0,4})d\Z', text, re.ASCII)
     ago = int(days[1]) - 1 if days else {'today': 0, 'yesterday': 1}.get(text)
+    is_month = option == '--month'
     try:
         if ago is not None:
             noon = window_bounds('day', now)[0] + DAY_MS // 2 - ago * DAY_MS
             return window_bounds('day', noon)[0], 'day'
-        is_month = option == '--month'
         start = start_of(text[:10] + '-01' * is_month)
         if start > 0 and len(text) == (7 if is_month else 10):
             return start, 'month' if is_month else 'day'
@@ -1032,43 +1028,49 @@ def parse_moment(text, option, now):
     except (ValueError, OverflowError):
         pass
     raise UserError('%s: %s is no %s' % (
-        option, printable(repr(text)), 'month; write 2026-10' if option == '--month' else
+        option, printable(repr(text)), 'month; write 2026-10' if is_month else
         'date; write 2026-11-01, 2026-11-01T09:30, today, yesterday or 7d'))
 
 
 def split(span, unit):
-    """The days, weeks or months of a span, clipped as it is at its ends."""
-    return [Span(max(start, span.since), min(end, span.until), unit, start, end)
-            for _, start, end in check.windows_between(unit, span.since, span.until)]
+    """The days, weeks or months of a span, clipped as it is at its ends; all of it without one."""
+    return [Span(max(start, span.since), min(end, span.until), unit, start, end, start)
+            for _, start, end in windows_between(unit, span.since, span.until)] if unit else [span]
+
+
+def unit_of(by):
+    """The window that --by divides time into: of several the day, which others consist of."""
+    times = [key for key in TIMES if key in by]
+    return 'day' if len(times) > 1 else times[0] if times else None
 
 
 def before(span, now):
-    """The window before: of a clipped one the same part, of a running one what has passed."""
+    """The window before, to stand beside this one: of a clipped one the same part, of a running
+    one what has passed."""
     until = min(span.until, now + 1)
     if not span.window:
-        start, end = 2 * span.since - until, span.since
-        return Span(start, end, None, start, end)
+        return span._replace(since=2 * span.since - until, until=span.since)
     start, end = window_bounds(span.window, span.start - 1)
     last = end if until == span.end else min(end, start + until - span.start)
-    return Span(min(end, start + span.since - span.start), last, span.window, start, end)
+    return span._replace(since=min(end, start + span.since - span.start), until=last)
 
 
 # ---- sums over the calls in the ledger ----------------------------------------------------------
 
-UNTRANSCRIBED = "kind = 'untranscribed'"
-FIELDS = {
-    'usd': 'usd', 'untranscribed_usd': 'usd', 'assumed_usd': 'usd',
-    'calls': 'not ' + UNTRANSCRIBED,
-    'input_tokens': 'input', 'output_tokens': 'output',
-    'cache_write_tokens': 'write_short + write_long',
-    'cache_read_tokens': 'read', 'web_searches': 'searches',
-    'tokens': 'input + output + write_short + write_long + read'}
-ONLY = {'untranscribed_usd': UNTRANSCRIBED,
-        'assumed_usd': 'assumed'}          # calls that count in a field
-AMOUNTS = tuple(FIELDS)[:3]      # at the arm's own rate; list_usd is at list price
-PLAIN = {name: FIELDS[name] for name in AMOUNTS + ('calls',)}      # an index holds these
-METERS = {name: name for name in ('input', 'output', 'write_short', 'write_long', 'read',
-                                  'searches')}
+# A field, and how it is summed up. Amounts are at the arm's own rate; list_usd is at list price.
+# SQLite's integers end at nine million dollars: an amount is summed up in halves, in place of %s.
+PLAIN = {                        # an index holds what these need
+    'usd': 'sum(usd%s)',
+    'untranscribed_usd': "sum(usd%s) filter (where kind = 'untranscribed')",
+    'assumed_usd': 'sum(usd%s) filter (where assumed)',
+    'calls': "sum(kind <> 'untranscribed')"}
+TOKENS = {'tokens': 'sum(input + output + write_short + write_long + read)'}
+METERS = {name: 'sum(%s)' % name
+          for name in ('input', 'output', 'write_short', 'write_long', 'read', 'searches')}
+FIELDS = dict(
+    PLAIN, input_tokens='sum(input)', output_tokens='sum(output)',
+    cache_write_tokens='sum(write_short + write_long)', cache_read_tokens='sum(read)',
+    web_searches='sum(searches)', **TOKENS)
 
 # What a key of --by is grouped by, and how it reads.
 DETAILS = {
@@ -1080,57 +1082,36 @@ DETAILS = {
               "'side chain' else 'sub-agent' end) end"),
     'kind': ('kind', 'kind'),
     'agent-cli': ('session', '(select agent from sessions where id = session)'),
-    'utc-day': ('ts / %d utc_day' % DAY_MS, 'utc_day')}        # prices change there
+    'utc-day': ('ts / %d utc_day' % DAY_MS, 'utc_day')}                # prices change there
 BY = ('arm',) + TIMES + tuple(DETAILS)[:-1]
+BY_PAIR = 'pairs cross join calls on pair = pairs.id'
 WHOLE = 100 * MILLION            # percentages are in millionths
 
 
 def sum_by(books, spans, by, fields=PLAIN):
     """{the values of these keys: {field: sum}} over all calls of some spans."""
-    details = [DETAILS[key] for key in by if key in DETAILS]
-    shown = [one for _, one in details]
-    columns = ', '.join(column for column, _ in details).split(', ') if details else []
-    arm = ['arm'] * ('arm' in by or books.has_rates)       # few groups are fast
+    keys = [key for key in by if key in DETAILS]
+    columns = [column for key in keys for column in DETAILS[key][0].split(', ')]
+    around = 'select %s from (%%s) calls' % ', '.join([DETAILS[key][1] for key in keys] + ['*'])
+    has_arm, count = 'arm' in by or books.has_rates, len(keys)        # few groups are fast
     found = {}
     for run in runs_of(spans):
-        since, length = run[0].since, max(1, run[0].until - run[0].since)
-        labels = [{key: label_of(key, span.since) for key in by if key in TIMES} for span in run]
-        at = ['(ts - %d) / %d at' % (since, length)] * (len(run) > 1)
-        keys = at + arm + columns
-        group = list(map(str, range(1, len(keys) + 1))) or ["''"]
-        if at and not arm and columns[:1] in (['model'], ['session']):
-            group[:2] = ['at + %d * %s' % (len(run), columns[0])]   # one number sorts faster
-        options = {'around': 'select %s from (%%s) calls' % ', '.join(shown + ['*'])}
-        if books.arm is None and since <= books.oldest:
-            options['tables'] = 'calls not indexed join pairs'          # as they lie in the file
-        for values in books.rows(
-                ', '.join([*keys, *sums_of(fields)]), run[0]._replace(until=run[-1].until),
-                'group by ' + ', '.join(group), **options):
-            names, values = iter(values[:len(shown)]), iter(values[len(shown):])
-            known = dict(labels[next(values) if at else 0], arm=next(values) if arm else '')
-            key = tuple([known[key] if key in known else next(names) for key in by])
-            row = found.setdefault(key, dict.fromkeys([*fields, 'list_usd'], 0))
-            add_up(row, list(values)[len(columns):], fields, books.rate(known['arm']))
+        since, until, several = run[0].since, run[-1].until, len(run) > 1
+        at = '(ts - %d) / %d' % (since, run[0].until - since) if several else '0'
+        group = ['1'] * several + ['2'] * has_arm + [str(3 + n) for n in range(len(columns))]
+        if several and columns[:1] in (['model'], ['session']) and not has_arm:
+            group[:2] = ['at + %d * %s' % (len(run), columns[0])]     # one number sorts faster
+        tables = BY_PAIR
+        if books.arm is None and since <= books.oldest and (columns or fields is not PLAIN):
+            tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm
+        shown = [at + ' at', 'arm' if has_arm else "''", *columns, *sums_of(fields)]
+        labels = [{key: label_of(key, span.at) for key in by if key in TIMES} for span in run]
+        tail = 'group by ' + (', '.join(group) or "''")
+        for values in books.rows(', '.join(shown), since, until, tail, tables, around):
+            known = dict(zip(keys, values), **labels[values[count]], arm=values[count + 1])
+            row = found.setdefault(tuple([known[key] for key in by]), empty_row(fields))
+            add_up(row, values[count + 2 + len(columns):], fields, books.rate(known['arm']))
     return found
-
-
-def sums_of(fields):
-    """SQLite's integers end at nine million dollars: amounts are summed up in halves."""
-    for name, sql in fields.items():
-        only = ' filter (where %s)' % ONLY[name] if name in ONLY else ''
-        halves = ('%s >> 20', '%s & 1048575') if name in AMOUNTS else ('%s',)
-        yield from ('sum(%s)%s' % (half % sql, only) for half in halves)
-
-
-def add_up(row, values, fields, rate):
-    values = iter(values)
-    for name in fields:
-        number = next(values)
-        if name in AMOUNTS:
-            number = ((number or 0) << 20) + (next(values) or 0)
-            row['list_usd'] += number * (name == 'usd')
-            number = number if rate == WHOLE else divide_even(number * rate, WHOLE)
-        row[name] += number
 
 
 def runs_of(spans):
@@ -1145,14 +1126,24 @@ def runs_of(spans):
     return runs
 
 
-def unit_of(by):
-    """The window that --by divides time into: of several the day, which others consist of."""
-    times = [key for key in TIMES if key in by]
-    return 'day' if len(times) > 1 else times[0] if times else None
+def sums_of(fields):
+    for sql in fields.values():
+        yield from [sql % ' >> 20', sql % ' & 1048575'] if '%' in sql else [sql]
 
 
-def spans_of(span, by):
-    return split(span, unit_of(by)) if unit_of(by) else [span]
+def empty_row(fields):
+    return dict.fromkeys([*fields, 'list_usd'], 0)
+
+
+def add_up(row, sums, fields, rate):
+    sums = iter(sums)
+    for name, sql in fields.items():
+        number = next(sums) or 0
+        if '%' in sql:
+            number = (number << 20) + (next(sums) or 0)
+            row['list_usd'] += number * (name == 'usd')
+            number = divide_even(number * rate, WHOLE)
+        row[name] += number
 
 
 # ---- rows: a row is {key of --by, field, name of a column: value} -------------------------------
@@ -1162,24 +1153,26 @@ def spans_of(span, by):
 SPIKE_TIMES, SPIKE_FLOOR, SPIKE_DAYS, SPIKE_LEAST = 3, 5 * PICO, 28, 5
 
 
+def key_of(row, by):
+    return tuple([row[key] for key in by])
+
+
 def make_rows(books, span, by, fields=PLAIN):
     """Arms by spend, times as they come, the rest by spend; each with its cap, if it has one."""
-    summed = sum_by(books, spans_of(span, by), by, fields)
-    for arm in books.listed if by == ('arm',) else ():
-        summed.setdefault((arm,), dict.fromkeys([*fields, 'list_usd'], 0))
-    rows = [dict(zip(by, key), **sums) for key, sums in summed.items()]
     unit = unit_of(by)
+    summed = sum_by(books, split(span, unit), by, fields)
+    for arm in books.listed if by == ('arm',) else ():
+        summed.setdefault((arm,), empty_row(fields))
+    rows, by_arm = [dict(zip(by, key), **sums) for key, sums in summed.items()], {}
     if set(by) in ({'arm'}, {'arm', unit}):
-        spans = {unit and label_of(unit, one.since): one for one in spans_of(span, by)}
+        spans = {unit and label_of(unit, one.at): one for one in split(span, unit)}
         for row in rows:
             set_against_cap(books, row, spans[row.get(unit)])
-    by_arm = {}
     for row in rows:
         by_arm[row.get('arm')] = by_arm.get(row.get('arm'), 0) + row['usd']
     return sorted(rows, key=lambda row: (
-        [(-by_arm[row[key]], row[key]) if key == 'arm' else row[key] for key in by if key == 'arm'
-         or key in TIMES],
-        -row['usd'], str(row)))
+        [(-by_arm[row[key]], row[key]) if key == 'arm' else row[key]
+         for key in by if key in ('arm', *TIMES)], -row['usd'], str(row)))
 
 
 def set_against_cap(books, row, span):
@@ -1191,12 +1184,10 @@ def set_against_cap(books, row, span):
     if is_running:
         row['projected_usd'] = divide_even(row['usd'] * (span.end - span.start), now - span.start)
     # A spend_json tells of the month that is running: there the logs don't stand against the cap.
-    cap = dict(entry.caps).get(span.window) if entry and not (is_running
-        and books.budgets.spend_json) else None
-    if cap is not None:
-        at = min(now, span.end - 1)
-        row.update(against_cap(check.judge_window(entry, span.window, cap, row['list_usd'], at, 0,
-                                                  None)))
+    if entry and span.window in dict(entry.caps) and not (is_running and books.budgets.spend_json):
+        cap, at = dict(entry.caps)[span.window], min(now, span.end - 1)
+        row.update(against_cap(
+            judge_window(entry, span.window, cap, row['list_usd'], at, 0, None)))
 
 
 def against_cap(one):
@@ -1210,14 +1201,14 @@ def against_cap(one):
 def mark_spikes(books, rows, span, by):
     """A day is marked when it is above SPIKE_FLOOR and above SPIKE_TIMES the median of the days
     with spend among the SPIKE_DAYS days before it, of which there are at least SPIKE_LEAST."""
-    history, with_arm = {}, ('arm',) * ('arm' in by)
+    history, others = {}, tuple(key for key in by if key != 'day')
     days = split(span._replace(since=span.since - (SPIKE_DAYS + 1) * DAY_MS), 'day')
-    for (day, *key), sums in sum_by(books, days, ('day',) + with_arm).items():
+    for (day, *key), sums in sum_by(books, days, ('day', *others)).items():
         history.setdefault(tuple(key), []).append((day, sums['usd']))
     for row in rows:
         first = label_of('day', start_of(row['day']) - SPIKE_DAYS * DAY_MS + DAY_MS // 2)
-        same = history[tuple(row[key] for key in with_arm)]
-        spent = sorted(usd for day, usd in same if first <= day < row['day'] and usd)
+        spent = sorted(usd for day, usd in history[key_of(row, others)]
+                       if first <= day < row['day'] and usd)
         middle = len(spent) // 2
         row['spike'] = len(spent) >= SPIKE_LEAST and row['usd'] > SPIKE_FLOOR and \
             2 * row['usd'] > SPIKE_TIMES * (spent[middle] + spent[-1 - middle])
@@ -1225,52 +1216,42 @@ def mark_spikes(books, rows, span, by):
 
 def set_beside(books, rows, span, by):
     """What each row's window before was: None, if nothing is known of it."""
-    spent, since = {}, {}
-    for one in spans_of(span, by):
-        earlier = before(one, books.now)
-        labels = {key: label_of(key, one.since) for key in by if key in TIMES}
-        since.setdefault(tuple(labels.values()), earlier.since)
-        for key, sums in sum_by(books, [earlier],
-                                tuple(key for key in by if key not in TIMES)).items():
-            values = iter(key)
-            full = tuple([labels[key] if key in labels else next(values) for key in by])
-            spent[full] = spent.get(full, 0) + sums['usd']
-    if not unit_of(by):          # what was there before, and is no more, is a row too
-        known = {tuple([row[key] for key in by]) for row in rows}
-        rows += [dict(zip(by, key), **dict.fromkeys([*FIELDS, 'list_usd'], 0)) for key in spent
-                 if key not in known]
+    times, since = [key for key in by if key in TIMES], {}
+    earlier = [before(one, books.now) for one in split(span, unit_of(by))]
+    spent = {key: sums['usd'] for key, sums in sum_by(books, earlier, by).items()}
+    for one in reversed(earlier):
+        since[tuple([label_of(key, one.at) for key in times])] = one.since
+    if not times:                # what was there before, and is no more, is a row too
+        known = {key_of(row, by) for row in rows}
+        rows += [dict(zip(by, key), **empty_row(FIELDS)) for key in spent if key not in known]
     for row in rows:
-        earliest = since[tuple(row[key] for key in by if key in TIMES)]
-        row['before_usd'] = spent.get(tuple(row[key] for key in by)) or (0
-            if earliest >= books.oldest else None)
-        set_change(row)
+        is_known = since[key_of(row, times)] >= books.oldest
+        set_change(row, spent.get(key_of(row, by)) or (0 if is_known else None))
 
 
-def set_change(row):
-    now, earlier = row['usd'], row.get('before_usd')
-    row['change_usd'], row['change'] = None, '?'
-    if earlier is not None:
-        row['change_usd'] = now - earlier
-        share = abs(now - earlier) * 100 // abs(earlier) if earlier else 0
-        row['change'] = '%s%d %%' % ('-' if now < earlier else '+',
-                                     share) if earlier else 'new' if now else ''
+def set_change(row, earlier):
+    change = None if earlier is None else row['usd'] - earlier
+    row.update(before_usd=earlier, change_usd=change, change='?' if change is None else 'new'
+               if row['usd'] else '')
+    if earlier:
+        percent = abs(change) * 100 // abs(earlier)
+        row['change'] = '%s%d %%' % ('-' if change < 0 else '+', percent)
 
 
 def set_baseline(books, rows, span, by):
     """What each row's tokens would have cost on one model, at its standard price of their day."""
     prices, model = books.prices, books.options.baseline
     if not prices.known(model):
-        raise UserError('--baseline: prices.json has no %s%s' % (printable(model),
-            did_you_mean(model, prices.listed[0])))
-    costs, keys = {}, tuple(key for key in by if key != 'arm')
-    for (arm, day, *key), sums in sum_by(books, spans_of(span, by), ('arm', 'utc-day') + keys,
+        raise UserError('--baseline: prices.json has no %s%s' % (
+            printable(model), did_you_mean(model, prices.listed[0])))
+    costs = {}
+    for (arm, day, *key), sums in sum_by(books, split(span, unit_of(by)), ('arm', 'utc-day', *by),
                                          METERS).items():
         units = prices.units(model, day * DAY_MS, (0,) * 6, '', False)[0]
         usd = sum(sums[name] * unit for name, unit in zip(METERS, units))
-        key = tuple(key), arm if 'arm' in by else None
-        costs[key] = costs.get(key, 0) + divide_even(usd * books.rate(arm), WHOLE)
+        costs[tuple(key)] = costs.get(tuple(key), 0) + divide_even(usd * books.rate(arm), WHOLE)
     for row in rows:
-        row['baseline_usd'] = costs.get((tuple(row[key] for key in keys), row.get('arm')), 0)
+        row['baseline_usd'] = costs.get(key_of(row, by), 0)
         row['saved_usd'] = row['baseline_usd'] - row['usd']
 
 
@@ -1281,8 +1262,8 @@ def set_invoice(books, rows):
     for row in rows:
         total += row['list_usd'] * factor
         upto = divide_even(total, WHOLE * WHOLE * PICO // 100) * (PICO // 100)
-        row['invoice_usd'] = upto - billed
-        row['contracted_usd'], row['margin_usd'] = row['usd'], row['invoice_usd'] - row['usd']
+        row.update(invoice_usd=upto - billed, contracted_usd=row['usd'],
+                   margin_usd=upto - billed - row['usd'])
         billed = upto
 
 
@@ -1296,8 +1277,7 @@ def total_of(rows, by):
             total[column.name] = sum(values)
     if rows and 'before_usd' in rows[0] and not unit_of(by):
         known = [row['before_usd'] for row in rows if row['before_usd'] is not None]
-        total['before_usd'] = sum(known) if any(known) or len(known) == len(rows) else None
-        set_change(total)
+        set_change(total, sum(known) if any(known) or len(known) == len(rows) else None)
     return total
 
 
@@ -1307,6 +1287,7 @@ def total_of(rows, by):
 # alone. rank: which goes first where there is no room, 0: never. part: what brings it in.
 Column = namedtuple('Column', 'name title kind rank part')
 PEOPLES = ('short', 'bar', 'tier', 'text')
+NUMBERS = ('usd', 'count', 'short', 'percent')
 COLUMNS = [Column(*re.split('  +', line.strip())) for line in '''
     usd                 Spent          usd      0  spend
     calls               Calls          count    3  usage
@@ -1342,7 +1323,7 @@ COLUMNS = [Column(*re.split('  +', line.strip())) for line in '''
 '''.strip().split('\n')]
 
 
-def columns_of(by, parts):
+def columns_of(by, *parts):
     titles = {'agent-cli': 'Agent CLI'}
     keys = [Column(key, titles.get(key, key.capitalize()), 'name', '0', 'key') for key in by]
     return keys + [column for column in COLUMNS if column.part in parts]
@@ -1350,22 +1331,20 @@ def columns_of(by, parts):
 
 # ---- reports: what every format is made from ----------------------------------------------------
 
-# names: {arm: how it is shown}. below: reports without a total and notes of their own. notes: the
-# small print. cautions: what is told on standard error where there is no room for it. facts: for
-# JSON. chart: see chart_of.
-Report = namedtuple('Report', 'title by rows total columns names below notes cautions facts chart',
-                    defaults=(None, (), {}, (), (), (), {}, None))
+# below: reports without a total and notes of their own. notes: the small print. cautions: what is
+# told on standard error where there is no room for it.
+Report = namedtuple('Report', 'books span title by rows total columns below notes cautions',
+                    defaults=((), (), ()))
 
 
 def table_of(report):
     """(columns, [[text]]) for people; a column that no row has is left out."""
-    shown = [column for column in report.columns if column.title != '-' and
-             (column.name in report.by or any(row.get(column.name, '') != ''
-                                              for row in report.rows))]
-    rows = [[text_of_cell(report, column, row) for column in shown] for row in report.rows]
+    shown = [column for column in report.columns if column.title != '-' and (
+        column.name in report.by
+        or any(row.get(column.name, '') != '' for row in report.rows))]
+    rows = [[cell_of(report, column, row) for column in shown] for row in report.rows]
     if report.total:
-        rows.append(['TOTAL'] + [text_of_cell(report, column, report.total)
-                                 for column in shown[1:]])
+        rows.append(['TOTAL'] + [cell_of(report, column, report.total) for column in shown[1:]])
     return shown, rows
 
 
@@ -1373,29 +1352,19 @@ def tables_of(report):
     return [one for one in (report, *report.below) if one.rows]
 
 
-def text_of_cell(report, column, row):
-    """Texts are never raw. What isn't known is a question mark."""
+def cell_of(report, column, row):
+    """A text, never raw; of a bar what it shows. What isn't known is a question mark."""
     value = row.get(column.name, '')
     if column.kind == 'bar':
         return value or None
     if column.name == 'arm' and row is not report.total:
-        value = report.names.get(value, value)
+        value = report.books.names.get(value, value)
     if type(value) is str:
         return printable(value)
-    text = show_value(value, column.kind)
+    text = '?' if value is None else SHOWN[column.kind](value)
     if column.name == 'usd':
         return '\u25b2 ' * row.get('spike', False) + '~' * bool(row.get('assumed_usd')) + text
     return text
-
-
-def show_value(value, kind):
-    if value is None:
-        return '?'
-    if kind == 'percent':
-        return format_percent(value) + ' %'
-    if kind == 'usd':
-        return format_usd(value, 2, True)
-    return ('', 'yes')[value] if kind == 'flag' else short_count(value)
 
 
 def short_count(number):
@@ -1403,17 +1372,17 @@ def short_count(number):
     for limit, unit in ((10 ** 12, 'T'), (10 ** 9, 'G'), (10 ** 6, 'M'), (10 ** 3, 'k')):
         if number >= limit:
             tenths = number * 10 // limit
-            return '%d.%d%s' % (*divmod(tenths, 10), unit) if tenths < 1000 else '%d%s' % (
-                tenths // 10, unit)
+            return ('%d.%d%s' if tenths < 1000 else '%d%.0s%s') % (*divmod(tenths, 10), unit)
     return str(number)
+
+
+SHOWN = {'usd': lambda usd: format_usd(usd, 2, True),
+         'percent': lambda millionths: format_percent(millionths) + ' %',
+         'flag': ('', 'yes').__getitem__, 'count': short_count, 'short': short_count}
 
 
 def notes_of(report):
     return [printable(note, 1000) for note in report.notes + report.cautions]
-
-
-def is_number(column):
-    return column.kind in ('usd', 'count', 'short', 'percent')
 
 
 # ---- the table for terminals and mail -----------------------------------------------------------
@@ -1423,35 +1392,34 @@ def format_text(report):
     width, colour = terminal()
     parts = [textwrap.fill(report.title, width)] + ['No spend in this time.'] * (not report.rows)
     for one in tables_of(report):
-        parts.append((one.title + '\n') * (one is not report) + lay_out(*table_of(one), width,
-            colour))
+        heading = (one.title + '\n') * (one is not report)
+        parts.append(heading + lay_out(*table_of(one), width, colour))
     parts.append('\n'.join(textwrap.fill(note, width) for note in notes_of(report)))
     return '\n\n'.join(parts) + '\n'
 
 
 def lay_out(heads, rows, width, colour):
     """Lines no wider than `width`: names are cut, and columns left out until they fit."""
-    rows = [[head.title for head in heads]] + [
-        [cell if type(cell) is str else '' if cell is None else check.bar(*cell[:2])
-         for cell in row] for row in rows]
+    table = [[head.title] + [cell if type(cell) is str else bar(*cell[:2]) if cell else ''
+                             for cell in cells] for head, cells in zip(heads, zip(*rows))]
 
-    def wide(n):
-        return max(columns(row[n]) for row in rows)
+    def wide(cells):
+        return max(map(columns, cells))
 
     def excess():
-        return sum(wide(n) + 2 for n in range(len(heads))) - 2 - width
+        return sum(map(wide, table)) + 2 * len(table) - 2 - width
     for least in 24, 8:
-        for n in [n for n, head in enumerate(heads) if head.kind == 'name']:
-            size = max(least, wide(n) - max(0, excess()))
-            for row in rows:
-                row[n] = cut(row[n], size)
-        while least > 8 and excess() > 0 and any(head.rank > '0' for head in heads):
-            first = min((head.rank, n) for n, head in enumerate(heads) if head.rank > '0')[1]
-            for row in [heads] + rows:
-                del row[first]
-    tiers = [n for n, head in enumerate(heads) if head.kind == 'tier']
-    right = [n for n, head in enumerate(heads) if is_number(head)]
-    return '\n'.join(check.format_table(rows, right, tiers[0] if tiers and colour else None))
+        for n, head in enumerate(heads):
+            if head.kind == 'name':
+                size = max(least, wide(table[n]) - max(0, excess()))
+                table[n] = [cut(cell, size) for cell in table[n]]
+        ranks = sorted((head.rank, head) for head in heads if head.rank > '0')
+        while least > 8 and ranks and excess() > 0:
+            n = heads.index(ranks.pop(0)[1])
+            del heads[n], table[n]
+    right = [n for n, head in enumerate(heads) if head.kind in NUMBERS]
+    tiers = [n for n, head in enumerate(heads) if head.kind == 'tier' and colour]
+    return '\n'.join(format_table(list(zip(*table)), right, *tiers))
 
 
 def cut(text, size):
@@ -1476,26 +1444,45 @@ def values_of(report, row):
     """What programs are told of a row."""
     found = {}
     for column in report.columns:
-        value, kind = row.get(column.name), column.kind
-        if kind in ('usd', 'percent') and value is not None:
-            value = number(format_usd(value, 6) if kind == 'usd' else format_percent(value, 1))
-        if kind not in PEOPLES:
+        value = row.get(column.name)
+        if value is not None and column.kind in ('usd', 'percent'):
+            value = number(format_usd(value, 6) if column.kind == 'usd'
+                           else format_percent(value, 1))
+        if column.kind not in PEOPLES:
             found[column.name] = value
     return found
 
 
 def format_json(report):
-    rows = [values_of(report, dict(row, arm=row['arm'] or UNATTRIBUTED) if 'arm' in row else row)
+    """Arms by their paths in full."""
+    books, span = report.books, report.span
+    unattributed = sum_by(books, [span], ('arm',)).get(('',), {'usd': 0})
+    rows = [dict(row, arm=row['arm'] or UNATTRIBUTED) if 'arm' in row else row
             for row in report.rows]
-    return check.format_json(dict(report.facts, rows=rows)) + '\n'
+    facts = {
+        'estimate': True, 'currency': 'USD', 'since': format_time(span.since),
+        'until': format_time(max(span.since, min(span.until, books.now))),
+        'timezone': books.timezone, 'prices_as_of': books.prices.as_of,
+        'total_usd': number(format_usd(report.total['usd'], 6)),
+        'rows': [values_of(report, row) for row in rows],
+        'unattributed_usd': number(format_usd(unattributed['usd'], 6)),
+        'unpriced_models': sorted(name for name, in books.rows(
+            'distinct (select name from models where id = model)', span.since, span.until,
+            'and assumed')),
+        'skipped_lines': books.reading.skipped, 'warnings': report.cautions}
+    if books.options.billed:
+        facts['billed'] = [values_of(report.below[-1], row) for row in report.below[-1].rows]
+    return neighbour.format_json(facts) + '\n'
 
 
 def format_csv(report):
-    """Rows alone."""
-    rows = [values_of(report, dict(row, arm=report.names.get(row.get('arm'), row.get('arm'))))
-            for row in report.rows]
-    heads = list(values_of(report, {}))
-    return csv_text([heads] + [list(row.values()) for row in rows])
+    """Rows alone, of bills where there are some."""
+    if report.books.options.billed:
+        report = report.below[-1]
+    names = report.books.names
+    rows = [dict(row, arm=names.get(row.get('arm'), row.get('arm'))) for row in report.rows]
+    return csv_text([list(values_of(report, {}))]
+                    + [list(values_of(report, row).values()) for row in rows])
 
 
 def csv_text(lines):
@@ -1514,8 +1501,8 @@ def csv_cell(value):
 
 
 def format_markdown(report):
-    parts = ['# ' + markdown_escaped(report.title)] + ['No spend in this time.'] * (
-        not report.rows)
+    parts = ['# ' + markdown_escaped(report.title)]
+    parts += ['No spend in this time.'] * (not report.rows)
     for one in tables_of(report):
         parts += ['## ' + one.title] * (one is not report) + [markdown_table(*table_of(one))]
     parts.append('\n'.join('- ' + markdown_escaped(note) for note in notes_of(report)))
@@ -1525,7 +1512,7 @@ def format_markdown(report):
 def markdown_table(heads, rows):
     kept = [n for n, head in enumerate(heads) if head.kind != 'bar']
     lines = [[heads[n].title for n in kept],
-             ['---:' if is_number(heads[n]) else '---' for n in kept]]
+             ['---:' if heads[n].kind in NUMBERS else '---' for n in kept]]
     lines += [[markdown_escaped(row[n]) for n in kept] for row in rows]
     return '\n'.join('| %s |' % ' | '.join(line) for line in lines)
 
@@ -1534,8 +1521,7 @@ def markdown_escaped(text):
     """No name becomes markup or breaks a table."""
     text = re.sub(r'([\\`*\[\]|])', r'\\\1', printable(text, 4096))
     text = re.sub(r'(?<![^\W_])_|_(?![^\W_])', r'\\_', text)
-    return text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;').replace('://',
-        ':\u200b//')
+    return html_escaped(text).replace('&quot;', '"').replace('://', ':\u200b//')
 
 
 # ---- HTML: one file, no network, no script ------------------------------------------------------
@@ -1597,74 +1583,76 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+METER = ('<svg class="meter %s" viewBox="0 0 100 10" preserveAspectRatio="none" '
+         'aria-hidden="true"><rect class="track" width="100" height="10" rx="2"/>'
+         '<rect fill="currentColor" width="%.1f" height="10" rx="2"/></svg>')
+REGION = '<div class="wide" tabindex="0" role="region" aria-label="%s">%s</div>'
+TABLE = '<table>\n<thead><tr>%s</tr></thead>\n<tbody>\n%s\n</tbody></table>'
+CHART = ('<svg class="chart" viewBox="0 0 %d %d" role="img" aria-labelledby="chart-title">'
+         '<title id="chart-title">Spend by %s, at most $%s</title>%s</svg>')
+LINE = ('<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/>'
+        '<text x="%d" y="%.1f" text-anchor="end">$%s</text>')
+BLOCK_OF = ('<rect class="column" x="%.1f" y="%.2f" width="%.1f" height="%.2f">'
+            '<title>%s $%s</title></rect>')
+UNDER = '<text x="%.1f" y="%d" text-anchor="middle">%s</text>'
 WIDTH, HEIGHT, LEFT, FLOOR = 720, 240, 64, 216     # of a chart; its columns stand on FLOOR
 
 
 def html_escaped(text):
-    return text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;').replace('"',
-        '&quot;')
+    return text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;').replace(
+        '"', '&quot;')
 
 
 def format_html(report):
     title = html_escaped(report.title)
-    cards = [(column.title, text_of_cell(report, column, report.total))
-             for column in report.columns
-             if column.kind in ('usd', 'count', 'short') and column.title != '-'
-             and column.name in report.total]
+    cards = ''.join('<div><dt>%s</dt><dd>%s</dd></div>' % (
+                        column.title, cell_of(report, column, report.total))
+                    for column in report.columns if column.title != '-'
+                    and column.kind in ('usd', 'count', 'short') and column.name in report.total)
     body = ['<h1>%s</h1>' % title, '<p class="soft">Estimate, in US dollars.</p>',
-            '<dl>%s</dl>' % ''.join('<div><dt>%s</dt><dd>%s</dd></div>' % card for card in cards)]
-    if report.chart and report.rows:
-        unit, amounts = report.chart
-        body += ['<h2>By %s</h2>' % unit,
-                 '<div class="wide" tabindex="0" role="region" aria-label="Chart of spend by %s">'
-                 '%s</div>' % (unit, svg_columns(unit, amounts))]
-    body += ['<p>No spend in this time.</p>'] * (not report.rows)
+            '<dl>%s</dl>' % cards]
+    if not report.rows:
+        body.append('<p>No spend in this time.</p>')
+    elif not report.books.options.statement:
+        unit, amounts = spent_over_time(report.books, report.span)
+        chart = REGION % ('Chart of spend by ' + unit, svg_columns(unit, amounts))
+        body += ['<h2>By %s</h2>' % unit, chart]
     for one in tables_of(report):
         heading = 'By ' + ', '.join(report.by) if one is report else one.title
-        body += ['<h2>%s</h2>' % heading, html_table(heading, *table_of(one))]
+        body += ['<h2>%s</h2>' % heading, REGION % (heading, html_table(*table_of(one)))]
     notes = ''.join('<li>%s</li>' % html_escaped(note) for note in notes_of(report))
     body.append('<h2>Notes</h2>\n<ul class="notes">%s</ul>' % notes)
     return PAGE % (title, STYLE, '\n'.join(body))
 
 
-def html_table(heading, columns, rows):
-    heads = ''.join('<th scope="col"%s>%s</th>' % (' class="num"' * is_number(column),
-                                                   html_escaped(column.title))
-                    for column in columns)
+def html_table(heads, rows):
+    titles = ''.join('<th scope="col"%s>%s</th>' % (
+        ' class="num"' * (head.kind in NUMBERS), html_escaped(head.title)) for head in heads)
     lines = []
-    for row in rows:
-        cells = [html_cell(column, cell, not n)
-                 for n, (column, cell) in enumerate(zip(columns, row))]
-        lines.append('<tr%s>%s</tr>' % (' class="total"' * (row[0] == 'TOTAL'), ''.join(cells)))
-    return ('<div class="wide" tabindex="0" role="region" aria-label="%s"><table>\n<thead><tr>%s'
-            '</tr></thead>\n<tbody>\n%s\n</tbody></table></div>'
-            % (heading, heads, '\n'.join(lines)))
+    for first, *cells in rows:
+        line = '<th scope="row">%s</th>' % html_escaped(first)
+        line += ''.join(map(html_cell, heads[1:], cells))
+        lines.append('<tr%s>%s</tr>' % (' class="total"' * (first == 'TOTAL'), line))
+    return TABLE % (titles, '\n'.join(lines))
 
 
-def html_cell(column, cell, is_first):
-    if column.kind == 'bar':     # the figures beside it are what a screen reader is told
-        return '<td>%s</td>' % ('' if cell is None else METER % (
-            cell[2], min(100, cell[0] * 100 / cell[1]) if cell[1] else 100))
-    text = html_escaped(cell)
-    if is_first:
-        return '<th scope="row">%s</th>' % text
-    name = 'num' if is_number(column) else cell if column.kind == 'tier' else ''
-    return '<td%s>%s</td>' % (' class="%s"' % name if name else '', text)
+def html_cell(head, cell):
+    if head.kind == 'bar':       # the figures beside it are what a screen reader is told
+        spent, cap, tier = cell or (0, 0, '')
+        meter = METER % (tier, min(100, spent * 100 / cap) if cap else 100)
+        return '<td>%s</td>' % (meter * bool(cell))
+    name = 'num' if head.kind in NUMBERS else cell if head.kind == 'tier' else ''
+    return '<td%s>%s</td>' % (' class="%s"' % name if name else '', html_escaped(cell))
 
 
-METER = ('<svg class="meter %s" viewBox="0 0 100 10" preserveAspectRatio="none" '
-         'aria-hidden="true"><rect class="track" width="100" height="10" rx="2"/>'
-         '<rect fill="currentColor" width="%.1f" height="10" rx="2"/></svg>')
-
-
-def chart_of(books, span):
+def spent_over_time(books, span):
     """(day, week or month; [(label, what was spent)])"""
     days = (span.until - span.since) // DAY_MS
     unit = 'day' if days <= 62 else 'week' if days <= 400 else 'month'
     spans = split(span._replace(until=max(span.since, min(span.until, books.now + 1))), unit)
     spent = sum_by(books, spans, (unit,))
-    labels = [label_of(unit, one.since) for one in spans]
-    return unit, [(label, spent[label,]['usd'] if (label,) in spent else 0) for label in labels]
+    labels = [label_of(unit, one.at) for one in spans]
+    return unit, [(label, spent.get((label,), {'usd': 0})['usd']) for label in labels]
 
 
 def svg_columns(unit, amounts):
@@ -1674,21 +1662,16 @@ def svg_columns(unit, amounts):
     shapes = []
     for value in range(0, top + 1, step):
         y = FLOOR - value * scale
-        shapes.append('<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/>' % (LEFT, WIDTH,
-            y, y))
-        shapes.append('<text x="%d" y="%.1f" text-anchor="end">$%s</text>' % (
-            LEFT - 6, y + 4, format_usd(value, 2 if step % PICO else 0, True)))
+        shown = format_usd(value, 2 if step % PICO else 0, True)
+        shapes.append(LINE % (LEFT, WIDTH, y, y, LEFT - 6, y + 4, shown))
     for n, (label, usd) in enumerate(amounts):
         x, height = LEFT + n * width, max(0, usd) * scale
-        shapes.append('<rect class="column" x="%.1f" y="%.2f" width="%.1f" height="%.2f"><title>%s '
-                      '$%s</title></rect>' % (
-            x + width * .1, FLOOR - height, width * .8, height, label, format_usd(usd, 2, True)))
+        shapes.append(BLOCK_OF % (x + width * .1, FLOOR - height, width * .8, height, label,
+                                  format_usd(usd, 2, True)))
         if n % -(-len(amounts) // 12) == 0:
-            shapes.append('<text x="%.1f" y="%d" text-anchor="middle">%s</text>' % (
-                min(x + width / 2, WIDTH - 20), HEIGHT - 6, label[2 if unit == 'month' else 5:]))
-    return ('<svg class="chart" viewBox="0 0 %d %d" role="img" aria-labelledby="chart-title">'
-            '<title id="chart-title">Spend by %s, at most $%s</title>%s</svg>'
-            % (WIDTH, HEIGHT, unit, format_usd(most, 2, True), ''.join(shapes)))
+            short = label[2 if unit == 'month' else 5:]
+            shapes.append(UNDER % (min(x + width / 2, WIDTH - 20), HEIGHT - 6, short))
+    return CHART % (WIDTH, HEIGHT, unit, format_usd(most, 2, True), ''.join(shapes))
 
 
 def axis(most):
@@ -1753,45 +1736,46 @@ PROVIDERS = (('claude', 'Anthropic', 'Claude API'), ('gpt|codex|o[134]', 'OpenAI
              ('gemini', 'Google', 'Gemini API'), ('grok', 'xAI', 'xAI API'),
              (r'[a-z-]+\.', 'Amazon Web Services', 'Amazon Bedrock'),
              ('', 'Unknown', 'Language model API'))
-CALLS = 'arm, ts, (select name from models where id = model), variant, %s, assumed, %s' % (
-    UNTRANSCRIBED, ', '.join(METERS))
+CALLS = "arm, ts, (select name from models where id = model), variant, kind = 'untranscribed', " \
+    'assumed, ' + ', '.join(METERS)
 
 
-def format_focus(books, span):
+def format_focus(report):
     """BilledCost is 0: the specification wants there what an issuer has invoiced, no estimate,
     so that this file and the provider's own can be added up."""
+    books = report.books
     heads, cells = zip(*(column.strip().split('=') for column in FOCUS))
     lines = [heads]
-    for day in split(span, 'day'):
+    for day in split(report.span, 'day'):
         sold = {}        # {(arm, model, meter, price): [quantity, of it untranscribed, assumed]}
-        for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(CALLS, day):
+        for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(
+                CALLS, day.since, day.until):
             units = books.prices.units(model, ts, tokens, variant, not is_rest)[0]
-            for meter, price, number in zip(SOLD, units, tokens):
+            for meter, price, count in zip(SOLD, units, tokens):
                 held = sold.setdefault((arm, model, meter, price), [0, 0, 0])
-                for n, times in enumerate((1, is_rest, assumed)):
-                    held[n] += number * times
-        for key in sorted(sold):
-            if sold[key][0]:
-                values = focus_values(books, day, *key, *sold[key])
-                lines.append([cell.format(**values) for cell in cells])
+                held[:] = held[0] + count, held[1] + count * is_rest, held[2] + count * assumed
+        for key in sorted(key for key in sold if sold[key][0]):
+            values = focus_values(books, day, *key, *sold[key])
+            lines.append([cell.format(**values) for cell in cells])
     return csv_text(lines)
 
 
 def focus_values(books, day, arm, model, meter, price, quantity, untranscribed, assumed):
     """Prices are pico-dollars for one; tokens are sold by the million. Quantity times price is the
     cost, exactly."""
-    rate, is_search = books.rate(arm), meter == 'Web Searches'
-    scale, unit = (12, 'Requests') if is_search else (6, 'Tokens')
+    rate = books.rate(arm)
+    sold = {'scale': 6, 'unit': 'Tokens', 'pricing_unit': '1000000 Tokens', 'per': ' for 1000000',
+            'priced': exact(quantity, 6)}
+    if meter == 'Web Searches':
+        sold = {'scale': 12, 'unit': 'Requests', 'pricing_unit': 'Requests', 'per': ' each',
+                'priced': quantity}
     provider, service = next(one[1:] for one in PROVIDERS if re.match(one[0], model))
     periods = [time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ms // 1000))
                for window in ('day', 'month') for ms in window_bounds(window, day.since)]
     return dict(
-        zip(('day', 'day_end', 'month', 'month_end'), periods), meter=meter, model=model,
-        quantity=quantity,
-        unit=unit, pricing_unit='1000000 ' * (not is_search) + unit, per=' each' if is_search
-        else ' for 1000000',
-        priced=quantity if is_search else exact(quantity, 6), unit_price=exact(price, scale),
-        contracted_price=exact(price * rate, scale + 8), cost=exact(quantity * price, 12),
+        sold, **dict(zip(('day', 'day_end', 'month', 'month_end'), periods)), meter=meter,
+        model=model, quantity=quantity, unit_price=exact(price, sold['scale']),
+        contracted_price=exact(price * rate, sold['scale'] + 8), cost=exact(quantity * price, 12),
         contracted=exact(quantity * price * rate, 20), assumed=exact(assumed * price, 12),
         untranscribed=exact(untranscribed * price, 12), provider=provider, service=service,
         sku='%s/%s' % (model, SOLD[meter]), arm=arm, name=books.names[arm] * bool(arm),
@@ -1807,44 +1791,46 @@ def exact(value, scale):
 
 # ---- Prometheus: for node_exporter's textfile collector -----------------------------------------
 
-def format_prometheus(books):
-    spent, caps, lines = [], books.caps, []
+def format_prometheus(report):
+    books, reading = report.books, report.books.reading
+    spent, caps = [], books.caps
     for window in TIMES:
-        rows = make_rows(books, span_of(window, books.now, books.through), ('arm',))
+        start, end = window_bounds(window, books.now)
+        span = Span(start, min(end, books.through), window, start, end, start)
+        rows = make_rows(books, span, ('arm',))
         spent += [dict(row, window=window) for row in sorted(rows, key=lambda row: row['arm'])]
-    for row in caps:
-        row['ratio'] = row['usd'] * PICO // row['cap_usd'] if row['cap_usd'] else None
-    lost = len(books.reading.unreadable) + books.reading.compressed
-    as_of = (parse_time(books.prices.as_of + 'T00:00') or 0) // 1000
-    for name, text, samples, column in (
-            ('spend_usd', "Spend in the current window at the arm's rate, an estimate in US dollars.",
-             spent, 'usd'),
-            ('cap_usd', 'Cap of the window, in US dollars.', caps, 'cap_usd'),
-            ('counted_usd', "Spend that counts against the cap, at the arm's rate, in US dollars.",
-             caps, 'usd'),
-            ('cap_ratio', "Spend at the arm's rate divided by the cap; 1 is the cap.", caps,
-             'ratio'),
-            ('tier', 'Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.', caps, 'tier'),
+    lines = []
+    for name, text, samples in (
+            ('spend_usd',
+             "Spend in the current window at the arm's rate, an estimate in US dollars.",
+             [(row, format_usd(row['usd'], 6)) for row in spent]),
+            ('cap_usd', 'Cap of the window, in US dollars.',
+             [(row, format_usd(row['cap_usd'], 6)) for row in caps]),
+            ('counted_usd',
+             "Spend that counts against the cap, at the arm's rate, in US dollars.",
+             [(row, format_usd(row['usd'], 6)) for row in caps]),
+            ('cap_ratio', "Spend at the arm's rate divided by the cap; 1 is the cap.",
+             [(row, format_usd(row['usd'] * PICO // row['cap_usd'], 6)) for row in caps
+              if row['cap_usd']]),
+            ('tier', 'Tier of the cap: 0 ok, 1 alert, 2 warn, 3 hard_stop, 4 halt.',
+             [(row, TIERS.index(row['tier'])) for row in caps]),
             ('last_read_timestamp_seconds', 'When the session logs were read last.',
-             books.now // 1000, ''),
-            ('prices_as_of_timestamp_seconds', 'The day that the prices are as of.', as_of, ''),
-            ('skipped_lines', 'Log lines that could not be read.', books.reading.skipped, ''),
-            ('unreadable_files', 'Log files that could not be read.', lost, ''),
-            ('budgets_ok', 'Whether budgets.yaml could be read: 1 or 0.', int(not books.problem),
-             '')):
-        if samples != []:
-            lines += ['# HELP armledger_%s %s' % (name, text), '# TYPE armledger_%s gauge' % name]
-        if not column:
-            lines.append('armledger_%s %d' % (name, samples))
-            continue
-        for row in samples:
-            value = row[column]
-            arm = printable(row['arm'] or UNATTRIBUTED, 4096).replace('\\', '\\\\').replace('"',
-                '\\"')
-            if value is not None:
-                lines.append('armledger_%s{arm="%s",window="%s"} %s' % (
-                    name, arm, row['window'], check.TIERS.index(value) if column == 'tier'
-                    else format_usd(value, 6)))
+             [(None, books.now // 1000)]),
+            ('prices_as_of_timestamp_seconds', 'The day that the prices are as of.',
+             [(None, (parse_time(books.prices.as_of + 'T00:00') or 0) // 1000)]),
+            ('skipped_lines', 'Log lines that could not be read.', [(None, reading.skipped)]),
+            ('unreadable_files', 'Log files that could not be read.',
+             [(None, len(reading.unreadable) + reading.compressed)]),
+            ('budgets_ok', 'Whether budgets.yaml could be read: 1 or 0.',
+             [(None, int(not books.problem))])):
+        name = 'armledger_' + name
+        if samples:
+            lines += ['# HELP %s %s' % (name, text), '# TYPE %s gauge' % name]
+        for row, value in samples:
+            labels = '{arm="%s",window="%s"}' % (
+                re.sub(r'[\\"]', r'\\\g<0>', printable(row['arm'] or UNATTRIBUTED, 4096)),
+                row['window']) if row else ''
+            lines.append('%s%s %s' % (name, labels, value))
     return '\n'.join(lines) + '\n'
 
 
@@ -1861,7 +1847,7 @@ def read_bills(path):
 
 
 def parse_bills(text, name):
-    text = text.lstrip('\ufeff \t\r\n')
+    bills, text = {}, text.lstrip('\ufeff \t\r\n')
     if text.startswith('{'):
         try:
             pairs = json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=list)
@@ -1869,17 +1855,21 @@ def parse_bills(text, name):
             raise UserError('not JSON: %s' % error, name)
     else:
         import csv
-        pairs = [(row[0].strip(), ','.join(row[1:])) for row in csv.reader(text.splitlines())
-                 if row]
+        lines = list(filter(None, csv.reader(text.splitlines())))
+        pairs = [(line[0].strip(), ','.join(line[1:])) for line in lines]
+        other = re.search('(?m)^[^",\n]*[;\t].*', text)
+        if other:
+            raise UserError('%s: write lines of arm,usd, a comma between them and a point in the '
+                            'amount: acme,20.50' % printable(other.group()), name)
         if pairs and parse_usd(pairs[0][1]) is None:
             del pairs[0]         # the headings
-    bills = {}
     for key, value in pairs:
         usd = parse_usd(value)
-        if usd is None or key in bills:
-            raise UserError('%s: %s' % (
-                printable(key), 'stands here twice' if key in bills else
-                'its amount is expected as plain dollars, such as 123.45'), name)
+        if key in bills:
+            raise UserError('%s: stands here twice' % printable(key), name)
+        if usd is None:
+            raise UserError('%s: its amount is expected as plain dollars, such as 123.45'
+                            % printable(key), name)
         bills[key] = usd
     if not bills:
         raise UserError('no amounts are in it; write {"acme": 123.45}, or lines of arm,usd', name)
@@ -1896,7 +1886,7 @@ def parse_usd(text):
 
 
 def reconcile(books, billed, rows):
-    """(a report of what each arm, or the total, was billed, beside its estimate; warnings)"""
+    """([{what each arm, or the total, was billed, beside its estimate}], warnings)"""
     estimates, bills, told = {}, [], []
     for row in rows:
         estimates[row['arm']] = estimates[books.names[row['arm']]] = row['usd']
@@ -1915,8 +1905,7 @@ def reconcile(books, billed, rows):
             'difference_usd': usd - estimate,
             'factor': divide_even(usd * PICO, estimate) if estimate > 0 else None,
             'over_20_pct': 5 * abs(usd - estimate) > abs(estimate)})
-    report = Report('Billed', ('arm',), bills, None, columns_of(('arm',), ['billed']))
-    return report, told if bills else ['--billed: it has no amount of this arm']
+    return bills, told if bills else ['--billed: it has no amount of this arm']
 
 
 # ---- the books: all that a report is made from --------------------------------------------------
@@ -1925,75 +1914,91 @@ class Books:
     """The ledger brought up to date, prices, budgets, the clock, the arm that is asked for."""
 
     def __init__(self, options):
-        self.options, self.home, self.now = options, check.home_of(os.environ), options.now_ms
+        self.options, self.home, self.now = options, home_of(os.environ), options.now_ms
         self.through = self.now + 1 if options.now else OPEN  # else a clock may be ahead
         self.problem = self.arm = None
-        self.budgets = self.load_budgets()
+        self.budgets = self.attempt(self.read_budgets)
         self.timezone = self.budgets.timezone if self.budgets else 'local'
-        check.set_zone(self.timezone)
+        set_zone(self.timezone)
         self.prices = load_prices(find_prices(options.prices, os.environ, HERE))
-        path = check.find_ledger(options.ledger, os.environ, self.home)
-        self.ledger = check.Ledger(path, self.home, 3600.0)
+        self.ledger = Ledger(find_ledger(options.ledger, os.environ, self.home), self.home, 3600.0)
         self.reading = self.ledger.refresh(self.prices, os.environ, self.now,
-                                           check.progress_on(sys.stderr))
-        self.caps = self.assign_arms()
-        self.arms = [arm for arm, in self.ledger.rows(
-            'select distinct arm from pairs where arm is not null')]
-        self.has_rates = any(self.rate(arm) != WHOLE for arm in self.arms)
-        self.listed = list(self.budgets.by_name) if self.budgets else []
-        shown = self.arms + self.listed
-        if options.arm:
-            self.arm = self.find_arm(options.arm)
-            self.caps = [row for row in self.caps if row['arm'] == self.arm]
-            self.listed, shown = [arm for arm in self.listed if arm == self.arm], [self.arm]
-        self.names = dict(check.short_names(dict.fromkeys(shown)), **{'': UNATTRIBUTED})
-        first = self.ledger.rows(
-            'select (select min(ts) from calls where pair = pairs.id and owned) from pairs')
-        self.oldest = min((ts for ts, in first if ts), default=OPEN)
+                                           progress_on(sys.stderr))
+        assign_arms(self.ledger, self.budgets)
+        self.attempt(lambda: check_ambiguous(self.ledger, self.budgets))
+        self.survey()
+        self.arm = self.choose_arm(options.arm) if options.arm else None
+        self.caps = self.attempt(lambda: list(self.find_caps())) or []
+        self.listed = [arm for arm in self.by_name() if self.arm in (None, arm)]
+        shown = [*self.oldest_of, *self.listed] if self.arm is None else [self.arm]
+        self.names = dict(short_names(dict.fromkeys(shown)), **{'': UNATTRIBUTED})
 
-    def load_budgets(self):
-        """None if there are none or they cannot be read; that is told when the costs are."""
+    def attempt(self, step):
+        """Where budgets.yaml can't be gone by, there is none: that is told when the costs are."""
         try:
-            path = check.find_budgets(self.options.budgets, os.environ, HERE, self.home)
-            return check.load_budgets(path, self.home) if path else None
+            return step()
         except UserError as error:
-            self.problem = str(error)
+            self.problem, self.budgets = str(error), None
 
-    def assign_arms(self):
-        """A row for each cap as it stands now, none where budgets.yaml can't be gone by."""
-        try:
-            check.assign_arms(self.ledger, self.budgets)
-            check.check_ambiguous(self.ledger, self.budgets)
-            keys = check.armed_keys(self.ledger, self.budgets)
-            standings = [check.stand(self.ledger, self.budgets, key, self.now,
-                                     bool(self.options.now)) for key in keys]
-        except UserError as error:
-            self.problem, self.budgets, standings = str(error), None, []
-        return [dict(against_cap(one), arm=standing.key, window=one.window, usd=one.spent,
-                     projected_usd=one.projected)
-                for standing in standings for one in standing.verdict.windows
-                if one.spent or standing.key in self.budgets.by_name]
+    def read_budgets(self):
+        path = find_budgets(self.options.budgets, os.environ, HERE, self.home)
+        return load_budgets(path, self.home) if path else None
 
-    def find_arm(self, text):
+    def by_name(self):
+        return self.budgets.by_name if self.budgets else {}
+
+    def survey(self):
+        """Which arms there are, and how far their calls reach."""
+        some = '(select %s(ts) from calls where pair = pairs.id and owned)'
+        self.oldest_of, self.latest = {}, 0
+        for arm, first, last in self.ledger.rows('select arm, %s, %s from pairs' % (
+                some % 'min', some % 'max')):
+            self.oldest_of[arm] = min(first or OPEN, self.oldest_of.get(arm, OPEN))
+            self.latest = max(self.latest, last or 0)
+        self.oldest = min(self.oldest_of.values(), default=OPEN)
+        self.has_rates = any(self.rate(arm) != WHOLE for arm in self.oldest_of)
+
+    def choose_arm(self, text):
         """A word that is no arm is refused: as a folder, a slip would show another client."""
         if self.problem:
             raise UserError(self.problem)        # which calls are the arm's is not known
-        if text == UNATTRIBUTED:
-            return ''
-        arm = check.find_arm(text, self.ledger, self.budgets, self.home)
-        if arm not in self.arms + self.listed:
+        arm = '' if text == UNATTRIBUTED else find_arm(text, self.ledger, self.budgets, self.home)
+        if arm and arm not in self.oldest_of and arm not in self.by_name():
             raise UserError('--arm: nothing was spent in %s, and no arm of budgets.yaml has it'
                             % printable(text))
         return arm
 
-    def rows(self, columns, span, tail='', around='%s', tables='pairs cross join calls'):
-        """Of the calls in a span: pair by pair, as the index has them."""
-        sql = 'select %s from %s on pair = pairs.id where owned and ts >= %d and ts < %d and ' \
-              'arm is coalesce(?, arm) %s' % (columns, tables, span.since, span.until, tail)
-        return self.ledger.rows(around % sql, self.arm)
+    def find_caps(self):
+        """A row for each cap as it stands now."""
+        for key in armed_keys(self.ledger, self.budgets):
+            entry = self.entry(key)
+            for window, cap in entry.caps * (self.arm in (None, key)):
+                usd = spend_elsewhere(self.budgets, key) if self.budgets.spend_json else \
+                    self.spent_in(window).get((key,), {'list_usd': 0})['list_usd']
+                one = judge_window(entry, window, cap, usd, self.now, 0, self.oldest_of.get(key))
+                if usd or key in self.by_name():
+                    yield dict(against_cap(one), arm=key, window=window, usd=one.spent,
+                               projected_usd=one.projected)
+
+    @lru_cache(None)
+    def spent_in(self, window):
+        """By arm, with what a clock that is ahead has written."""
+        start, end = window_bounds(window, self.now)
+        return sum_by(self, [Span(start, self.through, window, start, end, start)], ('arm',))
+
+    def rows(self, columns, since, until, tail='', tables=BY_PAIR, around='%s'):
+        """Of the calls in [since, until): pair by pair, as the index has them."""
+        sql = 'select %s from %s where owned and ts >= %d and ts < %d%s %s' % (
+            columns, tables, since, min(until, self.latest + 1),
+            ' and arm = ?' * (self.arm is not None), tail)
+        return self.ask(around % sql)
+
+    @lru_cache(8)                # the month of the caps is that of most reports
+    def ask(self, sql):
+        return self.ledger.rows(sql, *[self.arm] * ('arm = ?' in sql))
 
     def entry(self, arm):
-        return check.entry_of(self.budgets, arm)
+        return entry_of(self.budgets, arm)
 
     def rate(self, arm):
         entry = self.entry(arm)
@@ -2002,9 +2007,9 @@ class Books:
     def strays(self, span):
         """A line for each arm that has spent outside of its folders, in sessions begun in them."""
         places, outside = self.ledger.places(), {}
-        for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', span,
+        for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', span.since, span.until,
                                          'and place <> origin group by pairs.id'):
-            if arm in self.listed and check.arm_of(self.budgets, places.get(place)) != arm:
+            if arm in self.listed and arm_of(self.budgets, places.get(place)) != arm:
                 folder = places[place].path.replace(self.home.rstrip('/') + '/',
                                                     '~/') if place else 'no known folder'
                 folders = outside.setdefault(arm, {})
@@ -2022,96 +2027,90 @@ class Books:
 
     def warnings(self, span):
         """What may be wrong with the figures."""
-        as_of = self.prices.as_of
+        as_of, told, reading = self.prices.as_of, [], self.reading
         age = (self.now - (parse_time(as_of + 'T00:00') or self.now)) // DAY_MS
-        told, reading = [], self.reading
         if age > STALE_DAYS:
             told.append('the prices are %d days old (%s): look whether they still hold, and put '
                         'the new ones into prices.json' % (age, as_of))
         if self.options.quiet:   # what is long gone, and can't be mended, is no alarm each morning
             reading = reading._replace(skipped=self.skipped_since(span.since))
-        told += check.warnings_of(self.ledger, self.budgets, self.prices, reading, self.arm)
+        told += warnings_of(self.ledger, self.budgets, self.prices, reading, self.arm)
         if self.options.format not in ('focus', 'prometheus') and not self.options.statement:
-            told += check.notify_failures(self.ledger, [self.arm] if self.arm else self.listed)
+            told += notify_failures(self.ledger, [self.arm] if self.arm else self.listed)
             told += self.strays(span)
         return told
 
 
 # ---- what is said of the figures ----------------------------------------------------------------
 
+STALE_DAYS = 60
+
+
 def title_of(span, now):
     first = label_of('day', span.since)
     last = label_of('day', max(span.since, min(span.until, now + 1) - 1))
     if span.window in ('month', 'day'):
         running = ' to date (%s)' % last * (now < span.end)
-        return first[:7 if span.window == 'month' else 10] + running
+        return label_of(span.window, span.since) + running
     return '%s to %s' % (first, last)
 
 
 def small_print(books, rows, total):
-    """A sentence for each thing that has to be known of the figures."""
-    rates = ['%s (%s %%)' % (printable(books.names[arm]), exact(books.rate(arm), 6))
-             for arm in sorted(books.names) if books.rate(arm) != WHOLE]
-    told = ['Estimate at list price, not a bill; prices as of %s.' % books.prices.as_of]
-    if rates:
-        told.append('At its rate_pct of list price, as the gate counts it: %s.'
-                    % ', '.join(rates).replace('.0 %', ' %'))
-    if total['untranscribed_usd']:
-        told.append("%s of it is untranscribed: titles, compactions and other helper calls that "
-                    "stand in no transcript line, only in the agent's own totals."
-                    % dollars(total['untranscribed_usd']))
-    if any(row.get('arm') == '' and row['usd'] for row in rows):
-        told.append('%s: calls whose record names no folder.' % UNATTRIBUTED)
-    if any(row.get('spike') for row in rows):
-        told.append('\u25b2 A day far above the usual: more than %d times the median of the days '
-                    'with spend in the %d days before it, and more than $%d.'
-                    % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO))
-    if books.options.baseline:
-        told.append('Baseline: on %s, at its standard price, the same tokens would have cost %s; '
-                    'routing %s %s.' % (
-                        printable(books.options.baseline), dollars(total['baseline_usd']),
-                        'cost' if total['saved_usd'] < 0 else 'saved',
-                        dollars(abs(total['saved_usd']))))
-    if books.options.compare:
-        told.append('Before: the window before, as far as this one has come; ? is before the '
-                    'oldest call that is known.')
-    return told
+    """What has to be known of the figures."""
+    rates = ', '.join('%s (%s %%)' % (printable(books.names[arm]), exact(books.rate(arm), 6))
+                      for arm in sorted(books.names) if books.rate(arm) != WHOLE)
+    saved = total.get('saved_usd', 0)
+    return [text for is_so, text in (
+        (True, 'Estimate at list price, not a bill; prices as of %s.' % books.prices.as_of),
+        (rates, 'At its rate_pct of list price, as the gate counts it: %s.'
+         % rates.replace('.0 %', ' %')),
+        (total['untranscribed_usd'],
+         "%s of it is untranscribed: titles, compactions and other helper calls that stand in no "
+         "transcript line, only in the agent's own totals." % dollars(total['untranscribed_usd'])),
+        (any(row.get('arm') == '' and row['usd'] for row in rows),
+         '%s: calls whose record names no folder.' % UNATTRIBUTED),
+        (any(row.get('spike') for row in rows),
+         '\u25b2 A day far above the usual: more than %d times the median of the days with spend '
+         'in the %d days before it, and more than $%d.'
+         % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO)),
+        (books.options.baseline,
+         'Baseline: on %s, at its standard price, the same tokens would have cost %s; routing %s '
+         '%s.' % (printable(books.options.baseline or ''), dollars(total.get('baseline_usd', 0)),
+                  'cost' if saved < 0 else 'saved', dollars(abs(saved)))),
+        (books.options.compare,
+         'Before: the window before, as far as this one has come; ? is before the oldest call '
+         'that is known.')) if is_so]
 
 
 def cautions_of(books, span, assumed_usd):
     """What whoever sends the figures on has to know."""
-    created, told = books.ledger.meta('created'), []
-    if assumed_usd:
-        told.append('~ %s of it is at an assumed price: its model has none in prices.json.'
-                    % dollars(assumed_usd))
-    if books.budgets and books.budgets.spend_json:
-        told.append('Caps are compared with the spend that %s has (spend_json in budgets.yaml), '
-                    'as the gate does, not with the logs.' % printable(books.budgets.spend_json, 500))
-    if created and span.since < created:
-        oldest = ''
-        if books.oldest < OPEN:
-            oldest = '; its oldest call is of ' + label_of('day', books.oldest)
-        told.append('This ledger was begun on %s%s: spend whose logs had been deleted before that '
-                    'is missing.' % (label_of('day', created), oldest))
-    return told
+    created = books.ledger.meta('created') or 0
+    spend_json = books.budgets and books.budgets.spend_json
+    oldest = '; its oldest call is of ' + label_of('day', books.oldest) \
+        if books.oldest < OPEN else ''
+    return [text for is_so, text in (
+        (assumed_usd, '~ %s of it is at an assumed price: its model has none in prices.json.'
+         % dollars(assumed_usd)),
+        (spend_json, 'Caps are compared with the spend that %s has (spend_json in budgets.yaml), '
+         'as the gate does, not with the logs.' % printable(spend_json or '', 500)),
+        (span.since < created, 'This ledger was begun on %s%s: spend whose logs had been deleted '
+         'before that is missing.' % (label_of('day', created), oldest))) if is_so]
 
 
 def make_report(books, span, warnings):
     """The operator's."""
     options, by, below = books.options, books.options.by or ('arm',), []
     fields = FIELDS
-    if options.format == 'table':                # what it has no room for takes time
-        fields = PLAIN if by == ('arm',) else dict(PLAIN, tokens=FIELDS['tokens'])
+    if options.format in ('table', 'prometheus'):      # what it has no room for takes time
+        fields = PLAIN if by == ('arm',) else dict(PLAIN, **TOKENS)
     rows = make_rows(books, span, by, fields)
-    parts = ['spend', 'usage'] + [name for name in ('compare', 'baseline')
-                                  if getattr(options, name)]
-    if set(by) in ({'day'}, {'arm', 'day'}):
-        mark_spikes(books, rows, span, by)
-        parts.append('spike')
-    if options.compare:
-        set_beside(books, rows, span, by)
-    if options.baseline:
-        set_baseline(books, rows, span, by)
+    parts = ['spend', 'usage']
+    for part, is_wanted, add in (('spike', set(by) in ({'day'}, {'arm', 'day'}), mark_spikes),
+                                 ('compare', options.compare, set_beside),
+                                 ('baseline', options.baseline, set_baseline)):
+        if is_wanted:
+            add(books, rows, span, by)
+            parts.append(part)
     total = total_of(rows, by)
     # The caps that no row shows; of a window that has ended those at alert or above, which are why
     # cron is told.
@@ -2122,46 +2121,24 @@ def make_report(books, span, warnings):
             and (is_running or row['tier'] != 'ok')]
     if caps:
         keys = 'arm', 'window'
-        below.append(Report('Other caps, now', keys, caps, None, columns_of(keys, ['spend']),
-                            books.names))
+        below.append(Report(books, span, 'Other caps, now', keys, caps, None,
+                            columns_of(keys, 'spend')))
     if options.billed:
         bills, told = reconcile(books, read_bills(options.billed), rows)
-        below.append(bills)
+        below.append(Report(books, span, 'Billed', ('arm',), bills, None,
+                            columns_of(('arm',), 'billed')))
         warnings = warnings + told
     title = 'Spend by %s: %s' % (', '.join(by), title_of(span, books.now))
     if books.arm is not None:
         title += ', arm ' + printable(books.names[books.arm])
-    report = Report(title, by, rows, total, columns_of(by, parts), books.names, below,
-                    small_print(books, rows, total),
-                    cautions_of(books, span, total['assumed_usd']) + warnings)
-    if options.format == 'html':
-        return report._replace(chart=chart_of(books, span))
-    if options.format == 'json':
-        return report._replace(facts=facts_of(books, span, report))
-    return report
-
-
-def facts_of(books, span, report):
-    """What JSON says beside its rows."""
-    unattributed = sum_by(books, [span], ('arm',)).get(('',), {'usd': 0})
-    facts = {
-        'estimate': True, 'currency': 'USD', 'since': format_time(span.since),
-        'until': format_time(max(span.since, min(span.until, books.now))),
-        'timezone': books.timezone,
-        'prices_as_of': books.prices.as_of,
-        'total_usd': number(format_usd(report.total['usd'], 6)), 'rows': [],
-        'unattributed_usd': number(format_usd(unattributed['usd'], 6)),
-        'unpriced_models': sorted(name for name, in books.rows(
-            'distinct (select name from models where id = model)', span, 'and assumed')),
-        'skipped_lines': books.reading.skipped, 'warnings': report.cautions}
-    if books.options.billed:
-        facts['billed'] = [values_of(report.below[-1], row) for row in report.below[-1].rows]
-    return facts
+    return Report(books, span, title, by, rows, total, columns_of(by, *parts), below,
+                  small_print(books, rows, total),
+                  cautions_of(books, span, total['assumed_usd']) + warnings)
 
 
 def make_statement(books, span):
     """For the client: what is to be paid, and nothing that it is made of."""
-    options = books.options
+    options, parts = books.options, ['usage', 'invoice']
     by = options.by or ('arm',) * (options.format == 'csv') + ('day', 'model')
     rows = [row for row in make_rows(books, span, by, FIELDS) if row['tokens'] or row['usd']]
     set_invoice(books, rows)
@@ -2170,21 +2147,19 @@ def make_statement(books, span):
              'Days are whole in the time zone %s.' % (zone if books.timezone == 'local'
                                                       else books.timezone)]
     title = 'Statement %s, %s' % (printable(books.names[books.arm]), title_of(span, books.now))
-    parts = ['usage', 'invoice']
     if options.internal:
         title = 'INTERNAL: ' + title
         notes.insert(0, 'INTERNAL, not for the client: list price, contracted amount and margin.')
         parts.append('internal')
-    return Report(title, by, rows, total_of(rows, by), columns_of(by, parts), books.names, (),
+    return Report(books, span, title, by, rows, total_of(rows, by), columns_of(by, *parts), (),
                   notes, [])
 
 
 # ---- the command line ---------------------------------------------------------------------------
 
-STALE_DAYS = 60
 FORMATS = {'table': format_text, 'json': format_json, 'csv': format_csv,
-           'markdown': format_markdown,
-           'html': format_html, 'focus': format_focus, 'prometheus': format_prometheus}
+           'markdown': format_markdown, 'html': format_html, 'focus': format_focus,
+           'prometheus': format_prometheus}
 HELP = '''usage: cost-report.py [OPTION ...]
 
 %s
@@ -2241,24 +2216,28 @@ def parse_options(argv):
 
 
 def check_options(options):
-    options.by = options.by and tuple(dict.fromkeys(key.strip() for key in options.by.split(',')))
-    options.format = options.format or 'table'
-    given = [('by', key, BY) for key in options.by or ()] + [('format', options.format, FORMATS)]
-    for name, value, known in given:
+    by = options.by and tuple(dict.fromkeys(key.strip() for key in options.by.split(',')))
+    options.by, options.format = by, options.format or 'table'
+    for name, value, known in [('by', key, BY) for key in by or ()] + [
+            ('format', options.format, FORMATS)]:
         if value not in known:
             raise UserError('--%s: %s is none; write one of %s'
                             % (name, printable(repr(value)), ', '.join(known)))
-    if options.output == '-':
-        options.output = None
     is_for_clients = options.format in ('html', 'markdown', 'csv')
     options.statement = bool(options.arm and options.month) and is_for_clients
-    windows = ('since', 'until', 'last', 'month', 'yesterday') * (options.format == 'prometheus')
-    given = [name for name in ('by', 'compare', 'baseline', 'billed', *windows)
-             if getattr(options, name)]
-    if options.format in ('focus', 'prometheus') and given:
-        raise UserError('--format %s has its own columns and windows: leave out --%s' % (
-            options.format, given[0]))
-    if options.billed and options.by not in (None, ('arm',)):
+    # Nothing that was asked for is left out without a word.
+    without, why = (), ''
+    if options.statement:
+        without, why = ('compare', 'baseline', 'billed'), \
+            'with --arm and --month is a statement, for the client'
+    if options.format in ('focus', 'prometheus'):
+        without, why = ('by', 'compare', 'baseline', 'billed'), 'has its own columns and windows'
+    if options.format == 'prometheus':
+        without += 'since', 'until', 'last', 'month', 'yesterday'
+    for name in without:
+        if getattr(options, name):
+            raise UserError('--format %s %s: leave out --%s' % (options.format, why, name))
+    if options.billed and by not in (None, ('arm',)):
         raise UserError('--billed goes with --by arm')
     if options.internal and not options.statement:
         raise UserError('--internal goes with a statement: --arm, --month, and --format html, '
@@ -2272,7 +2251,7 @@ def check_options(options):
 
 def did_you_mean(word, known):
     """The known word that it may be a slip of, as the rest of a sentence."""
-    near = check and check.nearest(word, list(known))
+    near = neighbour and nearest(word, list(known))
     return '; did you mean %s?' % printable(near) if near else ''
 
 
@@ -2283,95 +2262,71 @@ def main(argv=None):
     try:
         options = parse_options(sys.argv[1:] if argv is None else argv)
         if options.help:
-            sys.stdout.write(HELP % (__doc__, ', '.join(BY), ', '.join(FORMATS)))
+            put(None, HELP % (__doc__, ', '.join(BY), ', '.join(FORMATS)))
         elif options.version:
-            print('armledger ' + (check.RELEASE if check else 'without budget-check.py'))
+            put(None, 'armledger %s\n' % (RELEASE if neighbour else 'without budget-check.py'))
         else:
-            return run(options) if check else run_alone(options)
+            return run(options) if neighbour else run_alone(options)
         return 0
-    except UserError as error:
+    except BrokenPipeError:      # who reads it has seen enough
+        pass
+    except (UserError, OSError) as error:
         complain(error)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         complain('interrupted')
-    except OSError as error:
-        complain(error)
-    except Exception as error:
-        if not check or not isinstance(error, check.sqlite().Error):
-            raise
-        home = check.home_of(os.environ)
-        complain(check.ledger_error(check.find_ledger(options.ledger, os.environ, home), error))
     return 1
 
 
-def complain(error):
-    print('cost-report: ' + printable(str(error), 2000), file=sys.stderr)
+def complain(text):
+    print('cost-report: ' + printable(str(text), 2000), file=sys.stderr)
 
 
 def run(options):
-    books = Books(options)
-    text, is_alarming, notes = make(books, options)
+    try:
+        books = Books(options)
+        span = choose_span(options, books)
+        warnings = books.warnings(span)
+        report = make_report(books, span, warnings)
+        shown = make_statement(books, span) if options.statement else report
+        text = FORMATS[options.format](shown)
+    except sqlite().Error as error:
+        path = find_ledger(options.ledger, os.environ, home_of(os.environ))
+        raise ledger_error(path, error)
+    is_alarming = bool(warnings or books.problem or options.billed or report.total['assumed_usd']) \
+        or any(row['tier'] != 'ok' for row in books.caps)
     is_shown = is_alarming or not options.quiet
-    for note in notes * is_shown + [books.problem] * bool(books.problem):
-        complain(note)
+    if is_shown and (options.statement or options.format in ('csv', 'focus')):
+        for note in report.cautions:             # that have no room in it
+            complain('note: ' + note)
+    if books.problem:
+        complain(books.problem)
     if options.output or is_shown:
         put(options.output, text)
     return 1 if books.problem else 0
 
 
-def make(books, options):
-    """(the report's text, whether --quiet has to let it through, notes that have no room in it)"""
-    span = choose_span(options, books.now, books.through, min(books.oldest, books.now))
-    form, warnings = FORMATS[options.format], books.warnings(span)
-    is_alarming = bool(warnings or books.problem) or any(row['tier'] != 'ok' for row in books.caps)
-    if options.format == 'prometheus':
-        return form(books), is_alarming, []
-    report = make_report(books, span, warnings)
-    is_alarming = is_alarming or bool(report.total['assumed_usd'] or options.billed)
-    notes = ['note: ' + note for note in report.cautions]
-    if options.format == 'focus':
-        return form(books, span), is_alarming, notes
-    if options.statement:
-        return form(make_statement(books, span)), is_alarming, notes
-    if options.format == 'csv':
-        return form(report.below[-1] if options.billed else report), is_alarming, notes
-    return form(report), is_alarming, []
-
-
 def put(path, text):
     """Print it, or write all of it or nothing: under another name, then renamed."""
-    if not path:
-        sys.stdout.write(text)
+    if path in (None, '-'):
+        print(text, end='', flush=True)
         return
-    is_there, is_plain = os.path.exists(path), os.path.isfile(path) or not os.path.exists(path)
-    target = os.path.realpath(path) if is_plain else path  # a link stays a link
-    written = '%s.%d.tmp' % (target, os.getpid()) if is_plain else path
-    if is_plain and not os.path.isdir(os.path.dirname(target)):
-        raise UserError('--output: there is no such folder; make it first',
-                        os.path.dirname(target))
+    target = os.path.realpath(path)              # a link stays a link
+    is_device = os.path.exists(path) and not os.path.isfile(path)
+    written = path if is_device else '%s.%d.tmp' % (target, os.getpid())
     try:
         with open(written, 'w', encoding='utf-8', newline='') as stream:
             stream.write(text)
-        if is_plain and is_there:
-            os.chmod(written, os.stat(target).st_mode & 0o777)
-        if is_plain:
+        if not is_device:
+            if os.path.exists(target):
+                os.chmod(written, os.stat(target).st_mode & 0o777)
             os.replace(written, target)
     except OSError as error:
-        if is_plain and os.path.exists(written):
+        if not is_device and os.path.exists(written):
             os.unlink(written)
-        raise UserError('--output: %s' % error.strerror, path)
-
-
-def leave(code):
-    """End at once: tearing an interpreter down takes as long as the report's sums."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        code = 1
-    os._exit(code)
+        is_lost = isinstance(error, FileNotFoundError)
+        raise UserError('--output: ' + ('there is no such folder; make it first' if is_lost
+                                        else error.strerror), path)
 
 
 if __name__ == '__main__':
-    leave(main())
+    os._exit(main())             # tearing an interpreter down takes as long as the report's sums

@@ -44,8 +44,9 @@ def run(path, arguments, cwd, environ, streams, seconds):
         os.dup2(stream, number)
         os.close(stream)
     sys.stdin, sys.stdout, sys.stderr = (
-        open(number, mode, encoding='utf-8', errors=errors, closefd=False)
-        for number, mode, errors in ((0, 'r', 'surrogateescape'), (1, 'w', 'surrogateescape'), (2, 'w', 'backslashreplace')))
+        open(number, mode, buffering, encoding='utf-8', errors=errors, closefd=False)
+        for number, mode, buffering, errors in (
+            (0, 'r', -1, 'surrogateescape'), (1, 'w', -1, 'surrogateescape'), (2, 'w', 1, 'backslashreplace')))
     if seconds:
         signal.setitimer(signal.ITIMER_REAL, seconds)      # whose signal ends it
     code = 0

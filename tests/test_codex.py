@@ -439,7 +439,7 @@ class HostileLinesTest(unittest.TestCase):
                 ('output_tokens', 1.5, (1000, 1, 0, 0, 4000, 0)), ('output_tokens', True, (1000, 0, 0, 0, 4000, 0)),
                 ('output_tokens', [], (1000, 0, 0, 0, 4000, 0)), ('output_tokens', 1000.0, (1000, 1000, 0, 0, 4000, 0)),
                 ('output_tokens', float('nan'), (1000, 0, 0, 0, 4000, 0)),
-                ('cached_input_tokens', 5001, (0, 100, 0, 0, 5000, 0)), ('cached_input_tokens', '9', (5000, 100, 0, 0, 0, 0)),
+                ('cached_input_tokens', 5001, (0, 100, 0, 0, 5000, 0)), ('cached_input_tokens', '9', (4991, 100, 0, 0, 9, 0)), ('cached_input_tokens', 'x', (5000, 100, 0, 0, 0, 0)),
                 ('cache_write_input_tokens', 3000, (0, 100, 1000, 0, 4000, 0))):
             with self.subTest(name=name, value=value):
                 bad = record('resp_1', (1, 0, 1))

@@ -123,14 +123,15 @@ class SecondProcessTest(HardeningCase):
     def test_what_one_of_several_files_has_in_it_keeps_no_other_out(self):
         home = self.home()
         self.logs(home, [1] * 6)
-        home.log('s-7', spent_line('a', 1, cwd=home.at('clients/acme'), session='odd'))
-        row = script.Ledger.row
+        odd = home.at('clients/acme/odd')
+        home.log('s-7', spent_line('a', 1, cwd=odd, session='odd'))
+        place = script.Ledger.place
 
-        def failing(ledger, agent, told):
-            if told[2] == 'odd':
+        def failing(ledger, cwd):
+            if cwd == odd:
                 raise ValueError('what nobody has thought of')
-            return row(ledger, agent, told)
-        with mock.patch.object(script.Ledger, 'row', failing):
+            return place(ledger, cwd)
+        with mock.patch.object(script.Ledger, 'place', failing):
             self.assertEqual(self.spent(home), 111111)
             self.assertIn('s-7.jsonl', home.main('--now', NOW).err)
         self.assertEqual(self.spent(home), 111112)

@@ -374,18 +374,18 @@ class CallTest(unittest.TestCase):
                 self.assertEqual(total(ledger), 10 + 100 + 400 + 4000 + 1000 + 10000)
 
     def test_what_no_api_says_is_as_near_as_can_be(self):
-        for bad, taken in (-1, 0), (2.0, 2), (True, 0), ('7', 0), ([7], 0), ({'n': 7}, 0), (10 ** 12, 0), (None, 0):
+        for bad, taken in (-1, 0), (2.0, 2), (True, 0), ('7', 7), ('x', 0), ([7], 0), ({'n': 7}, 0), (10 ** 12, 0), (None, 0):
             with self.subTest(bad=bad):
                 calls, _, skipped = self.read(call_line('bad', 5, usage={'input_tokens': bad}), call_line('good', input=4))
                 self.assertEqual((calls, skipped), ({'bad': (taken, 5, 0), 'good': (4, 0, 0)}, 0))
 
     def test_lines_that_are_no_records(self):
-        for bad in ('{"type":"assistant","message":{"usage":{"output_tokens":7}\n', 'usage output_tokens"\n',
-                    '[{"output_tokens":1}]\n', '{"output_tokens": \n', '\x00\x00\x00{"output_tokens"}\n',
+        for bad in ('{"type":"assistant","message":{"usage":{"output_tokens":7}\n', 'usage of an assistant"\n',
+                    '[{"type":"assistant"}]\n', '{"assistant": \n', '\x00\x00\x00{"assistant"}\n',
                     '{"type":"assistant","output_tokens"' + '[' * 3000 + '}\n'):
             with self.subTest(bad[:40]):
                 self.assertEqual(self.read(call_line('a', input=1), bad, call_line('b', input=2)),
-                                 ({'a': (1, 0, 0), 'b': (2, 0, 0)}, 3, int('"usage"' in bad or '"output_tokens"' in bad)))
+                                 ({'a': (1, 0, 0), 'b': (2, 0, 0)}, 3, int('"assistant"' in bad)))
 
     def test_blank_lines_and_wrong_types_of_what_is_not_figures(self):
         odd = dict(call_line('odd', input=1), cwd=7, timestamp=[], sessionId={}, isSidechain='yes', agentId=3)
@@ -1005,44 +1005,26 @@ class OlderVersionTest(unittest.TestCase):
             with home.ledger(CODEX_HOME=os.path.join(DATA, 'codex-0.169.0', 'home')) as ledger:
                 self.assertEqual(self.held(ledger), 7 * (self.expected() - self.codex_usd()) + self.codex_usd())
 
-    def test_in_many_units_of_work(self):
-        with Home() as home, mock.patch.object(script, 'BATCH', 2):
-            self.begin(home)
-            for n in range(100):
-                ledger = script.Ledger(os.path.join(home.state, 'ledger.sqlite3'), home.path, 0.0)
-                try:
-                    ledger.refresh(load_prices(), home.environ(), script.parse_time(LAST))
-                    break
-                except script.NotYet:
-                    pass
-                finally:
-                    ledger.close()
-            self.assertGreater(n, 4)
-            with home.ledger() as ledger:
-                self.assertEqual(self.held(ledger), self.expected())
-
     def test_of_a_damaged_one_is_kept_what_can_be_read(self):
-        for version in 1, 2:
-            for table, lost in ('calls_session', 0), ('calls', 1):
-                with self.subTest(version=version, table=table), Home() as home:
-                    self.begin(home)
-                    if version == 2:
-                        with home.ledger():
-                            pass
-                    path = os.path.join(home.state, 'ledger.sqlite3')
-                    db = sqlite3.connect(path)
-                    db.execute('pragma wal_checkpoint(truncate)')
-                    (page,), (size,) = (db.execute(sql).fetchone() for sql in (
-                        "select rootpage from sqlite_master where name = '%s'" % table, 'pragma page_size'))
-                    db.close()
-                    with open(path, 'r+b') as stream:
-                        stream.seek((page - 1) * size)
-                        stream.write(b'\0' * size)
-                    home.log('s-1', spent_line('a', 5))
-                    self.assertEqual(home.main('--rebuild').code, 0)
-                    self.assertTrue([name for name in os.listdir(home.state) if 'damaged' in name])
-                    with home.ledger() as ledger:
-                        self.assertEqual(self.held(ledger), 5 * 10 ** 6 + (0 if lost else self.expected()))
+        for table, lost in ('calls_session', 0), ('calls', 1):
+            with self.subTest(table=table), Home() as home:
+                self.begin(home)
+                with home.ledger():
+                    pass
+                path = os.path.join(home.state, 'ledger.sqlite3')
+                db = sqlite3.connect(path)
+                db.execute('pragma wal_checkpoint(truncate)')
+                (page,), (size,) = (db.execute(sql).fetchone() for sql in (
+                    "select rootpage from sqlite_master where name = '%s'" % table, 'pragma page_size'))
+                db.close()
+                with open(path, 'r+b') as stream:
+                    stream.seek((page - 1) * size)
+                    stream.write(b'\0' * size)
+                home.log('s-1', spent_line('a', 5))
+                self.assertEqual(home.main('--rebuild').code, 0)
+                self.assertTrue([name for name in os.listdir(home.state) if 'damaged' in name])
+                with home.ledger() as ledger:
+                    self.assertEqual(self.held(ledger), 5 * 10 ** 6 + (0 if lost else self.expected()))
 
     def test_a_later_one_is_refused_by_name(self):
         with Home() as home:

@@ -76,9 +76,11 @@ class ValuesTest(unittest.TestCase):
 
     def test_counts(self):
         for value, expected in ((7, 7), (0, 0), (-1, 0), (1000.0, 1000), (1.9, 1), (10 ** 10, 10 ** 10), (10 ** 10 + 1, 0), (10 ** 30, 0),
-                                (float('inf'), 0), (float('nan'), 0), (True, 0), ('7', 0), (None, 0), ([7], 0), ({}, 0)):
+                                (float('inf'), 0), (float('nan'), 0), (True, 0), (None, 0), ([7], 0), ({}, 0),
+                                ('7', 7), ('5000000', 5000000), (str(10 ** 10 + 1), 0), ('9' * 5000, 0), ('-7', 0), ('seven', 0), ('', 0),
+                                ('\u0667', 0), ('7\n', 0)):
             with self.subTest(value):
-                got = script.count(value)
+                got, = script.counts({'n': value}, 'n')
                 self.assertEqual((got, type(got)), (expected, int))
 
     def test_texts(self):
@@ -176,7 +178,8 @@ class ClaudeTest(unittest.TestCase):
                 ('a split above its sum', {'cache_creation_input_tokens': 0}, TOKENS),
                 ('negative', {'input_tokens': -5, 'output_tokens': -1}, (0, 0, 200, 500, 3000, 2)),
                 ('floats', {'input_tokens': 10.0, 'output_tokens': 50.0}, TOKENS),
-                ('texts and lists', {'input_tokens': '10', 'cache_read_input_tokens': [], 'server_tool_use': 3}, (0, 50, 200, 500, 0, 0))):
+                ('numbers as texts', {'input_tokens': '10', 'cache_read_input_tokens': '3000'}, TOKENS),
+                ('words and lists', {'input_tokens': 'ten', 'cache_read_input_tokens': [], 'server_tool_use': 3}, (0, 50, 200, 500, 0, 0))):
             with self.subTest(name):
                 self.assertEqual(self.only(line(usage=usage)).tokens, expected)
 
@@ -248,6 +251,14 @@ class ClaudeTest(unittest.TestCase):
                     first = min(rows, key=lambda row: row.cwd_ts, default=None)
                     self.assertEqual([(min(began), first.cwd)] if rows else [], expected)
                     self.assertTrue(all(row[0] == SESSION and row[4] == '' for row in rows))
+
+    def test_a_session_that_a_newer_version_went_on_with(self):
+        lines = [line(), line('msg_2', version='2.1.331'), line('msg_3', version='2.1.20'), line('msg_4', version='2.1.331')]
+        for cut in range(len(lines) + 1):
+            state = {}
+            rows = read(*lines[:cut], state=state).sessions
+            rows += read(*lines[cut:], state=json.loads(json.dumps(state))).sessions
+            self.assertEqual([row.version for row in rows], ['2.1.331', '2.1.20', '2.1.331'])
 
     def test_a_sub_agent_s_file_begins_no_session(self):
         path = '/logs/-clients-acme/%s/subagents/workflows/w/agent-1.jsonl' % SESSION
