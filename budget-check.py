@@ -1156,7 +1156,7 @@ class Ledger:
                 except sqlite().OperationalError as error:
                     if 'locked' not in str(error) or time.monotonic() > until:
                         raise
-                time.sleep(0.002 + time.time_ns() % 7000 / 10**6)
+                time.sleep(0.005 + time.time_ns() % 15000 / 10**6)
         finally:
             self.one('pragma busy_timeout = 5000')
 
@@ -2026,7 +2026,7 @@ PROBLEMS = (
     ('locked', NotYet,
      'the ledger is in use by another process for too long; try again, or see who holds it'),
     ('interrupted', NotYet,
-     'the ledger takes longer than it may; the next call goes on. `budget-check.py` takes its time'),
+     'the ledger has more to do than there is time for here; run `budget-check.py` once: it has more'),
     ('no such column|no such table|has no column', UserError,
      'the ledger was made by another version of armledger (%s); `budget-check.py --rebuild` makes '
      'it anew from the logs'),

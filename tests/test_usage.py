@@ -203,7 +203,7 @@ class MistakesTest(UsageCase):
     def test_unreadable_lines_and_unknown_models_are_told(self):
         with Home(ACME) as home:
             home.folder('clients/acme')
-            home.log('s-1', spent_line('a', 5, cwd=home.at('clients/acme')), '{"output_tokens": 5\n',
+            home.log('s-1', spent_line('a', 5, cwd=home.at('clients/acme')), '{"type":"assistant","message":{"usage":{"output_tokens":5\n',
                      spent_line('b', 5, cwd=home.at('clients/acme'), model='claude-nonesuch-9'))
             result = home.main('--now', NOW)
             self.assertEqual(result.code, 0)
