@@ -56,7 +56,7 @@ class Server:
         Server.started += 1
         self.folder = tempfile.mkdtemp(prefix='armledger-server-', dir=TEMPORARY)
         self.streams = [os.path.join(self.folder, name) for name in ('stdin', 'stdout', 'stderr')]
-        self.process = subprocess.Popen([sys.executable, '-IS', os.path.join(TESTS, 'server.py')], cwd=self.folder,
+        self.process = subprocess.Popen([sys.executable, '-IS', os.path.join(TESTS, 'server.py')], cwd=self.folder, start_new_session=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={'LC_ALL': 'C.UTF-8', 'PATH': os.defpath})
         atexit.register(self.close)
 
@@ -74,16 +74,18 @@ class Server:
         self.process.stdin.write(json.dumps(dict(
             path=path, arguments=arguments, cwd=cwd, environ=environ, streams=self.streams, seconds=seconds)).encode() + b'\n')
         self.process.stdin.flush()
-        code = int(self.process.stdout.readline())
+        code = self.process.stdout.readline()
+        if not code:
+            raise OSError('server.py has ended: %s' % path)
         said = []
         for stream in self.streams[1:]:
             with open(stream, 'rb') as whole:
                 said.append(whole.read())
-        return subprocess.CompletedProcess([path, *arguments], code, *said)
+        return subprocess.CompletedProcess([path, *arguments], int(code), *said)
 
 
 def run_script(path, *arguments, env, cwd=None, input=b'', timeout=60):
-    """A script in a process of its own, as `python3 -IS` would run it, in a fifth of the time where processes can fork.
+    """A script in a process of its own, as `python3 -IS` would run it, in a third of the time where processes can fork.
 
     ARMLEDGER_NO_FORK=1 starts a new interpreter for each."""
     try:
