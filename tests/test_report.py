@@ -12,6 +12,7 @@ import tempfile
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from decimal import Decimal
+from unittest import mock
 
 from homes import in_environ
 from support import DATA, QUICKLY, ROOT, TEMPORARY, load_script, run_script
@@ -135,13 +136,20 @@ class Machine(unittest.TestCase):
         for value in [value for one in modules for value in vars(one).values()]:
             if hasattr(value, 'cache_clear'):              # a process of its own would know nothing yet
                 value.cache_clear()
-        before = os.getcwd()
+        before, opened, connect = os.getcwd(), [], sqlite3.connect
+
+        def note(*given, **more):
+            opened.append(connect(*given, **more))
+            return opened[-1]
         os.chdir(cwd)
         try:
-            with in_environ(environ), redirect_stdout(out), redirect_stderr(err):
+            with in_environ(environ), redirect_stdout(out), redirect_stderr(err), \
+                    mock.patch('sqlite3.connect', note), mock.patch('_sqlite3.connect', note):
                 code = REPORT.main(arguments)
         finally:
             os.chdir(before)
+            for one in opened:                             # a process of its own would have ended
+                one.close()
         out.flush()
         err.flush()
         return subprocess.CompletedProcess(arguments, code, out.buffer.getvalue(), err.buffer.getvalue())
