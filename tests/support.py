@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,22 @@ AS_WIRED = sys.executable, '-IS'
 def command_of(path):
     """How a test runs a copy of a script: the hook as it is wired, budget-check.py quickly."""
     return [*(QUICKLY if os.path.basename(path) == 'budget-check.py' else (sys.executable, '-IS')), path]
+
+
+@contextlib.contextmanager
+def ledgers_closed():
+    """Where a script's function runs in this process: a ledger that it leaves open ends with it, as in a process of its own."""
+    opened, connect = [], sqlite3.connect
+
+    def note(*given, **more):
+        opened.append(connect(*given, **more))
+        return opened[-1]
+    try:
+        with mock.patch('sqlite3.connect', note), mock.patch('_sqlite3.connect', note):
+            yield
+    finally:
+        for one in opened:
+            one.close()
 
 
 class Server:
@@ -222,7 +239,7 @@ class Home:
         """The gate's answer in this process, which costs a tenth."""
         began = time.monotonic()
         script = load_script('budget-check.py')
-        with mock.patch.object(script, 'time', Clock()):
+        with mock.patch.object(script, 'time', Clock()), ledgers_closed():
             code, out, err = script.gate(self.payload(tool, **payload), self.environ, ROOT)
         return HookAnswer(subprocess.CompletedProcess((), code, out.encode(), err.encode()), time.monotonic() - began)
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 from unittest import mock
 
 from homes import in_environ
-from support import DATA, QUICKLY, ROOT, TEMPORARY, load_script, run_script
+from support import DATA, QUICKLY, ROOT, TEMPORARY, ledgers_closed, load_script, run_script
 
 REPORT = load_script('cost-report.py')
 FOLDER = os.path.join(DATA, 'report')
@@ -136,20 +136,13 @@ class Machine(unittest.TestCase):
         for value in [value for one in modules for value in vars(one).values()]:
             if hasattr(value, 'cache_clear'):              # a process of its own would know nothing yet
                 value.cache_clear()
-        before, opened, connect = os.getcwd(), [], sqlite3.connect
-
-        def note(*given, **more):
-            opened.append(connect(*given, **more))
-            return opened[-1]
+        before = os.getcwd()
         os.chdir(cwd)
         try:
-            with in_environ(environ), redirect_stdout(out), redirect_stderr(err), \
-                    mock.patch('sqlite3.connect', note), mock.patch('_sqlite3.connect', note):
+            with in_environ(environ), redirect_stdout(out), redirect_stderr(err), ledgers_closed():
                 code = REPORT.main(arguments)
         finally:
             os.chdir(before)
-            for one in opened:                             # a process of its own would have ended
-                one.close()
         out.flush()
         err.flush()
         return subprocess.CompletedProcess(arguments, code, out.buffer.getvalue(), err.buffer.getvalue())
