@@ -4,7 +4,7 @@ import os
 import re
 import unittest
 
-from homes import Home, call_line, spent_line
+from homes import Home, spent_line
 from support import ROOT, copy_scripts, load_script
 from test_verdict import NOW, TEN_MILLION, VerdictCase, acme
 

@@ -12,7 +12,6 @@ import tempfile
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from decimal import Decimal
-from unittest import mock
 
 from homes import in_environ
 from support import DATA, QUICKLY, ROOT, TEMPORARY, ledgers_closed, load_script, run_script
