@@ -12,7 +12,7 @@ import unittest
 from collections import namedtuple
 from unittest import mock
 
-from support import DATA, ROOT, TEMPORARY, Clock, command_of, copy_scripts, load_script, run_script
+from support import DATA, ROOT, TEMPORARY, Clock, command_of, copy_scripts, ledgers_closed, load_script, run_script
 
 Result = namedtuple('Result', 'code out err')
 _hooks = []
@@ -117,7 +117,7 @@ class Home:
         if os.path.lexists(self.budgets):
             environ.setdefault('ARMLEDGER_BUDGETS', self.budgets)
         # A user who may not enter this checkout's folder can still read the prices beside the shared scripts.
-        with in_environ(environ), mock.patch.object(script, 'HERE', self.hooks), prices_once(script), \
+        with in_environ(environ), mock.patch.object(script, 'HERE', self.hooks), prices_once(script), ledgers_closed(), \
                 contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = script.main([str(arg) for arg in args])
         return Result(code, *map(text_of, (out, err)))
@@ -127,7 +127,7 @@ class Home:
         script, environ = load_script('budget-check.py'), self.environ(**more)
         clock = mock.patch.object(script.time, 'time', lambda: script.parse_time(now) / 1000) if now \
             else contextlib.nullcontext()
-        with in_environ(environ), clock, mock.patch.object(script, 'time', Clock(on_sleep)):
+        with in_environ(environ), clock, ledgers_closed(), mock.patch.object(script, 'time', Clock(on_sleep)):
             return Result(*script.gate(as_payload(payload), environ, self.hooks, agent=agent))
 
     def verdict(self, *args, **more):

@@ -340,7 +340,8 @@ def read_gemini(home, calls):
     for path in glob.glob(home + '/tmp/*/chats/**/*.jsonl', recursive=True):
         slug = path[len(home + '/tmp/'):].split('/')[0]
         try:
-            cwd = open('%s/tmp/%s/.project_root' % (home, slug)).read()
+            with open('%s/tmp/%s/.project_root' % (home, slug)) as stream:
+                cwd = stream.read()
         except OSError:
             cwd = None
         for record in records(path):

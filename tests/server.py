@@ -1,6 +1,7 @@
 """Runs scripts, each in a fork of this interpreter: as fresh a process as any other, without the wait for an interpreter and its modules.
 
 A line of JSON on stdin says what to run, a line on stdout how it ended. support.run_script() asks."""
+import contextlib
 import gc
 import json
 import os
@@ -29,10 +30,11 @@ def prepare():
     """What each fork will find done: the scripts' code, their modules, and the patterns that `re` keeps."""
     sys.dont_write_bytecode = True
     for path in sorted(glob.glob(os.path.join(os.path.dirname(HERE), '*.py'))):
-        code = SourceFileLoader('script', path).get_code('script')
-        exec(code, {'__name__': 'prepared', '__file__': path})
-        with open(path, 'rb') as stream:
-            codes[stream.read()] = code
+        with contextlib.suppress(Exception, SystemExit):   # what is wrong with it the fork will say
+            code = SourceFileLoader('script', path).get_code('script')
+            with open(path, 'rb') as stream:
+                codes[stream.read()] = code
+            exec(code, {'__name__': 'prepared', '__file__': path})
     SourceFileLoader.get_code = code_of
     gc.freeze()
 

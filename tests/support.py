@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -48,14 +49,31 @@ def command_of(path):
     return [*(QUICKLY if os.path.basename(path) == 'budget-check.py' else (sys.executable, '-IS')), path]
 
 
+@contextlib.contextmanager
+def ledgers_closed():
+    """Where a script's function runs in this process: a ledger that it leaves open ends with it, as in a process of its own."""
+    opened, connect = [], sqlite3.connect
+
+    def note(*given, **more):
+        opened.append(connect(*given, **more))
+        return opened[-1]
+    try:
+        with mock.patch('sqlite3.connect', note), mock.patch('_sqlite3.connect', note):
+            yield
+    finally:
+        for one in opened:
+            one.close()
+
+
 class Server:
     """An interpreter that runs scripts in forks of itself, see server.py. Tests in threads use several."""
-    idle = []
+    idle, started, most = [], 0, 4
 
     def __init__(self):
+        Server.started += 1
         self.folder = tempfile.mkdtemp(prefix='armledger-server-', dir=TEMPORARY)
         self.streams = [os.path.join(self.folder, name) for name in ('stdin', 'stdout', 'stderr')]
-        self.process = subprocess.Popen([sys.executable, '-IS', os.path.join(TESTS, 'server.py')], cwd=self.folder,
+        self.process = subprocess.Popen([sys.executable, '-IS', os.path.join(TESTS, 'server.py')], cwd=self.folder, start_new_session=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={'LC_ALL': 'C.UTF-8', 'PATH': os.defpath})
         atexit.register(self.close)
 
@@ -73,24 +91,26 @@ class Server:
         self.process.stdin.write(json.dumps(dict(
             path=path, arguments=arguments, cwd=cwd, environ=environ, streams=self.streams, seconds=seconds)).encode() + b'\n')
         self.process.stdin.flush()
-        code = int(self.process.stdout.readline())
+        code = self.process.stdout.readline()
+        if not code:
+            raise OSError('server.py has ended: %s' % path)
         said = []
         for stream in self.streams[1:]:
             with open(stream, 'rb') as whole:
                 said.append(whole.read())
-        return subprocess.CompletedProcess([path, *arguments], code, *said)
+        return subprocess.CompletedProcess([path, *arguments], int(code), *said)
 
 
 def run_script(path, *arguments, env, cwd=None, input=b'', timeout=60):
-    """A script in a process of its own, as `python3 -IS` would run it, in a fifth of the time where processes can fork.
+    """A script in a process of its own, as `python3 -IS` would run it, in a third of the time where processes can fork.
 
     ARMLEDGER_NO_FORK=1 starts a new interpreter for each."""
-    if not hasattr(os, 'fork') or 'ARMLEDGER_NO_FORK' in os.environ:
-        return subprocess.run([*command_of(path), *arguments], env=env, cwd=cwd, input=input, timeout=timeout,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         server = Server.idle.pop()
     except IndexError:
+        if not hasattr(os, 'fork') or 'ARMLEDGER_NO_FORK' in os.environ or Server.started >= Server.most:
+            return subprocess.run([*command_of(path), *arguments], env=env, cwd=cwd, input=input, timeout=timeout,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         server = Server()
     done = server.run(path, arguments, cwd or os.getcwd(), env, input, timeout)
     Server.idle.append(server)
@@ -190,7 +210,7 @@ class Home:
 
     def payload(self, tool='Agent', **more):
         record = {'session_id': SESSION, 'transcript_path': self.transcript, 'cwd': self.acme, 'permission_mode': 'default',
-                  'hook_event_name': 'PreToolUse', 'tool_name': tool, 'tool_input': {}, 'tool_use_id': 'toolu_1'}
+                  'hook_event_name': 'PreToolUse', 'tool_name': tool, 'tool_input': {}, 'tool_use_id': 'toolu_msg_%06d' % self.calls}
         record.update(more)
         if record['transcript_path'] == self.transcript and not os.path.lexists(self.transcript):
             self.write(self.transcript, json.dumps({'type': 'user', 'timestamp': '2026-01-01T00:00:00.000Z', 'cwd': self.acme,
@@ -219,7 +239,7 @@ class Home:
         """The gate's answer in this process, which costs a tenth."""
         began = time.monotonic()
         script = load_script('budget-check.py')
-        with mock.patch.object(script, 'time', Clock()):
+        with mock.patch.object(script, 'time', Clock()), ledgers_closed():
             code, out, err = script.gate(self.payload(tool, **payload), self.environ, ROOT)
         return HookAnswer(subprocess.CompletedProcess((), code, out.encode(), err.encode()), time.monotonic() - began)
 

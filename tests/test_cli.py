@@ -5,7 +5,7 @@ import re
 import subprocess
 import unittest
 
-from homes import Home, call_line, spent_line
+from homes import Home, spent_line
 from support import ROOT, copy_scripts, load_script
 from test_verdict import NOW, TEN_MILLION, VerdictCase, acme
 

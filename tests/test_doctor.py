@@ -13,7 +13,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
 from homes import in_environ, text_of
-from support import QUICKLY, ROOT, TEMPORARY, copy_scripts, load_script
+from support import QUICKLY, ROOT, TEMPORARY, copy_scripts, ledgers_closed, load_script
 
 budget_check = load_script('budget-check.py')
 BUDGETS = 'budgets:\n  - arm: acme\n    path: ~/clients/acme\n    monthly_usd_cap: 10.00\n'
@@ -78,7 +78,7 @@ class Doctor(unittest.TestCase):
         before = os.getcwd()
         os.chdir(cwd)
         try:
-            with in_environ(environ), mock.patch.object(budget_check, 'HERE', self.hooks), redirect_stdout(out), redirect_stderr(err):
+            with in_environ(environ), mock.patch.object(budget_check, 'HERE', self.hooks), ledgers_closed(), redirect_stdout(out), redirect_stderr(err):
                 code = budget_check.main(list(arguments))
         finally:
             os.chdir(before)

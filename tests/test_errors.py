@@ -684,13 +684,6 @@ class Surroundings(Errors):
             with self.subTest(text=text[:30], unarmed=True):
                 self.assertTrue(answer.silent, answer)
 
-    def test_5_megabytes(self):
-        home = self.over_cap()
-        agent, bash = home.hooks(dict(tool='Agent', tool_input={'prompt': 'x' * 5000000}),
-                                 dict(tool='Bash', tool_input={'command': '\u00e9' * 2500000}))
-        self.assertTrue(agent.refused, agent)
-        self.assertFalse(bash.refused, bash)
-
     def test_deep_but_whole(self):
         home = self.over_cap()
         answer = home.hook(text=home.payload('Agent').replace(b'"tool_input": {}', b'"tool_input": ' + b'[' * 500 + b']' * 500))
@@ -805,7 +798,7 @@ class BrokenInstallation(Errors):
 
     def test_decided_alone(self):
         for name, text in (('missing', None), ('syntax', 'def'), ('raises', 'raise OSError("broken")'), ('old', 'x = 1'),
-                           ('exits', 'import sys; sys.exit(1)'), ('null', '\0')):
+                           ('exits', 'import sys; sys.exit(1)'), ('null', '\0'), ('no gate', 'gate = None')):
             with self.subTest(name):
                 if text is not None:
                     self.home.write(os.path.join(self.folder, 'budget-check.py'), text)

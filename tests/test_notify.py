@@ -51,7 +51,7 @@ class Notify(unittest.TestCase):
             stream.write(json.dumps({
                 'type': 'assistant', 'timestamp': time.strftime('%Y-%m-%dT%H:%M:%S.000Z', time.gmtime(NOW)), 'sessionId': 's',
                 'cwd': cwd or self.arm, 'requestId': 'r%d' % self.calls, 'uuid': 'u%d' % self.calls,
-                'message': {'id': 'm%d' % self.calls, 'model': 'claude-opus-4-5',
+                'message': {'id': 'm%d' % self.calls, 'model': 'claude-opus-4-5', 'content': [{'type': 'tool_use', 'id': 't1'}],
                             'usage': {'input_tokens': 0, 'output_tokens': int(usd * 40000)}}}) + '\n')
 
     def run_script(self, name, *arguments, text=''):

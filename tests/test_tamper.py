@@ -3,13 +3,11 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import unittest
 from unittest import mock
 
-from support import ROOT, load_script
+from support import ROOT, load_script, run_script
 
 budget_check = load_script('budget-check.py')
 
@@ -549,10 +547,9 @@ class Tampering(Home):
         import time
         for command in ('echo ' + 'word ' * 200000, '"' * 200000, '$(' * 100000, '((((' * 50000, 'rm ' + 'a b ' * 100000, '\\' * 100001, "rm 'a" * 40000,
                         'rm ' + '{' * 50000, 'rm ~/.claude/hooks/budgets.yaml\n' * 5000, 'rm ' + '*a' * 5000):
-            began = time.monotonic()
+            began = time.process_time()
             self.found('Bash', {'command': command})
-            self.assertLess(time.monotonic() - began, 1.5, command[:20])
-
+            self.assertLess(time.process_time() - began, 1.5, command[:20])
 
     def test_nothing_keeps_the_gate_waiting(self):
         import time
@@ -560,12 +557,13 @@ class Tampering(Home):
         os.mkfifo(self.cwd + '/fifo/.claude/settings.json')
         for tool, tool_input in SLOW + [('Write', {'file_path': 'fifo/.claude/settings.json', 'content': '{}'})]:
             with self.subTest(tool=tool, tool_input=str(tool_input)[:60]):
-                times = []
-                for _ in range(3):
+                for _ in range(3):                      # a busy machine has another try
                     began = time.process_time()
                     self.found(tool, tool_input)
-                    times.append(time.process_time() - began)
-                self.assertLess(min(times), .2)         # 0.05 s on an idle machine
+                    took = time.process_time() - began
+                    if took < .2:                       # 0.05 s on an idle machine
+                        break
+                self.assertLess(took, .2)
 
     def test_an_error_refuses_shells_and_editors_and_nothing_else(self):
         entry = argparse.Namespace(arm='acme', action='hard_stop')
@@ -590,9 +588,9 @@ class ThroughTheHook(Home):
         with open(self.hooks + '/budgets.yaml', 'w') as stream:
             stream.write(budgets)
         payload = dict({'session_id': 's1', 'cwd': self.cwd, 'hook_event_name': 'PreToolUse', 'tool_use_id': 't1'}, **payload)
-        done = subprocess.run([sys.executable, '-IS', self.hooks + '/pretooluse-hook.py', *options], input=json.dumps(payload), stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, encoding='utf-8', env={'HOME': self.home, 'PATH': os.environ['PATH']}, timeout=60)
-        self.assertEqual((done.returncode, done.stderr), (0, ''))
+        done = run_script(self.hooks + '/pretooluse-hook.py', *options, input=json.dumps(payload).encode(),
+                          env={'HOME': self.home, 'PATH': os.environ['PATH']})
+        self.assertEqual((done.returncode, done.stderr), (0, b''))
         return json.loads(done.stdout) if done.stdout else None
 
     def test_a_refusal_tells_the_model_and_the_user(self):

@@ -3,7 +3,6 @@
 A token of claude-haiku-4-5's input costs a micro-dollar, one that is read from its cache a tenth of that."""
 import json
 import os
-import re
 import unittest
 
 from homes import Home, call_line, cost_state, spent_line
