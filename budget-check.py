@@ -4607,6 +4607,8 @@ MANAGED_SETTINGS = [folder + name for folder in (
     for name in ('/managed-settings.json', '/managed-settings.d/*.json')]
 OFF_SWITCHES = ('disableAllHooks', 'allowManagedHooksOnly', 'strictPluginOnlyCustomization',
                 'disabled', 'hooks = false')
+PERMISSION_MODES = ('default', 'acceptEdits', 'plan', 'bypassPermissions', 'dontAsk', 'auto',
+                    'delegate')
 CODEX_OFF = r'(?m)^\s*(?:features\.)?(?:codex_)?hooks\s*=\s*false'
 OFF_VARIABLES = 'CLAUDE_CODE_S(?:IMPLE|KIP_PROMPT_HISTORY)$'
 
@@ -4656,6 +4658,10 @@ def settings_faults(settings, guarded):
         yield ('deletes transcripts after %s days, so what was not metered by then is lost; below '
                '1 its agent may ignore all of it, hooks too' % days,
                'set cleanupPeriodDays to 30 or more')
+    mode = part(settings, 'permissions').get('defaultMode', 'default')
+    if type(settings.get('model', '')) is not str or mode not in PERMISSION_MODES:
+        yield ('has a "model" or a "defaultMode" that is not valid, so its agent may ignore all of '
+               'it, hooks too', 'correct that value')
 
 
 def gates_in(groups, outer=()):
