@@ -3147,10 +3147,12 @@ def holds(pattern, path):
 def fits(names, forms):
     """* ? [abc] [!abc] stay within a name; ** is any number of names, also none."""
     from fnmatch import fnmatchcase
-    if forms[:1] == ['**']:
-        return any(fits(names[n:], forms[1:]) for n in range(len(names) + 1))
-    return not forms or bool(names) and fnmatchcase(names[0], forms[0]) and \
-        fits(names[1:], forms[1:])
+    if not forms:
+        return True
+    form, *forms = forms
+    if form == '**':
+        return any(fits(names[n:], forms) for n in range(len(names) + 1))
+    return names and fnmatchcase(names[0], form) and fits(names[1:], forms)
 
 
 @lru_cache(None)                 # cleared at each reading: entries share most of their folders
@@ -3174,10 +3176,7 @@ def folded(path):
     """A path as it is compared: NFC, no slash at its end; Windows' without case, with slashes."""
     if is_windows_path(path):
         path = '/' + path.replace('\\\\?\\', '').replace('\\', '/').lower().lstrip('/')
-    if not path.isascii():
-        from unicodedata import normalize
-        path = normalize('NFC', path)
-    return path.rstrip('/')
+    return composed(path).rstrip('/')
 
 
 def repo_name(path):
