@@ -2905,7 +2905,8 @@ def literal(value):
 # Of keys that a map doesn't have: what to say, by the map's shape and the key.
 UNKNOWN_KEYS = r'''
 \w+\s(session_usd_cap|others)$
-        %s is not read by this version, and a cap must not be ignored: delete it, or use a later one
+        %s is not read by this version, and a cap must not be ignored: delete it, or use a later
+        one
 FILE\sarms$
         the key %s: is not read, and its caps would not hold: write a list under budgets: with, for
         each arm, "- arm: NAME" and below it "monthly_usd_cap: 200.00"
@@ -2982,8 +2983,8 @@ def check_days(entries, at, path):
 # ---- budgets.yaml: what it says -----------------------------------------------------------------
 
 LARGEST_BUDGETS = 1 << 20        # bytes
-NO_CAP = 'no cap is set here: write monthly_usd_cap: 200.00 (or daily_, weekly_, total_usd_cap), or ' \
-         'delete the entry'
+NO_CAP = 'no cap is set here: write monthly_usd_cap: 200.00 (or daily_, weekly_, ' \
+         'total_usd_cap), or delete the entry'
 MONTHLY_ONLY = ' cannot be known from spend_json, which is month-to-date: write ' \
                'monthly_usd_cap, or delete spend_json'
 EARLY_HALT = 'halt_pct is below grace_pct (%s): a halt comes after the hard stop'
@@ -3011,7 +3012,7 @@ class Budgets:
         self.spend_json = self.spend_json and expand_home(self.spend_json, home)
         real_folder.cache_clear()
         for n, values in enumerate(self.budgets or ()):
-            entry = entry_from(values, at, ('budgets', n), home, self.spend_json)
+            entry = entry_from(values, at, home, self.spend_json, 'budgets', n)
             first = self.by_name.setdefault(entry.arm, entry)
             refuse_if(first is not entry, ARM_TWICE % (entry.arm, first.at[1]), entry.at)
             for one in entry.patterns:
@@ -3025,8 +3026,8 @@ class Budgets:
             written = folded(one.path)
             by_path.setdefault(written, pattern_at(written, one.arm))
         self.entries, self.patterns = tuple(self.by_name.values()), by_path.values()
-        self.default = self.default and entry_from(self.default, at, ('default',), home,
-                                                   self.spend_json)
+        self.default = self.default and entry_from(self.default, at, home, self.spend_json,
+                                                   'default')
 
     def armed(self):
         return bool(self.entries or self.default)
@@ -3089,8 +3090,8 @@ def read_text(path, most_bytes):
         raise UserError('cannot be read: ' + error.strerror, path) from None
 
 
-def entry_from(values, at, path, home, spend_json):
-    """The Entry of a checked map. Unsaid, a halt is at 150 %, or at a higher grace_pct."""
+def entry_from(values, at, home, spend_json, *path):
+    """The Entry of what stands at a path. Unsaid, a halt is at 150 %, or a higher grace_pct."""
     arm, grace, halt = values.get('arm'), values['grace_pct'], values['halt_pct']
     caps = [key for key in CAPS if values[key] is not None]
     refuse_if(not caps, NO_CAP, at(*path))
