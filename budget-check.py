@@ -3024,7 +3024,8 @@ class Budgets:
         for one in list(by_path.values()):
             # What was recorded below a link counts after it was turned, too.
             written = folded(one.path)
-            by_path.setdefault(written, pattern_at(written, one.arm))
+            if written not in by_path:
+                by_path[written] = pattern_at(written, one.arm)
         self.entries, self.patterns = tuple(self.by_name.values()), by_path.values()
         self.default = self.default and entry_from(self.default, at, home, self.spend_json,
                                                    'default')
