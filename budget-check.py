@@ -3205,12 +3205,12 @@ def check_zone(zone, place=()):
         return
     from zoneinfo import available_timezones
     names = sorted(available_timezones())
-    refuse_if(not names, 'this machine has no time zone database: install tzdata, or write local '
-                         'or UTC', place)
     if zone not in names:
         near = nearest(zone.replace(' ', '_'), names)
-        raise UserError('unknown time zone %s: %s' % (zone, 'did you mean %s?' % near if near else
-                        'write local, or a name such as Europe/Berlin'), *place)
+        raise UserError('unknown time zone %s: %s' % (
+            zone, 'did you mean %s?' % near if near else
+            'write local, or a name such as Europe/Berlin' if names else
+            'this machine has no time zone database: install tzdata, or write local or UTC'), *place)
 
 
 def set_zone(timezone):
