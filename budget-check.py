@@ -2826,16 +2826,13 @@ PRICE_LIST       a map in { }
 
 def read_shapes(table):
     """{shape: {key: (its mark, kinds, (least, most), default)}}"""
-    shapes = {}
-    for line in table.strip().split('\n'):
-        words, _, default = line.partition(' = ')
-        key, *rest = words.split()
-        if line[0] == ' ':
-            kinds, *bounds = rest
+    shapes, row = {}, r'(?m)^( *)([\w*]+)([!?]?) *([^ \n]*) *([\d ]*)(?:= (\w+))?$'
+    for indent, key, mark, kinds, bounds, default in re.findall(row, table):
+        if indent:
             default = int(default) * PERCENT if default.isdigit() else default or None
-            shape[key.rstrip('!?')] = key[-1], kinds.split('|'), tuple(map(int, bounds)), default
+            shape[key] = mark, kinds.split('|'), tuple(map(int, bounds.split())), default
         else:
-            shape = shapes[key] = dict(*map(shapes.get, rest))
+            shape = shapes[key] = dict(shapes.get(kinds, ()))
     return shapes
 
 
