@@ -3220,8 +3220,9 @@ def set_zone(timezone):
             os.environ['TZ'] = ':' + path if path else 'UTC0'
         time.tzset()
     elif timezone != 'local':
+        from datetime import timezone as fixed
         from zoneinfo import ZoneInfo
-        ZONE.append(ZoneInfo(timezone))
+        ZONE.append(fixed.utc if timezone == 'UTC' else ZoneInfo(timezone))
 
 
 # ---- arms: which arm a session, a folder is -----------------------------------------------------
