@@ -2372,16 +2372,13 @@ PRICE_LIST       a map in { }
 
 def read_shapes(table):
     """{shape: {key: (its mark, kinds, (least, most), default)}}"""
-    shapes = {}
-    for line in table.strip().split('\n'):
-        words, _, default = line.partition(' = ')
-        key, *rest = words.split()
-        if line[0] == ' ':
-            kinds, *bounds = rest
+    shapes, row = {}, r'(?m)^( *)([\w*]+)([!?]?) *([^ \n]*) *([\d ]*)(?:= (\w+))?$'
+    for indent, key, mark, kinds, bounds, default in re.findall(row, table):
+        if indent:
             default = int(default) * PERCENT if default.isdigit() else default or None
-            shape[key.rstrip('!?')] = key[-1], kinds.split('|'), tuple(map(int, bounds)), default
+            shape[key] = mark, kinds.split('|'), tuple(map(int, bounds.split())), default
         else:
-            shape = shapes[key] = dict(*map(shapes.get, rest))
+            shape = shapes[key] = dict(shapes.get(kinds, ()))
     return shapes
 
 
@@ -2451,7 +2448,8 @@ def literal(value):
 # Of keys that a map doesn't have: what to say, by the map's shape and the key.
 UNKNOWN_KEYS = r'''
 \w+\s(session_usd_cap|others)$
-        %s is not read by this version, and a cap must not be ignored: delete it, or use a later one
+        %s is not read by this version, and a cap must not be ignored: delete it, or use a later
+        one
 FILE\sarms$
         the key %s: is not read, and its caps would not hold: write a list under budgets: with, for
         each arm, "- arm: NAME" and below it "monthly_usd_cap: 200.00"
@@ -2528,8 +2526,8 @@ def check_days(entries, at, path):
 # ---- budgets.yaml: what it says -----------------------------------------------------------------
 
 LARGEST_BUDGETS = 1 << 20        # bytes
-NO_CAP = 'no cap is set here: write monthly_usd_cap: 200.00 (or daily_, weekly_, total_usd_cap), or ' \
-         'delete the entry'
+NO_CAP = 'no cap is set here: write monthly_usd_cap: 200.00 (or daily_, weekly_, ' \
+         'total_usd_cap), or delete the entry'
 MONTHLY_ONLY = ' cannot be known from spend_json, which is month-to-date: write ' \
                'monthly_usd_cap, or delete spend_json'
 EARLY_HALT = 'halt_pct is below grace_pct (%s): a halt comes after the hard stop'
@@ -2557,7 +2555,7 @@ class Budgets:
         self.spend_json = self.spend_json and expand_home(self.spend_json, home)
         real_folder.cache_clear()
         for n, values in enumerate(self.budgets or ()):
-            entry = entry_from(values, at, ('budgets', n), home, self.spend_json)
+            entry = entry_from(values, at, home, self.spend_json, 'budgets', n)
             first = self.by_name.setdefault(entry.arm, entry)
             refuse_if(first is not entry, ARM_TWICE % (entry.arm, first.at[1]), entry.at)
             for one in entry.patterns:
@@ -2569,10 +2567,11 @@ class Budgets:
         for one in list(by_path.values()):
             # What was recorded below a link counts after it was turned, too.
             written = folded(one.path)
-            by_path.setdefault(written, pattern_at(written, one.arm))
+            if written not in by_path:
+                by_path[written] = pattern_at(written, one.arm)
         self.entries, self.patterns = tuple(self.by_name.values()), by_path.values()
-        self.default = self.default and entry_from(self.default, at, ('default',), home,
-                                                   self.spend_json)
+        self.default = self.default and entry_from(self.default, at, home, self.spend_json,
+                                                   'default')
 
     def armed(self):
         return bool(self.entries or self.default)
@@ -2635,8 +2634,8 @@ def read_text(path, most_bytes):
         raise UserError('cannot be read: ' + error.strerror, path) from None
 
 
-def entry_from(values, at, path, home, spend_json):
-    """The Entry of a checked map. Unsaid, a halt is at 150 %, or at a higher grace_pct."""
+def entry_from(values, at, home, spend_json, *path):
+    """The Entry of what stands at a path. Unsaid, a halt is at 150 %, or a higher grace_pct."""
     arm, grace, halt = values.get('arm'), values['grace_pct'], values['halt_pct']
     caps = [key for key in CAPS if values[key] is not None]
     refuse_if(not caps, NO_CAP, at(*path))
@@ -2693,10 +2692,12 @@ def holds(pattern, path):
 def fits(names, forms):
     """* ? [abc] [!abc] stay within a name; ** is any number of names, also none."""
     from fnmatch import fnmatchcase
-    if forms[:1] == ['**']:
-        return any(fits(names[n:], forms[1:]) for n in range(len(names) + 1))
-    return not forms or bool(names) and fnmatchcase(names[0], forms[0]) and \
-        fits(names[1:], forms[1:])
+    if not forms:
+        return True
+    form, *forms = forms
+    if form == '**':
+        return any(fits(names[n:], forms) for n in range(len(names) + 1))
+    return names and fnmatchcase(names[0], form) and fits(names[1:], forms)
 
 
 @lru_cache(None)                 # cleared at each reading: entries share most of their folders
@@ -2720,10 +2721,7 @@ def folded(path):
     """A path as it is compared: NFC, no slash at its end; Windows' without case, with slashes."""
     if is_windows_path(path):
         path = '/' + path.replace('\\\\?\\', '').replace('\\', '/').lower().lstrip('/')
-    if not path.isascii():
-        from unicodedata import normalize
-        path = normalize('NFC', path)
-    return path.rstrip('/')
+    return composed(path).rstrip('/')
 
 
 def repo_name(path):
@@ -2750,12 +2748,12 @@ def check_zone(zone, place=()):
         return
     from zoneinfo import available_timezones
     names = sorted(available_timezones())
-    refuse_if(not names, 'this machine has no time zone database: install tzdata, or write local '
-                         'or UTC', place)
     if zone not in names:
         near = nearest(zone.replace(' ', '_'), names)
-        raise UserError('unknown time zone %s: %s' % (zone, 'did you mean %s?' % near if near else
-                        'write local, or a name such as Europe/Berlin'), *place)
+        raise UserError('unknown time zone %s: %s' % (
+            zone, 'did you mean %s?' % near if near else
+            'write local, or a name such as Europe/Berlin' if names else
+            'this machine has no time zone database: install tzdata, or write local or UTC'), *place)
 
 
 def set_zone(timezone):
@@ -2768,8 +2766,9 @@ def set_zone(timezone):
             os.environ['TZ'] = ':' + path if path else 'UTC0'
         time.tzset()
     elif timezone != 'local':
+        from datetime import timezone as fixed
         from zoneinfo import ZoneInfo
-        ZONE.append(ZoneInfo(timezone))
+        ZONE.append(fixed.utc if timezone == 'UTC' else ZoneInfo(timezone))
 
 
 # ---- arms: which arm a session, a folder is -----------------------------------------------------

@@ -631,6 +631,13 @@ class RealPathTest(unittest.TestCase):
             with self.subTest(path, cwd=cwd):
                 self.assertEqual(script.arm_of(budgets, place(cwd, os.path.realpath(cwd), is_repo=False)), 'acme')
 
+    def test_a_link_before_a_wildcard_counts_after_it_was_turned(self):
+        budgets = budgets_of('budgets:', listed('acme', '~/clients/ac*'), home=self.folder + '/home')
+        here = self.folder + '/home/clients/acme'
+        for path in os.path.realpath(here), '/mnt/elsewhere/clients/acme':
+            with self.subTest(path):
+                self.assertEqual(script.arm_of(budgets, place(here, path, is_repo=False)), 'acme')
+
     def test_two_names_of_one_folder_are_one_path(self):
         with self.assertRaisesRegex(script.UserError, ':7:5: the path %s/home/current' % self.folder + ' stands here twice, first on line 3'):
             budgets_of('budgets:', listed('a', '~/clients/acme'), listed('b', '~/current'), home=self.folder + '/home')
