@@ -2189,9 +2189,9 @@ def complete(options):
             return '--%s: %s is none; write one of %s' % (
                 name, printable(repr(value)), ', '.join(known))
     # Nothing that was asked for is left out without a word.
-    kind = options.format if neighbour else 'alone'
-    if options.statement or kind == 'csv' and options.billed:
-        kind = 'statement' if options.statement else 'bills'
+    kind = 'statement' if options.statement else options.format if neighbour else 'alone'
+    if kind == 'csv' and options.billed:
+        kind = 'bills'
     without, why = LEFT_OUT.get(kind, ('', ''))
     for name in without.split():
         if getattr(options, name):
