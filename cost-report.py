@@ -883,10 +883,12 @@ def run_alone(options):
     prices = load_prices(find_prices(options.prices, os.environ, HERE))
     folders, lost = read_alone(prices, since_ms)
     shown, row, between, page = ALONE_FORMATS[options.format]
-    rows = [row % (*divmod(sum(usd) // MILLION, MILLION), len(usd), shown(folder))
-            for folder, usd in sorted(folders.items(), key=lambda item: -sum(item[1]))]
-    put(options.output, page.format(since=since, rows=between.join(rows), alone=ALONE, lost=lost,
-                                    as_of=prices.as_of))
+    rows = []
+    for folder, usd in sorted(folders.items(), key=lambda item: -sum(item[1])):
+        whole, rest = divmod(sum(usd) // MILLION, MILLION)
+        rows.append(row % (whole, rest, len(usd), shown(folder)))
+    put(options.output, page.format(
+        since=since, rows=between.join(rows), alone=ALONE, lost=lost, as_of=prices.as_of))
     return 0
 
 
@@ -904,9 +906,11 @@ def read_alone(prices, since_ms):
         lost += found.skipped
         for call in found.calls:
             lines.setdefault((agent.name, call.key), []).append(call)
+
+    def fullness(call):
+        return -(call.standing // 2), call.tokens[1], call.tokens
     for same in lines.values():
-        # Of a call's lines that with the most output counts.
-        call = max(same, key=lambda call: (-(call.standing // 2), call.tokens[1], call.tokens))
+        call = max(same, key=fullness)
         if call.kind != 'echo' and (call.ts or 0) >= since_ms:
             usd, _ = prices.usd(call.model, call.ts, call.tokens, call.variant)
             folders.setdefault(call.cwd or UNATTRIBUTED, []).append(usd)
@@ -916,10 +920,12 @@ def read_alone(prices, since_ms):
 def all_logs():
     home = os.environ.get('HOME') or os.path.expanduser('~')
     for agent in AGENTS.values():
-        for root in dict.fromkeys(map(os.path.realpath, agent.roots(os.environ, home))):
-            found = [os.path.join(folder, name) for folder, _, names in os.walk(root)
-                     for name in names]
-            for path in filter(agent.wanted, found or [root] * os.path.isfile(root)):
+        roots = map(os.path.realpath, agent.roots(os.environ, home))
+        for root in dict.fromkeys(roots):
+            found = [root] * os.path.isfile(root)
+            for folder, _, names in os.walk(root):
+                found += [os.path.join(folder, name) for name in names]
+            for path in filter(agent.wanted, found):
                 yield agent, path
 
 
@@ -986,8 +992,10 @@ def parse_moment(text, option, now):
 
 def split(span, unit):
     """The days, weeks or months of a span, clipped as it is at its ends; all of it without one."""
+    if not unit:
+        return [span]
     return [Span(max(start, span.since), min(end, span.until), unit, start, end)
-            for _, start, end in windows_between(unit, span.since, span.until)] if unit else [span]
+            for _, start, end in windows_between(unit, span.since, span.until)]
 
 
 def unit_of(by):
@@ -1061,22 +1069,27 @@ def sum_by(books, spans, by, fields=PLAIN):
 
 def groups_of(books, run, keys, has_arm, fields):
     """(names of the keys, which span of the run, arm, sums) of each group of calls."""
-    first, several = run[0], len(run) > 1
+    first, several, count = run[0], len(run) > 1, len(keys)
     at = '(ts - %d) / %d' % (first.since, first.until - first.since) if several else '0'
+    has_arm = has_arm or books.has_rates
     columns = [column for key in keys for column in DETAILS[key][0].split(', ')]
-    has_arm = has_arm or books.has_rates                   # few groups are fast
-    group = ['1'] * several + ['2'] * has_arm + [str(n + 3) for n in range(len(columns))]
+    shown = [at + ' at', 'arm' if has_arm else "'' arm", *columns, *fields.values()]
+    # By their numbers in `shown`, and by no more than is asked for: few groups are fast.
+    group = ['1'] * several + ['2'] * has_arm
+    group += [str(n + 3) for n in range(len(columns))]
     if several and columns[:1] in (['model'], ['session']) and not has_arm:
         group[:2] = ['at + %d * %s' % (len(run), columns[0])]         # one number sorts faster
+    tail = 'group by ' + (', '.join(group) or "''")
     tables = BY_PAIR
     if books.arm is None and first.since <= books.oldest and (columns or fields is not PLAIN):
-        tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm  # as they lie
-    shown = [at + ' at', 'arm' if has_arm else "'' arm", *columns, *fields.values()]
-    around = 'select %s from (%%s) calls' % ', '.join([DETAILS[key][1] for key in keys] + ['*'])
-    tail, count = 'group by ' + (', '.join(group) or "''"), len(keys)
-    for row in books.rows(', '.join(shown), first._replace(until=run[-1].until), tail, tables,
-                          around):
-        yield row[:count], row[count], row[count + 1], row[count + 2 + len(columns):]
+        # All of them, and more than an index has: as they lie in the file.
+        tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm
+    names = [DETAILS[key][1] for key in keys]
+    around = 'select %s from (%%s) calls' % ', '.join([*names, '*'])
+    span = first._replace(until=run[-1].until)
+    for row in books.rows(', '.join(shown), span, tail, tables, around):
+        at, arm, *sums = row[count:count + 2] + row[count + 2 + len(columns):]
+        yield row[:count], at, arm, sums
 
 
 def add_up(row, sums, fields, rate):
@@ -1116,14 +1129,18 @@ def make_rows(books, span, by, fields=PLAIN):
     if by == ('arm',):
         for arm in books.listed:
             summed[arm,]         # is a row, though it may have spent nothing
-    rows, by_arm = [dict(zip(by, key), **sums) for key, sums in summed.items()], Counter()
+    rows = [dict(zip(by, key), **sums) for key, sums in summed.items()]
+    by_arm = Counter()
     for row in rows:
         by_arm[row.get('arm')] += row['usd']
         if set(by) in ({'arm'}, {'arm', unit}):
             set_against_cap(books, row, spans[row.get(unit)])
-    return sorted(rows, key=lambda row: (
-        [(-by_arm[row[key]], row[key]) if key == 'arm' else row[key]
-         for key in by if key in ('arm', *TIMES)], -row['usd'], str(row)))
+
+    def order(row):
+        first = [(-by_arm[row[key]], row[key]) if key == 'arm' else row[key]
+                 for key in by if key in ('arm', *TIMES)]
+        return first, -row['usd'], str(row)
+    return sorted(rows, key=order)
 
 
 def set_against_cap(books, row, span):
@@ -1152,10 +1169,11 @@ def against_cap(one):
 def mark_spikes(books, rows, by):
     """A day is marked when it is above SPIKE_FLOOR and above SPIKE_TIMES the median of the days
     with spend among the SPIKE_DAYS days before it, of which there are at least SPIKE_LEAST."""
-    history, others = {}, tuple(key for key in by if key != 'day')
-    days = split(books.span._replace(since=books.span.since - (SPIKE_DAYS + 1) * DAY_MS), 'day')
+    history, others = defaultdict(list), [key for key in by if key != 'day']
+    since = books.span.since - (SPIKE_DAYS + 1) * DAY_MS
+    days = split(books.span._replace(since=since), 'day')
     for (day, *key), sums in sum_by(books, days, ('day', *others)).items():
-        history.setdefault(tuple(key), []).append((day, sums['usd']))
+        history[tuple(key)].append((day, sums['usd']))
     for row in rows:
         first = label_of('day', start_of(row['day']) - SPIKE_DAYS * DAY_MS + DAY_MS // 2)
         spent = sorted(usd for day, usd in history[key_of(row, others)]
@@ -1184,15 +1202,15 @@ def set_beside(books, rows, by):
 
 def set_baseline(books, rows, by):
     """What each row's tokens would have cost on one model, at its standard price of their day."""
-    prices, model = books.prices, books.options.baseline
+    prices, model, costs = books.prices, books.options.baseline, Counter()
     if not prices.known(model):
         raise UserError('--baseline: prices.json has no %s%s' % (
             printable(model), did_you_mean(model, prices.listed[0])))
-    costs, spans = Counter(), split(books.span, unit_of(by))
-    for (arm, day, *key), sums in sum_by(books, spans, ('arm', 'utc-day', *by), METERS).items():
+    used = sum_by(books, split(books.span, unit_of(by)), ('arm', 'utc-day', *by), METERS)
+    for (arm, day, *key), sums in used.items():
         tokens = [sums[name] for name in METERS]
-        usd = prices.usd(model, day * DAY_MS, tokens, '', False)[0] * books.rate(arm)
-        costs[tuple(key)] += divide_even(usd, WHOLE)
+        usd, _ = prices.usd(model, day * DAY_MS, tokens, '', False)
+        costs[tuple(key)] += divide_even(usd * books.rate(arm), WHOLE)
     for row in rows:
         row['baseline_usd'] = costs[key_of(row, by)]
         row['saved_usd'] = row['baseline_usd'] - row['usd']
@@ -1750,7 +1768,8 @@ def parse_usd(text):
     pattern = r'\s*(-?)\s*\$?(\d{1,12}|\d{1,3}(?:,\d{3}){1,3})(?:\.(\d{1,12}))?\s*(?:USD)?\s*$'
     match = re.match(pattern, text if type(text) is str else '', re.ASCII)
     if match:
-        return int(match[1] + match[2].replace(',', '') + (match[3] or '').ljust(12, '0'))
+        sign, whole, rest = match.groups('')
+        return int(sign + whole.replace(',', '') + rest.ljust(12, '0'))
 
 
 def reconcile(books, billed, rows):
@@ -2125,9 +2144,9 @@ def complete(options):
             return '--%s: %s is none; write one of %s' % (
                 name, printable(repr(value)), ', '.join(known))
     # Nothing that was asked for is left out without a word.
-    kind = options.format if neighbour else 'alone'
-    if options.statement or kind == 'csv' and options.billed:
-        kind = 'statement' if options.statement else 'bills'
+    kind = 'statement' if options.statement else options.format if neighbour else 'alone'
+    if kind == 'csv' and options.billed:
+        kind = 'bills'
     without, why = LEFT_OUT.get(kind, ('', ''))
     for name in without.split():
         if getattr(options, name):

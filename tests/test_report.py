@@ -1078,6 +1078,24 @@ class CronTest(Machine):
             self.assertIn('armledger_cap_ratio%s%.6f\n' % (where, spent / cap), metrics)
             self.assertIn('armledger_tier%s%d\n' % (where, tiers.index(tier)), metrics)
 
+    def test_caps_of_weeks_and_of_all_time(self):
+        """acme at 90 %: 90 this week, 207 (27 of them in October) since October 5th; globex has spent 2.73."""
+        budgets = self.write('weeks.yaml', 'budgets:\n  - arm: acme\n    path: %s/clients/acme\n    rate_pct: 90\n'
+                             '    weekly_usd_cap: 100\n    total_usd_cap: 414\n  - arm: globex\n'
+                             '    path: %s/clients/globex\n    total_usd_cap: 0\n' % (self.home, self.home))
+        environ = {'budgets': False, 'ARMLEDGER_BUDGETS': budgets}
+        metrics = self.report('--format', 'prometheus', **environ)
+        for name, arm, window, value in (
+                ('counted_usd', 'acme', 'week', '90.000000'), ('cap_ratio', 'acme', 'week', '0.900000'),
+                ('counted_usd', 'acme', 'total', '207.000000'), ('cap_ratio', 'acme', 'total', '0.500000'),
+                ('tier', 'acme', 'week', '1'), ('tier', 'acme', 'total', '0'), ('tier', 'globex', 'total', '4')):
+            self.assertIn('armledger_%s{arm="%s",window="%s"} %s\n' % (name, arm, window, value), metrics)
+        self.assertNotIn('cap_ratio{arm="globex"', metrics)                              # of nothing there is no share
+        text = self.report(COLUMNS='100', **environ)
+        self.assertRegex(text, r'\nacme +week +90\.00 +100\.00 .* 90 % +alert')
+        # 207 in the 42.08 days since the first call: another 207 are spent 42 days later.
+        self.assertRegex(text, r'\nacme +total +207\.00 +414\.00 .* 50 % +ok .* 2026-12-28\n')
+
     def test_errors(self):
         for options, words in ((['--by', 'arms'], "--by: 'arms' is none; write one of arm, day"),
                                (['--month', '2026-13'], "--month: '2026-13' is no month; write 2026-10"),
