@@ -3611,51 +3611,45 @@ VERDICTS['halt'] = 'HARD_STOP'
 FULL = 100 * PERCENT             # 100 %, in the millionths of a per cent that budgets are kept in
 FAR_MS = 100 * 365 * 86400000    # a cap that is reached in a hundred years is not reached
 
-Verdict = namedtuple('Verdict', 'tier verdict worst windows')      # worst: the window that decides
+# An arm's caps: `windows`, of which the worst decides.
+Verdict = namedtuple('Verdict', 'tier verdict worst windows')
 
 # One cap, in pico-dollars at the arm's rate. `pct` of the cap is None for a cap of 0; at the rate
 # so far `cap_at` is when it is reached, `projected` what is spent at the window's end.
 WindowVerdict = namedtuple(
-    'WindowVerdict',
-    'window start end spent reserved cap grace halt tier pct left cap_at projected')
+    'WindowVerdict', 'window start spent cap grace halt tier pct left cap_at projected')
 
-# Where an arm stands: `verdict` by what is spent, `held` with what is set aside for running tools.
-# spent: {window: pico-dollars at list price}.
+# Where an arm stands. reserved: set aside for running tools, at the arm's rate as well.
 Standing = namedtuple(
-    'Standing', 'key entry name verdict held pairs spent untranscribed_usd assumed_usd')
+    'Standing', 'key entry name verdict reserved untranscribed_usd assumed_usd')
 
 
-def judge(entry, spent_by_window, now_ms, reserved=0, began_ms=None):
-    """The Verdict on an entry's caps, from pico-dollars at list price.
+def judge(entry, spent_by_window, now_ms, began_ms=None):
+    """The Verdict on an entry's caps, from {window: pico-dollars at list price}.
 
     The worst window has the highest tier, then the largest share of its cap, then is shorter."""
-    windows = []
-    for window, cap in entry.caps:
-        spent = spent_by_window.get(window, 0)
-        windows.append(judge_window(entry, window, cap, spent, now_ms, reserved, began_ms))
-    worst = windows[0]
-    for one in windows[1:]:
-        higher = TIERS.index(one.tier) - TIERS.index(worst.tier)
-        share, worst_share = one.spent * worst.cap, worst.spent * one.cap
-        if higher > 0 or higher == 0 and share > worst_share:
-            worst = one
-    return Verdict(worst.tier, VERDICTS[worst.tier], worst, tuple(windows))
+    windows = [judge_window(entry, window, cap, spent_by_window.get(window, 0), now_ms, began_ms)
+               for window, cap in entry.caps]
+    worst = max(windows, key=lambda one: (TIERS.index(one.tier), one.pct or 0))
+    return Verdict(worst.tier, VERDICTS[worst.tier], worst, windows)
 
 
-def judge_window(entry, window, cap, spent, now_ms, reserved, began_ms):
+def judge_window(entry, window, cap, spent, now_ms, began_ms=None):
     start, end = window_bounds(window, now_ms)
-    rated = (spent + reserved) * entry.rate_pct
-    ours, held = at_rate(entry, spent), at_rate(entry, reserved)
-    halt = None if entry.halt_pct is None else divide_even(cap * entry.halt_pct, FULL)
+    ours = at_rate(entry, spent)
     cap_at, projected = project(ours, cap, start if end else began_ms, end, now_ms)
     return WindowVerdict(
-        window, start, end, ours, held, cap, divide_even(cap * entry.grace_pct, FULL), halt,
-        tier_of(entry, rated, cap), (ours + held) * FULL // cap if cap else None,
-        max(0, cap - ours - held), cap_at, projected)
+        window, start, ours, cap, part_of(cap, entry.grace_pct), part_of(cap, entry.halt_pct),
+        tier_of(entry, spent * entry.rate_pct, cap), ours * FULL // cap if cap else None,
+        max(0, cap - ours), cap_at, projected)
+
+
+def part_of(usd, percent):
+    return None if percent is None else divide_even(usd * percent, FULL)
 
 
 def at_rate(entry, usd):
-    return divide_even(usd * entry.rate_pct, FULL)
+    return part_of(usd, entry.rate_pct)
 
 
 def tier_of(entry, rated, cap):
@@ -3680,7 +3674,7 @@ def project(spent, cap, start, end, now_ms):
 def stand(ledger, budgets, key, now_ms, looking_back=False):
     """Where an arm stands. A call that is later than the window counts as well (a clock was
     wrong), unless someone is looking back."""
-    entry, pairs = entry_of(budgets, key), pairs_of(ledger, key)
+    entry, pairs, name = entry_of(budgets, key), pairs_of(ledger, key), key
     sums, began_ms = {}, None
     for window, _ in entry.caps:
         start, end = window_bounds(window, now_ms)
@@ -3692,14 +3686,11 @@ def stand(ledger, budgets, key, now_ms, looking_back=False):
             sql = 'select (select min(ts) from calls where owned and pair = pairs.id) ' \
                   'from pairs where id in (%s)'            # from the index, pair by pair
             began_ms = min((ts for ts, in ledger.rows_in(sql, pairs) if ts), default=None)
-    spent = {window: usd for window, (usd, _, _) in sums.items()}
-    reserved = 0 if looking_back else set_aside(ledger, key, entry, pairs, now_ms)
-    verdict = judge(entry, spent, now_ms, 0, began_ms)
-    held = judge(entry, spent, now_ms, reserved, began_ms) if reserved else verdict
-    name = key
+    verdict = judge(entry, {window: usd for window, (usd, _, _) in sums.items()}, now_ms, began_ms)
+    reserved = 0 if looking_back else set_aside(ledger, key, entry, now_ms)
     if is_path(key):
         name = short_names(dict.fromkeys([key] + armed_keys(ledger, budgets)))[key]
-    return Standing(key, entry, name, verdict, held, pairs, spent, *sums[verdict.worst.window][1:])
+    return Standing(key, entry, name, verdict, reserved, *sums[verdict.worst.window][1:])
 
 
 LARGEST_EXPORT = 16 << 20        # bytes
@@ -3711,12 +3702,12 @@ def spend_elsewhere(budgets, arm):
     value = load_export(budgets).get(arm, '0')
     try:
         usd = Decimal(value).scaleb(12)                    # 1e3 is a number, too
-        if not 0 <= usd < 10 ** 30:
-            raise ValueError(value)
-        return int(usd.to_integral_value())
+        if 0 <= usd < 10 ** 30:
+            return int(usd.to_integral_value())
     except (InvalidOperation, TypeError, ValueError):
-        raise UserError('spend_json must be {"arm": usd}, with plain numbers; %s has %s' % (
-            printable(arm), printable(str(value))), budgets.spend_json) from None
+        pass
+    raise UserError('spend_json must be {"arm": usd}, with plain numbers; %s has %s' % (
+        printable(arm), printable(str(value))), budgets.spend_json)
 
 
 def load_export(budgets):
@@ -3743,70 +3734,53 @@ def load_export(budgets):
 RUNNING_MS = 30 * 60 * 1000
 LASTING = ('Workflow', 'SendMessage', '*spawn_agent', '*followup_task', '*send_input',
            '*resume_agent', 'write_agent')
-SPAWNERS = ('Agent', 'Task', 'task', 'agent', 'invoke_agent') + LASTING
+SPAWNERS = ('Agent', 'Task', 'invoke_agent') + LASTING
 RUNNING = '''
-    select running.session, tool, running.ts, running.usd, agents.name,
+    select sessions.id, agents.name, tool, running.ts, running.usd,
         (select sum(usd / 1000000) from calls
          where calls.session = sessions.id and calls.agent = agents.name)
     from running left join sessions on sessions.name = running.session
     left join agents on agents.session = sessions.id and agents.tool_use_id = running.id
-    where running.arm = ? and running.ts > ? and not coalesce(finished, 0)
+    where running.arm = ? and running.ts between ? and ? and not coalesce(finished, 0)
     and not (coalesce(foreground, 1) and exists (
         select 1 from calls where calls.session = sessions.id and calls.agent = running.agent
         and calls.ts > running.ts and kind = 'call'))
     and not exists (select 1 from marks
                     where marks.session = sessions.id and marks.ts > running.ts)
     order by running.ts'''
-# Sub-agents that no small file ties to a tool: a workflow's, other agents', those of old versions.
+# By sub-agents that no small file ties to a tool: a workflow's, other agents', old versions'.
 UNTIED = '''
-    select min(calls.ts), sum(usd / 1000000)
-    from sessions join agents on agents.session = sessions.id
-    join calls on calls.session = sessions.id and calls.agent = agents.name
-    where sessions.name = ? and coalesce(tool_use_id, '') = '' and not coalesce(finished, 0)
-    and agents.ts >= ? group by agents.name having min(calls.ts) >= ? order by 1'''
+    select sum(usd / 1000000) from agents
+    join calls on calls.session = agents.session and calls.agent = agents.name
+    where agents.session = ? and coalesce(tool_use_id, '') = '' and not coalesce(finished, 0)
+    and calls.ts >= ?'''
+LAST_SUB_AGENTS = '''
+    select sum(usd / 1000000)
+    from (select session, name from pairs join agents on agents.pair = pairs.id
+          where arm = ? order by agents.ts desc limit 10) as last
+    join calls on calls.session = last.session and calls.agent = last.name
+    group by last.session, last.name'''
 
 
-def set_aside(ledger, key, entry, pairs, now_ms):
-    """Pico-dollars that this arm's running tools may still cost."""
-    newest, = ledger.one('select max(ts) from running where arm = ?', key)
-    if newest is None:
-        return 0
-    if newest > now_ms:          # the clock was set back
-        ledger.db.execute('update running set ts = ? where ts > ?', (now_ms, now_ms))
-    total, untied, dearest_usd = 0, {}, dearest_sub_agent(ledger, entry, pairs)
-    for session, tool, ts, usd, agent, micro in ledger.rows(RUNNING, key, now_ms - RUNNING_MS):
-        if matches(tool, SPAWNERS):
-            usd = max(usd, dearest_usd)
-        if agent is None:
-            untied.setdefault(session, []).append((tool, ts, usd))
-        else:
-            total += max(0, usd - (micro or 0) * MILLION)
-    for session, rows in untied.items():
-        total += set_aside_untied(ledger, session, rows)
-    return total
+def set_aside(ledger, key, entry, now_ms):
+    """What this arm's running tools may still cost, in pico-dollars at its rate. What untied
+    sub-agents have spent since then is taken off the untied tools of their session together."""
+    rows = ledger.rows(RUNNING, key, now_ms - RUNNING_MS, now_ms + RUNNING_MS)
+    dearest, left = dearest_sub_agent(ledger, key, entry) if rows else 0, {}
+    for session, agent, tool, ts, usd, micro in rows:
+        if (session, agent) not in left:
+            if agent is None:    # the oldest, as they come
+                micro, = ledger.one(UNTIED, session, ts)
+            left[session, agent] = -(micro or 0) * MILLION
+        left[session, agent] += max(usd, dearest) if matches(tool, SPAWNERS) else usd
+    return at_rate(entry, sum(max(0, usd) for usd in left.values()))
 
 
-def set_aside_untied(ledger, session, rows):
-    """What sub-agents without a tie have spent counts for the session's oldest running Workflow,
-    else each one's for one tool, in their order."""
-    since = rows[0][1]
-    spent = [micro * MILLION for _, micro in ledger.rows(UNTIED, session, since, since)]
-    rows = sorted(rows, key=lambda row: row[0] != 'Workflow')
-    if rows[0][0] == 'Workflow':
-        spent = [sum(spent)]
-    spent += [0] * len(rows)
-    return sum(max(0, usd - less) if matches(tool, SPAWNERS) else usd
-               for (tool, _, usd), less in zip(rows, spent))
-
-
-def dearest_sub_agent(ledger, entry, pairs):
+def dearest_sub_agent(ledger, key, entry):
     """Pico-dollars of the dearest of an arm's last ten sub-agents, but no more than a tool is
     thought to cost; 0 if there were none."""
-    last = sorted(ledger.rows_in('select ts, session, name from agents where pair in (%s) '
-                                 'order by ts desc limit 10', pairs), reverse=True)[:10]
-    sums = [ledger.one('select sum(usd / 1000000) from calls where session = ? and agent = ?',
-                       session, name)[0] for _, session, name in last]
-    return min(max((micro or 0 for micro in sums), default=0) * MILLION, quarter_of(entry))
+    sums = [micro or 0 for micro, in ledger.rows(LAST_SUB_AGENTS, key)]
+    return min(max(sums, default=0) * MILLION, quarter_of(entry))
 
 
 def quarter_of(entry):
@@ -3818,17 +3792,17 @@ def may_cost(ledger, standing, request):
     """What an expensive tool may cost, at list price: as much as the dearest of the arm's last
     sub-agents, or $1; one that starts none, as the asking agent's dearest call of late."""
     if matches(request.tool, SPAWNERS):
-        known = dearest_sub_agent(ledger, standing.entry, standing.pairs)
+        known = dearest_sub_agent(ledger, standing.key, standing.entry)
         return known or min(PICO, quarter_of(standing.entry))
     return min(dearest_call(ledger, request), quarter_of(standing.entry))
 
 
 def dearest_call(ledger, request):
     """Pico-dollars of the dearest of the asking agent's last calls; $0.25 before the first."""
-    row = ledger.one('select max(usd) from (select usd from calls where agent = ? and session in '
-                     '(select id from sessions where name = ?) order by ts desc limit 50)',
-                     request.agent, request.session)
-    return row[0] or PICO // 4
+    usd, = ledger.one('select max(usd) from (select usd from calls where agent = ? and session in '
+                      '(select id from sessions where name = ?) order by ts desc limit 50)',
+                      request.agent, request.session)
+    return usd or PICO // 4
 
 
 # ---- the words for it ---------------------------------------------------------------------------
@@ -3838,9 +3812,9 @@ CAP_KEYS = {window: key for key, window in CAPS.items()}
 ESTIMATE = 'an estimate at list price'
 
 
-def arithmetic(standing, tier=None):
+def arithmetic(standing):
     """Why a stop holds: arm, window, spent, and the cap times its percentage."""
-    one, tier = standing.verdict.worst, tier or standing.verdict.tier
+    one, tier = standing.verdict.worst, standing.verdict.tier
     return '%s has spent %s %s, and its %s is at %s' % (
         printable(standing.name, 60), dollars(one.spent), WINDOW_WORDS[one.window],
         tier.replace('_', ' '), stop_and_cap(standing.entry, one, tier))
@@ -3848,14 +3822,13 @@ def arithmetic(standing, tier=None):
 
 def arithmetic_of_running(standing, one, usd, tool):
     """Why a tool is refused for what it may cost, with those that are running."""
-    parts = ['%s %s: %s spent' % (
-        printable(standing.name, 60), WINDOW_WORDS[one.window], dollars(one.spent))]
-    if one.reserved:
-        parts.append('%s set aside for tools that are running' % dollars(one.reserved))
-    what = 'sub-agent' if matches(tool, SPAWNERS) else 'tool'
-    parts.append('%s that this %s may cost > %s' % (
-        dollars(usd), what, stop_and_cap(standing.entry, one, 'hard_stop', ', its hard stop')))
-    return ' + '.join(parts)
+    aside = ''
+    if standing.reserved:
+        aside = ' + %s set aside for tools that are running' % dollars(standing.reserved)
+    return '%s %s: %s spent%s + %s that this %s may cost > %s' % (
+        printable(standing.name, 60), WINDOW_WORDS[one.window], dollars(one.spent), aside,
+        dollars(usd), 'sub-agent' if matches(tool, SPAWNERS) else 'tool',
+        stop_and_cap(standing.entry, one, 'hard_stop', ', its hard stop'))
 
 
 def stop_and_cap(entry, one, tier, what=''):
@@ -3867,33 +3840,30 @@ def stop_and_cap(entry, one, tier, what=''):
 def how_to_lift(budgets, standing, one=None):
     name = 'default' if is_path(standing.key) else printable(standing.name, 60)
     return 'To lift it, raise %s of %s in %s; that counts from the next call on.' % (
-        CAP_KEYS[(one or standing.held.worst).window], name, printable(budgets.name, 300))
+        CAP_KEYS[(one or standing.verdict.worst).window], name, printable(budgets.name, 300))
 
 
-def next_tiers(standing, budgets=None):
+def next_tiers(standing, budgets):
     """'from $220.00 sub-agents, web and browsers are refused, from $300.00 everything', or ''."""
     one = standing.verdict.worst
     if standing.entry.action != 'hard_stop' or one.tier == 'halt':
         return ''
-    is_listed = budgets and budgets.expensive_tools is not None
-    what = 'expensive tools' if is_listed else 'sub-agents, web and browsers'
-    first = 'now on' if one.tier == 'hard_stop' else dollars(one.grace)
-    some = 'from %s %s are refused' % (first, what)
-    if one.halt is None:
-        return some
     if one.halt == one.grace:
         return 'from %s everything is refused' % dollars(one.halt)
-    return '%s, from %s everything' % (some, dollars(one.halt))
+    first = 'now on' if one.tier == 'hard_stop' else dollars(one.grace)
+    what = 'sub-agents, web and browsers' if budgets.expensive_tools is None else 'expensive tools'
+    rest = '' if one.halt is None else ', from %s everything' % dollars(one.halt)
+    return 'from %s %s are refused%s' % (first, what, rest)
 
 
-def describe_window(standing, one, budgets=None):
+def describe_window(standing, one, budgets):
     """acme has spent $85.20 of its $200.00 cap this month (42 %: ok; an estimate at list price)"""
     percent = '-' if one.pct is None else format_percent(one.pct)
-    said = '%s has spent %s of its %s cap %s (%s %%: %s; %s)' % (
-        printable(standing.name, 60), dollars(one.spent), dollars(one.cap),
-        WINDOW_WORDS[one.window], percent, one.tier.replace('_', ' '), ESTIMATE)
     nexts = next_tiers(standing, budgets) if one.tier not in ('ok', 'alert') else ''
-    return said + ('; ' + nexts if nexts else '')
+    return '%s has spent %s of its %s cap %s (%s %%: %s; %s)%s' % (
+        printable(standing.name, 60), dollars(one.spent), dollars(one.cap),
+        WINDOW_WORDS[one.window], percent, one.tier.replace('_', ' '), ESTIMATE,
+        nexts and '; ' + nexts)
 
 
 # ---- what a person should be told besides -------------------------------------------------------
@@ -3907,39 +3877,40 @@ OLD_VERSIONS = (
 
 def warnings_of(ledger, budgets, prices, reading, key=None):
     """[what the user should know]; with an arm's key no word of what may be another's."""
-    warnings = []
+    keys = [key] if key else armed_keys(ledger, budgets)
+    return [*log_warnings(ledger, budgets, prices, reading, key),
+            *cap_warnings(ledger, budgets, key),
+            *filter(None, (ungated(ledger, one) for one in keys)),
+            *export_warnings(budgets, keys),
+            *(() if key else version_warnings(ledger))]
+
+
+def log_warnings(ledger, budgets, prices, reading, key):
     if not reading.files and not (budgets and budgets.spend_json):
-        warnings.append('no session logs were found: is CLAUDE_CONFIG_DIR or CODEX_HOME what the '
-                        'agents have?')
+        yield 'no session logs were found: is CLAUDE_CONFIG_DIR or CODEX_HOME what the agents have?'
     if reading.skipped:
         lines = counted(reading.skipped, 'log line')
-        warnings.append('%s could not be read and not counted' % lines)
+        yield '%s could not be read and not counted' % lines
     if reading.unreadable:
         first = '' if key else ', first %s (%s)' % reading.unreadable[0]
-        warnings.append('%s cannot be read%s, so what they cost is not counted: give their owner '
-                        'read access' % (counted(len(reading.unreadable), 'log'), first))
+        yield '%s cannot be read%s, so what they cost is not counted: give their owner read access' \
+            % (counted(len(reading.unreadable), 'log'), first)
     if reading.compressed:
-        warnings.append('%s (.jsonl.zst) cannot be read here and what they cost is not counted: '
-                        'unpack with `zstd -d`' % counted(reading.compressed, 'compressed log'))
+        yield '%s (.jsonl.zst) cannot be read here and what they cost is not counted: unpack ' \
+            'with `zstd -d`' % counted(reading.compressed, 'compressed log')
     unpriced = sorted(unpriced_models(ledger, prices, key))
     if unpriced:
-        warnings.append('no price is known for %s: a fallback is assumed; add it to prices.json'
-                        % ', '.join(map(printable, unpriced[:5])))
+        yield 'no price is known for %s: a fallback is assumed; add it to prices.json' \
+            % ', '.join(map(printable, unpriced[:5]))
     unread = unmetered(os.environ, ledger.home)
     if unread:                   # to look where all folders of the ledger really are takes long
         known = [path for path, in ledger.rows('select path from folders')]
         unread = list(map(printable, unmetered(os.environ, ledger.home, known)))
     if unread:
-        warnings.append('%s of logs that nobody named, so what they cost is not counted: %s; run '
-                        '`CLAUDE_CONFIG_DIR=~/.claude,%s budget-check.py` once (CODEX_HOME for '
-                        'Codex): it is read from then on' % (
-                            counted(len(unread), 'folder'), ', '.join(unread[:3]), unread[0]))
-    keys = [key] if key else armed_keys(ledger, budgets)
-    warnings += cap_warnings(ledger, budgets, key)
-    warnings += filter(None, (ungated(ledger, budgets, one) for one in keys))
-    if budgets and budgets.spend_json:
-        warnings += export_warnings(budgets, keys)
-    return warnings + ([] if key else list(version_warnings(ledger)))
+        yield '%s of logs that nobody named, so what they cost is not counted: %s; run ' \
+            '`CLAUDE_CONFIG_DIR=~/.claude,%s budget-check.py` once (CODEX_HOME for Codex): it ' \
+            'is read from then on' % (
+                counted(len(unread), 'folder'), ', '.join(unread[:3]), unread[0])
 
 
 def unpriced_models(ledger, prices, key):
@@ -3954,7 +3925,9 @@ def unpriced_models(ledger, prices, key):
 
 def export_warnings(budgets, keys):
     """A spend_json that is more than a day old, or in which an arm is missing."""
-    path = budgets.spend_json
+    path = budgets and budgets.spend_json
+    if not path:
+        return
     hours = int(time.time() - os.stat(path).st_mtime) // 3600
     if hours >= 24:
         yield 'spend_json is %d hours old, and what was spent since is not in it; write %s anew' \
@@ -3966,22 +3939,19 @@ def export_warnings(budgets, keys):
 
 
 def version_warnings(ledger):
-    counts = dict.fromkeys(OLD_VERSIONS, 0)
-    for version, number in ledger.rows(
-            "select version, count(*) from sessions where agent = 'claude-code' and version <> '' "
-            'group by version'):
-        parts = tuple(map(int, re.findall(r'\d+', version)[:3]))
-        for old in OLD_VERSIONS:
-            if parts <= old[0]:
-                counts[old] += number
-                break
-    for (version, what), number in counts.items():
+    rows = [(tuple(map(int, re.findall(r'\d+', version)[:3])), number) for version, number in
+            ledger.rows("select version, count(*) from sessions where agent = 'claude-code' "
+                        "and version <> '' group by version")]
+    before = ()
+    for latest, what in OLD_VERSIONS:
+        number = sum(number for version, number in rows if before < version <= latest)
+        before = latest
         if number:
             yield '%s of Claude Code up to %d.%d.%d %s; upgrade it' % (
-                counted(number, 'session'), *version, what)
+                counted(number, 'session'), *latest, what)
 
 
-def ungated(ledger, budgets, key):
+def ungated(ledger, key):
     """'3 sessions in acme since Nov 20 used tools without the gate', or None.
 
     The gate leaves a mark at most every ten minutes. It was not asked in sessions that used tools
@@ -3995,13 +3965,12 @@ def ungated(ledger, budgets, key):
     if not found:
         return None
     day = time.localtime(first // 1000)
-    cure = '`budget-check.py --doctor` may say why'
-    if [agent for agent, _ in found] == ['codex']:
-        cure = 'type /hooks in Codex to trust it'
+    is_codex = [agent for agent, _ in found] == ['codex']
     return '%s in %s since %s %d used tools without the gate; %s' % (
         counted(sum(number for _, number in found), 'session'),
-        printable(tails_of(key)[0] if is_path(key) else key, 60),
-        time.strftime('%b', day), day.tm_mday, cure)
+        printable(tails_of(key)[0], 60), time.strftime('%b', day), day.tm_mday,
+        'type /hooks in Codex to trust it' if is_codex else
+        '`budget-check.py --doctor` may say why')
 
 
 def counted(number, noun):
@@ -4016,91 +3985,47 @@ GATE_MARK_MS = 10 * 60 * 1000    # how often the gate leaves a mark for a sessio
 HEAD = 1 << 16                   # bytes of a transcript that say where its session began,
 TAIL = 1 << 20                   # and those in which the response that asks for a tool stands
 
+# Of all agents; a name counts in any case.
 EXPENSIVE_TOOLS = (
-    'Agent', 'Task', 'Workflow', 'SendMessage', '*spawn_agent', '*followup_task', '*send_input',
-    '*resume_agent', 'WebSearch', 'WebFetch', 'mcp_*playwright*', 'mcp_*puppeteer*',
-    'mcp_*chrome*', 'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate', 'ScheduleWakeup',
-    'RemoteTrigger')
-WEB_TOOLS = ('web_search', 'google_web_search', 'web_fetch', 'webfetch')
+    'Agent', 'Task', 'Workflow', 'SendMessage', 'write_agent', 'invoke_agent', '*spawn_agent',
+    '*followup_task', '*send_input', '*resume_agent', 'WebSearch', 'WebFetch', 'web_search',
+    'google_web_search', 'web_fetch', 'mcp_*playwright*', 'mcp_*puppeteer*', 'mcp_*chrome*',
+    'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate', 'ScheduleWakeup', 'RemoteTrigger')
 # With these a sub-agent hands over what it has: a hard stop leaves it them.
 HANDING_OVER = ('StructuredOutput', 'SendMessage', 'TaskUpdate', 'TodoWrite')
-EVENT_KINDS = {
-    'PreToolUse': 'tool', 'UserPromptSubmit': 'prompt', 'PreCompact': 'compact',
-    'preToolUse': 'tool', 'permissionRequest': 'permission', 'userPromptSubmitted': 'prompt',
-    'BeforeTool': 'tool', 'BeforeAgent': 'prompt', 'BeforeModel': 'model'}
 
-# What an agent is about to do, whichever it is. event: one of the kinds above; agent: a sub-agent.
+# What an agent is about to do, whichever it is. event: a kind of EVENTS; agent: a sub-agent; own:
+# its session's arm; form: how no is said; problem: why it can't be decided.
 Request = namedtuple(
-    'Request', 'cli event tool tool_input tool_use_id session agent cwd transcript')
+    'Request', 'cli event tool tool_input tool_use_id session agent cwd transcript '
+               'own form problem', defaults=('', '', ''))
 NO_REQUEST = Request('claude-code', 'tool', '', None, '', '', '', '', '')
 
 # refused: it may not go on; reason: for the model; told: for the user; end: the turn ends, and the
-# reason says all; own: what is told is about this arm alone (an error may name another's folder).
-Answer = namedtuple('Answer', 'refused reason told end own', defaults=(False, True))
+# reason says all.
+Answer = namedtuple('Answer', 'refused reason told end', defaults=(False,))
 SILENCE = Answer(False, '', '')
-SEE_DOCTOR = 'The user can run budget-check.py --doctor, which says why.'
 
 
-# -- how each agent is answered: (exit code, stdout, stderr)
+# -- how each agent is asked and answered
 
-def say(out):
-    return 0, json.dumps(out) if out else '', ''
-
-
-def answer_claude(request, answer):
-    """As Claude Code 2.1 and Qwen Code 0.24 understand it."""
-    if answer.refused and request.event == 'compact':
-        return 2, '', answer.reason
-    if answer.refused and request.event == 'prompt':
-        return say({'decision': 'block', 'reason': answer.reason})
-    out = {'systemMessage': answer.told} if answer.told and not answer.end else {}
-    if answer.refused:
-        out['hookSpecificOutput'] = {
-            'hookEventName': 'PreToolUse', 'permissionDecision': 'deny',
-            'permissionDecisionReason': answer.reason}
-    if answer.end:
-        out.update({'continue': False, 'stopReason': answer.told})
-    return say(out)
+# {event: (what is about to happen, how no is said to it, with the reason in it)}; '': by exit 2.
+BLOCKS, DENIES = '{"decision": "block", "reason": %s}', '{"decision": "deny", "reason": %s}'
+EVENTS = {
+    'PreToolUse': ('tool', '{"hookSpecificOutput": {"hookEventName": "PreToolUse", '
+                           '"permissionDecision": "deny", "permissionDecisionReason": %s}}'),
+    'UserPromptSubmit': ('prompt', BLOCKS),
+    'PreCompact': ('compact', ''),
+    'preToolUse': ('tool', '{"permissionDecision": "deny", "permissionDecisionReason": %s}'),
+    'permissionRequest': ('permission', '{"behavior": "deny", "message": %s, "interrupt": true}'),
+    'userPromptSubmitted': ('prompt', BLOCKS),
+    'BeforeTool': ('tool', DENIES),
+    'BeforeAgent': ('prompt', DENIES),
+    'BeforeModel': ('model', DENIES)}
+ONE_TEXT = ('codex', 'copilot')  # for model and user; no refusal of a tool ends their turns
 
 
-def answer_codex(request, answer):
-    """As Codex 0.169 does: `continue` would void a whole refusal, and no hook ends a turn."""
-    if answer.refused and request.event == 'prompt':
-        return 2, '', answer.reason
-    if answer.refused:
-        answer = answer._replace(reason=all_of(answer), told='', end=False)
-    return answer_claude(request, answer)
-
-
-def answer_copilot(request, answer):
-    """As Copilot CLI 1.0.102 does; it shows no messages."""
-    if not answer.refused:
-        return 0, '', ''
-    if request.event == 'tool':
-        return say({'permissionDecision': 'deny', 'permissionDecisionReason': all_of(answer)})
-    if request.event == 'permission':
-        return say({'behavior': 'deny', 'message': answer.reason, 'interrupt': True})
-    return say({'decision': 'block', 'reason': answer.reason})
-
-
-def answer_gemini(request, answer):
-    """As Gemini CLI 0.61 does; of a tool that ends the turn it shows the stopReason alone."""
-    out = {'decision': 'deny', 'reason': answer.reason} if answer.refused else {}
-    if answer.end and request.event == 'tool':
-        out.update({'continue': False, 'stopReason': answer.reason})
-    elif answer.told and not answer.end:
-        out['systemMessage'] = answer.told
-    return say(out)
-
-
-def all_of(answer):
-    """What model and user get to read where there is one text for both."""
-    if answer.end:
-        return answer.reason
-    return answer.reason + ' ' + (answer.told if answer.own else SEE_DOCTOR)
-
-
-class Client(namedtuple('Client', 'variable folder file events handler expensive answer')):
+class Client(namedtuple('Client', 'variable folder file events handler')):
     """An agent as the gate knows it. variable, folder, file: where its settings are; events: what
     is wired in them, the one before a tool first; handler: how, with None for the command line."""
 
@@ -4120,59 +4045,73 @@ def handler_of(timeout, **more):
 CLIENTS = {
     'claude-code': Client(
         'CLAUDE_CONFIG_DIR', '.claude', 'settings.json',
-        ('PreToolUse', 'UserPromptSubmit', 'PreCompact'), handler_of(10, onFailure='block'),
-        EXPENSIVE_TOOLS, answer_claude),
+        ('PreToolUse', 'UserPromptSubmit', 'PreCompact'), handler_of(10, onFailure='block')),
     'codex': Client(
-        'CODEX_HOME', '.codex', 'hooks.json', ('PreToolUse', 'UserPromptSubmit'), handler_of(10),
-        ('*spawn_agent',) + EXPENSIVE_TOOLS, answer_codex),
+        'CODEX_HOME', '.codex', 'hooks.json', ('PreToolUse', 'UserPromptSubmit'), handler_of(10)),
     'copilot': Client(
         'COPILOT_HOME', '.copilot', 'hooks/armledger.json',
         ('preToolUse', 'permissionRequest', 'userPromptSubmitted'),
-        {'type': 'command', 'bash': None, 'timeoutSec': 10},
-        ('task', 'write_agent') + WEB_TOOLS + EXPENSIVE_TOOLS, answer_copilot),
+        {'type': 'command', 'bash': None, 'timeoutSec': 10}),
     'qwen': Client(
         'QWEN_HOME', '.qwen', 'settings.json', ('PreToolUse', 'UserPromptSubmit'),
-        handler_of(10000), ('agent',) + WEB_TOOLS + EXPENSIVE_TOOLS, answer_claude),
+        handler_of(10000)),
     'gemini': Client(
         'GEMINI_CLI_HOME', '', '.gemini/settings.json',
-        ('BeforeTool', 'BeforeAgent', 'BeforeModel'), handler_of(10000),
-        ('invoke_agent',) + WEB_TOOLS + EXPENSIVE_TOOLS, answer_gemini)}
+        ('BeforeTool', 'BeforeAgent', 'BeforeModel'), handler_of(10000))}
 
-
-# -- what is asked
 
 def parse_request(text, agent, environ, home):
-    """The Request of a hook's payload, None for an event that isn't decided here; ValueError if it
-    is no payload."""
-    payload = json.loads(text.decode('utf-8'))
-    if type(payload) is not dict:
-        raise ValueError('the payload is not a JSON object')
+    """The Request of a hook's payload, None for an event that isn't decided here; one that can't
+    be read may be for any tool."""
+    try:
+        payload = json.loads(text.decode('utf-8'))
+        if type(payload) is not dict:
+            raise ValueError('the payload is not a JSON object')
+    except (ValueError, RecursionError) as error:
+        form = EVENTS[CLIENTS[agent].events[0]][1] if agent in CLIENTS else ''
+        problem = 'the hook got no payload that it can read (%s)' % error
+        return NO_REQUEST._replace(cli=agent if form else 'claude-code', form=form, problem=problem)
     cli = agent if agent in CLIENTS else 'codex' if 'turn_id' in payload else 'claude-code'
 
     def field(*names):
         return next(filter(None, (text_of(payload.get(name)) for name in names)), '')
 
-    event = field('hook_event_name', 'hookName')
+    event, tool = field('hook_event_name', 'hookName'), field('tool_name', 'toolName')
     if cli == 'copilot' and not event:                     # its own form names few events
         event = 'preToolUse' if 'toolArgs' in payload else 'userPromptSubmitted'
     if event not in CLIENTS[cli].events:
-        return None
-    session, log = field('parentAgentId', 'session_id', 'sessionId'), field('transcript_path')
+        if not tool or event in EVENTS or re.match('(?i)post|after|permission', event):
+            return None
+        event = CLIENTS[cli].events[0]                     # a tool passes under no odd name
+    session, log, cwd = field('parentAgentId', 'session_id', 'sessionId'), '', field('cwd')
     if cli == 'copilot' and re.match(r'[\w-]+\Z', session):
         roots = AGENTS[cli].roots(environ, home)
         logs = [os.path.join(root, session, 'events.jsonl') for root in roots]
         log = next(filter(os.path.isfile, logs), '')
+    kind, form = EVENTS[event]
+    if cli == 'codex' and kind == 'prompt':
+        form = ''
     return Request(
-        cli, EVENT_KINDS[event], field('tool_name', 'toolName'),
-        payload.get('tool_input', payload.get('toolArgs')), field('tool_use_id'), session,
-        field('agent_id', 'agentId'), field('cwd') or working_folder(), log)
+        cli, kind, tool, payload.get('tool_input', payload.get('toolArgs')), field('tool_use_id'),
+        session, field('agent_id', 'agentId'), cwd, log or field('transcript_path'), '', form,
+        '' if cwd else 'the payload names no folder')
 
 
-def working_folder():
-    try:
-        return os.getcwd()
-    except OSError:                                        # it has been deleted
-        return ''
+def reply(request, answer):
+    """(exit code, stdout, stderr) that say an answer in the words of the agent that asks."""
+    reason, told, end, out = answer.reason, answer.told, answer.end, {}
+    if answer.refused and not end and (request.cli in ONE_TEXT or not request.form):
+        reason, told = reason + ' ' + told, ''
+    if answer.refused and not request.form:
+        return 2, '', reason
+    if answer.refused:
+        out = json.loads(request.form % json.dumps(reason))
+    if told and not end and request.cli != 'copilot':      # which shows no messages
+        out['systemMessage'] = told
+    if end and request.event == 'tool' and request.cli not in ONE_TEXT:
+        # Of Gemini's the stopReason is shown alone, of the others' beside the reason.
+        out.update({'continue': False, 'stopReason': reason if request.cli == 'gemini' else told})
+    return 0, json.dumps(out) if out else '', ''
 
 
 def home_of(environ):
@@ -4180,16 +4119,15 @@ def home_of(environ):
 
 
 def matches(tool, patterns):
-    """Exact names or globs: `Task` is not `TaskCreate`."""
-    if tool in patterns:
-        return True
-    # Most tools are told by the ends of a glob: no pattern is compiled for them.
-    globs = [one for one in patterns if '?' in one or '[' in one or '*' in one and
-             tool.startswith(one.partition('*')[0]) and tool.endswith(one.rpartition('*')[2])]
-    if not globs:
-        return False
+    """Exact names or globs, in any case: `Task` is not `TaskCreate`."""
     from fnmatch import fnmatchcase
-    return any(fnmatchcase(tool, one) for one in globs)
+    tool = tool.lower()
+    for one in map(str.lower, patterns):
+        # Most tools are told by a glob's plain parts: no pattern is compiled for them.
+        may_match = '*' in one and all(part in tool for part in one.split('*'))
+        if tool == one or (may_match or '?' in one or '[' in one) and fnmatchcase(tool, one):
+            return True
+    return False
 
 
 def is_expensive(request, budgets):
@@ -4197,8 +4135,7 @@ def is_expensive(request, budgets):
     if request.event != 'tool' or request.agent and request.tool == 'SendMessage':
         return False
     listed = budgets.expensive_tools if budgets else None
-    listed = CLIENTS[request.cli].expensive if listed is None else listed
-    return not request.tool or matches(request.tool, listed)
+    return not request.tool or matches(request.tool, EXPENSIVE_TOOLS if listed is None else listed)
 
 
 def is_sub_agents(request, budgets):
@@ -4217,49 +4154,32 @@ def gate(text, environ, folder, leave_open=False, agent=None):
 
     An error is decided too: where a cap could apply, what is expensive is refused (on_error: deny)
     and the rest passes with a message; where nothing is armed, all passes in silence."""
-    budgets, request, keys, may_apply, home = None, None, (), True, home_of(environ)
-    own = CLIENTS['copilot'].settings(environ, home)
-    if not agent and environ.get('COPILOT_CLI') == '1' and os.path.exists(own):
+    home, budgets, keys = home_of(environ), None, ()
+    if not agent and environ.get('COPILOT_CLI') == '1' and \
+            os.path.exists(CLIENTS['copilot'].settings(environ, home)):
         return 0, '', ''         # a repo's hooks for Claude Code run in Copilot, which has its own
+    request = parse_request(text, agent, environ, home)
     try:
-        request = parse_request(text, agent, environ, home)
-        if request is None:
-            return 0, '', ''
-    except (ValueError, RecursionError) as error:
-        unread = error
-    try:
-        path = find_budgets(None, environ, folder, home)
+        path = request and find_budgets(None, environ, folder, home)
         budgets = load_budgets(path, home) if path else None
-        may_apply = bool(budgets) and budgets.armed()
-        if may_apply and request is None:
-            raise UserError('the hook got no payload that it can read (%s)' % unread)
-        if may_apply:
+        if budgets and budgets.armed():
             request, keys = keys_of(request, budgets, environ, home)
-        may_apply = bool(keys)
-        if not may_apply:
+        if not keys:
             return 0, '', ''
         answer = decide(request, budgets, keys, environ, folder, home, leave_open)
     except BaseException as error:
-        if not may_apply:
-            return 0, '', ''
         answer = answer_error(error, request, budgets, find_ledger(None, environ, home))
-    if not answer.refused and keys and request.event == 'tool':
-        try:
-            entry = entry_of(budgets, keys[0])
-            answer = guard(request, budgets, entry, environ, folder, home) or answer
-        except BaseException as error:
-            answer = answer_unguarded(request, error)
-    if request is None and not agent and answer.refused:   # nobody knows whose words to use
-        return 2, '', answer.reason + ' ' + answer.told
-    request = request or NO_REQUEST._replace(cli=agent if agent in CLIENTS else 'claude-code')
-    return CLIENTS[request.cli].answer(request, answer)
+    if keys and request.event == 'tool' and not answer.refused:
+        entry = entry_of(budgets, keys[0])
+        answer = guard(request, budgets, entry, environ, folder, home) or answer
+    return reply(request, answer)
 
 
 def keys_of(request, budgets, environ, home):
     """(request, keys of the capped arms that decide it): its folder's, and that in which its
     session began, which no `cd` leaves. UserError where its repo says what decides about it."""
-    if not request.cwd:
-        raise UserError('the payload names no folder, and the working folder has gone')
+    if request.problem:
+        raise UserError(request.problem)
     place = resolve_place(request.cwd, home)
     for name in ('ARMLEDGER_BUDGETS', 'ARMLEDGER_PRICES', 'ARMLEDGER_HOME'):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
@@ -4272,15 +4192,18 @@ def keys_of(request, budgets, environ, home):
                             'elsewhere' % name, named)
     request, began, root = beginning(request)
     path = find_ledger(None, environ, home)
-    if root and os.path.exists(path):    # a fork or a sub-agent began where its family did
+    if (root or not began) and os.path.exists(path):
+        # A fork or a sub-agent began where its family did; of a log that moved, the ledger knows.
         ledger = Ledger(path, home, GATE_SECONDS)
         row = ledger.one('select places.cwd from sessions join places on places.id = origin '
-                         'where name = ? and places.id <> 0', root)
+                         'where name = ? and places.id <> 0', root or request.session)
         began = row[0] if row else began
         ledger.close()
-    origin = resolve_place(began, home) if began not in ('', request.cwd) else None
-    keys = arm_of(budgets, place, origin), origin and arm_of(budgets, origin)
-    return request, [key for key in dict.fromkeys(keys) if key and entry_of(budgets, key)]
+    origin = resolve_place(began, home) if began not in ('', request.cwd) else place
+    here, own = arm_of(budgets, place, origin), arm_of(budgets, origin)
+    keys = [key for key in dict.fromkeys((here, own)) if entry_of(budgets, key)]
+    # What began in a folder that is no client's is no other client's session.
+    return request._replace(own=own if origin.is_repo or own in keys else here), keys
 
 
 def beginning(request):
@@ -4312,25 +4235,25 @@ def decide(request, budgets, keys, environ, folder, home, leave_open):
     now_ms = int(time.time() * 1000)
     set_zone(budgets.timezone)
     prices = load_prices(find_prices(None, environ, folder))
-    # A unit of work takes half a second more than the ledger is given; so may answer_held().
+    # A unit of work takes half a second more than the ledger is given; so may what it holds.
     ledger = Ledger(find_ledger(None, environ, home), home, GATE_SECONDS - 1)
-    expensive = is_expensive(request, budgets)
     try:
         is_marked = leave_mark(ledger, request, keys, now_ms)
         try:
             reading, standings = bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
         except Exception:
-            answer = answer_held(ledger, request, budgets, keys, now_ms, expensive)
+            ledger.limit = time.monotonic()
+            answer = answer_held(ledger, request, budgets, keys, now_ms)
             if answer.refused:             # what it has not read can only add to it
                 return answer
             raise
-        if is_near(ledger, request, standings, expensive) and wait_for_response(ledger, request):
+        if is_near(ledger, request, budgets, standings) and wait_for_response(ledger, request):
             reading, standings = bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
         for standing in standings:
             notify(ledger, budgets, standing, prices, now_ms)
-        answer = answer_for(ledger, request, budgets, standings, expensive)
-        if expensive and not answer.refused:
-            answer = reserve(ledger, request, budgets, standings, now_ms)
+        answer = first_stop(ledger, request, budgets, standings)
+        if not answer.refused and is_expensive(request, budgets):
+            answer = ledger.write(lambda: reserve(ledger, request, budgets, standings, now_ms))
         if answer.refused or request.event not in ('tool', 'prompt'):
             return answer
         warnings = warnings_of(ledger, budgets, prices, reading, keys[-1]) if is_marked else []
@@ -4342,11 +4265,9 @@ def decide(request, budgets, keys, environ, folder, home, leave_open):
 
 def leave_mark(ledger, request, keys, now_ms):
     """Note that the gate was asked in a session; False if it was lately, or others are writing."""
-    if request.event != 'tool':
-        return False
-    lately = 'select 1 from gates where session = ? and arm = ? and last > ? and last <= ?'
-    due = [(request.session, key, now_ms, now_ms) for key in keys
-           if not ledger.one(lately, request.session, key, now_ms - GATE_MARK_MS, now_ms)]
+    lately = 'select 1 from gates where session = ? and arm = ? and last between ? and ?'
+    due = [(request.session, key, now_ms, now_ms) for key in keys if request.event == 'tool'
+           and not ledger.one(lately, request.session, key, now_ms - GATE_MARK_MS, now_ms)]
     insert = 'insert into gates (session, arm, first, last) values (?, ?, ?, ?) ' \
              'on conflict (session, arm) do update set last = excluded.last'
     try:
@@ -4375,11 +4296,6 @@ def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
                             '--no-session-persistence)', named[1])
         reading = ledger.refresh(prices, environ, now_ms, named=named)
     assign_arms(ledger, budgets)
-    own = ledger.one('select arm from sessions join pairs on pairs.id = pair '
-                     'where agent = ? and name = ?', request.cli, request.session)
-    for key in own or ():
-        if entry_of(budgets, key) and key not in keys:
-            keys.append(key)
     for key in keys:
         check_ambiguous(ledger, budgets, key)
     return reading, [stand(ledger, budgets, key, now_ms) for key in keys]
@@ -4411,18 +4327,19 @@ def wait_until(is_so):
     return True
 
 
-def is_near(ledger, request, standings, expensive):
+def is_near(ledger, request, budgets, standings):
     """Whether one more call of the usual size could carry an arm over a stop not yet reached."""
+    expensive = is_expensive(request, budgets)
     for standing in standings:
-        if standing.entry.action != 'hard_stop':
+        entry = standing.entry
+        if entry.action != 'hard_stop':
             continue
-        usual = at_rate(standing.entry, dearest_call(ledger, request))
-        aside = at_rate(standing.entry, may_cost(ledger, standing, request)) if expensive else 0
-        for one in standing.held.windows:
-            stop, spent = one.halt, one.spent
-            if expensive:
-                stop, spent = one.grace, one.spent + one.reserved + aside
-            if stop is not None and 0 <= stop - spent <= usual:
+        usual, aside = at_rate(entry, dearest_call(ledger, request)), 0
+        if expensive:
+            aside = standing.reserved + at_rate(entry, may_cost(ledger, standing, request))
+        for one in standing.verdict.windows:
+            stop = one.grace if expensive else one.halt
+            if stop is not None and 0 <= stop - one.spent - aside <= usual:
                 return True
     return False
 
@@ -4454,24 +4371,23 @@ def tail_of(path):
         return 0, b''
 
 
-def answer_held(ledger, request, budgets, keys, now_ms, expensive):
+def answer_held(ledger, request, budgets, keys, now_ms):
     """The Answer by what the ledger holds, where it can't be brought up to date; silence where
     even that is unknown."""
     try:
-        ledger.limit = time.monotonic()
         assign_arms(ledger, budgets)
         standings = [stand(ledger, budgets, key, now_ms) for key in keys]
-        return answer_for(ledger, request, budgets, standings, expensive)
+        return first_stop(ledger, request, budgets, standings)
     except Exception:
         return SILENCE
 
 
-def answer_for(ledger, request, budgets, standings, expensive):
-    """The Answer by where its arms stand: the folder's, then the session's own. A session of one
+def first_stop(ledger, request, budgets, standings):
+    """The Answer by where its arms stand: the session's own, then the folder's. A session of one
     client hears neither name nor figures of another's."""
     for standing in reversed(standings):
-        answer = answer_of_arm(ledger, request, budgets, standing, expensive)
-        if answer.refused and standing is not standings[-1]:
+        answer = stop_of(ledger, request, budgets, standing)
+        if answer.refused and standing.key != request.own:
             why = 'armledger: the arm that this folder belongs to is stopped, so nothing more is ' \
                   'spent in it. Do not retry here: go back to your own folder, or hand over to the ' \
                   'user.'
@@ -4481,26 +4397,27 @@ def answer_for(ledger, request, budgets, standings, expensive):
     return SILENCE
 
 
-def answer_of_arm(ledger, request, budgets, standing, expensive):
-    if standing.verdict.tier == 'halt':
+def stop_of(ledger, request, budgets, standing):
+    """The Answer by where one arm stands; silence where it lets the request pass."""
+    entry, verdict, expensive = standing.entry, standing.verdict, is_expensive(request, budgets)
+    if verdict.tier == 'halt':
         return halt(ledger, request, budgets, standing)
-    is_stopped = standing.verdict.verdict == 'HARD_STOP'
-    if is_stopped and (expensive or is_sub_agents(request, budgets)):
-        return refusal(request, budgets, standing, arithmetic(standing), expensive)
-    if not expensive or standing.entry.action != 'hard_stop':
-        return SILENCE
-    usd = at_rate(standing.entry, may_cost(ledger, standing, request))
-    for one in standing.held.windows:
-        if one.spent + one.reserved + usd > one.grace:
-            why = arithmetic_of_running(standing, one, usd, request.tool)
-            return refusal(request, budgets, standing, why, True, one)
+    if verdict.tier == 'hard_stop' and (expensive or is_sub_agents(request, budgets)):
+        why = arithmetic(standing)
+        return refusal(request, budgets, standing, verdict.worst, why)
+    if expensive and entry.action == 'hard_stop':
+        usd = at_rate(entry, may_cost(ledger, standing, request))
+        for one in verdict.windows:
+            if one.spent + standing.reserved + usd > one.grace:
+                why = arithmetic_of_running(standing, one, usd, request.tool)
+                return refusal(request, budgets, standing, one, why)
     return SILENCE
 
 
-def refusal(request, budgets, standing, why, expensive, one=None):
-    tool, nexts = printable(request.tool, 60), next_tiers(standing, budgets)
+def refusal(request, budgets, standing, one, why):
+    tool, nexts = printable(request.tool or 'this tool', 60), next_tiers(standing, budgets)
     left = 'Other tools still work: finish what you can, summarise, or hand over to the user.'
-    if not expensive:
+    if not is_expensive(request, budgets):
         left = 'No tool of a sub-agent works any more but those that hand over: end with what ' \
                'you have.'
     return Answer(
@@ -4512,10 +4429,10 @@ def refusal(request, budgets, standing, why, expensive, one=None):
 
 def halt(ledger, request, budgets, standing):
     """Everything is refused. It is said in full once; beside it stands a short sentence."""
-    arm, why = printable(standing.name, 60), arithmetic(standing, 'halt')
+    arm, why = printable(standing.name, 60), arithmetic(standing)
     what = 'No prompt and no tool goes through'
     if request.event == 'tool':
-        is_ended = request.cli not in ('codex', 'copilot') or \
+        is_ended = request.cli not in ONE_TEXT or \
             end_codex(ledger, request, budgets, standing, why)
         what = 'Every tool is refused%s. Do not retry' % (' and this turn ends' * is_ended)
     lift = how_to_lift(budgets, standing)
@@ -4524,27 +4441,21 @@ def halt(ledger, request, budgets, standing):
 
 
 def reserve(ledger, request, budgets, standings, now_ms):
-    """Set aside what the tool may cost, at one stroke with the check that there is room for it."""
-    values = request.tool_input if type(request.tool_input) is dict else {}
-    goes_on = values.get('run_in_background') or matches(request.tool, LASTING)
-    first = standings[0]
-    row = (request.session, request.tool_use_id or 'at %d' % time.time_ns(),
-           None if goes_on else request.agent, first.key, request.tool, now_ms,
-           may_cost(ledger, first, request))
-
-    def check_and_add():
-        current = []
-        for one in standings:
-            aside = set_aside(ledger, one.key, one.entry, one.pairs, now_ms)
-            current.append(one._replace(held=judge(one.entry, one.spent, now_ms, aside)))
-        answer = answer_for(ledger, request, budgets, current, True)
-        if not answer.refused and first.entry.action == 'hard_stop':
-            ledger.db.execute('delete from running where ts < ?', (now_ms - RUNNING_MS,))
-            ledger.db.execute('insert or ignore into running '
-                              '(session, id, agent, arm, tool, ts, usd) '
-                              'values (?, ?, ?, ?, ?, ?, ?)', row)
-        return answer
-    return ledger.write(check_and_add)
+    """Set aside what the tool may cost, unless others have taken the room for it meanwhile."""
+    standings = [one._replace(reserved=set_aside(ledger, one.key, one.entry, now_ms))
+                 for one in standings]
+    answer, first = first_stop(ledger, request, budgets, standings), standings[0]
+    if not answer.refused and first.entry.action == 'hard_stop':
+        values = request.tool_input if type(request.tool_input) is dict else {}
+        goes_on = values.get('run_in_background') or matches(request.tool, LASTING)
+        ledger.db.execute('delete from running where ts < ?', (now_ms - RUNNING_MS,))
+        ledger.db.execute(
+            'insert or ignore into running (session, id, agent, arm, tool, ts, usd) '
+            'values (?, ?, ?, ?, ?, ?, ?)',
+            (request.session, request.tool_use_id or 'at %d' % time.time_ns(),
+             None if goes_on else request.agent, first.key, request.tool, now_ms,
+             may_cost(ledger, first, request)))
+    return answer
 
 
 def told_once(ledger, request, budgets, standings, warnings, now_ms):
@@ -4559,41 +4470,36 @@ def told_once(ledger, request, budgets, standings, warnings, now_ms):
 
 def first_time(ledger, now_ms, *key):
     """Whether this has not been told yet."""
+    key = json.dumps(key)
+    if ledger.one('select 1 from notices where key = ?', key):
+        return False             # without a wait for others that write
     insert = 'insert or ignore into notices (key, ts) values (?, ?)'
-    return ledger.db.execute(insert, (json.dumps(key), now_ms)).rowcount > 0
+    return ledger.db.execute(insert, (key, now_ms)).rowcount > 0
 
 
 # -- the rule for errors
 
 def answer_error(error, request, budgets, ledger_path):
-    """Without a payload nobody can say that the tool is cheap."""
-    what = error_text(error, ledger_path)
-    tool = printable(request.tool if request else 'this call', 60)
-    unknown = 'cannot tell what this arm has spent'
-    costly = request is None or is_expensive(request, budgets)
-    if costly and (budgets is None or budgets.on_error == 'deny'):
+    """Where it can't be told what was spent: on_error decides what is expensive."""
+    what, unknown = error_text(error, ledger_path), 'cannot tell what this arm has spent'
+    tool = printable(request.tool or 'this call', 60)
+    if is_expensive(request, budgets) and (budgets is None or budgets.on_error == 'deny'):
+        # What went wrong may name another arm's folder, which is not for the model.
+        told = 'The user can run budget-check.py --doctor, which says why.' \
+            if request.cli in ONE_TEXT else \
+            'armledger refused %s, because it %s. %s' % (tool, unknown, what)
         return Answer(
             True, 'armledger %s, so %s is refused. Do not retry; go on with other tools, or hand '
-            'over to the user.' % (unknown, tool),
-            'armledger refused %s, because it %s. %s' % (tool, unknown, what), False, False)
-    if request and request.event not in ('tool', 'prompt'):
+            'over to the user.' % (unknown, tool), told)
+    if request.event not in ('tool', 'prompt'):
         return SILENCE
-    passes = 'armledger %s, and lets this pass. %s' % (unknown, what)
-    return Answer(False, '', passes, False, False)
-
-
-def answer_unguarded(request, error):
-    """Where it can't be told whether a tool would lift the cap: no."""
-    tool, unknown = printable(request.tool or 'this tool', 60), 'cannot tell what %s would change'
-    return Answer(
-        True, 'armledger %s, so it is refused. Say it in another way.' % unknown % tool,
-        'armledger refused %s, because it %s: %s' % (tool, unknown % 'it', error_text(error, '')))
+    return Answer(False, '', 'armledger %s, and lets this pass. %s' % (unknown, what))
 
 
 def error_text(error, ledger_path):
     if isinstance(error, sqlite().Error):
         error = ledger_error(ledger_path, error)
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, SystemExit)):
         return printable(str(error), 800)
     return printable('%s: %s (a bug in armledger; `budget-check.py --doctor` may tell more)'
                      % (type(error).__name__, error), 800)
@@ -4780,8 +4686,8 @@ def guard(request, budgets, entry, environ, folder, home):
         return None
     try:
         found = tampering(request, is_shell, Protected(budgets, environ, folder, home))
-    except BaseException as error:       # what can't be told is refused; so is what a signal ends
-        found = 'files', 'it could not be looked through: %s: %s' % (type(error).__name__, error)
+    except BaseException:    # what can't be told is refused; so is what a signal ends
+        found = 'files', 'its input has a form that is not known'
     return answer_tampering(request, entry, is_shell, found) if found else None
 
 
@@ -5049,7 +4955,7 @@ def standing_of_status(text, paths, ledger_path, home, now_ms):
 
 def format_status(standing, colour):
     """acme $85.20 of $200.00 this month ####...... 42 % ok"""
-    one, aside = standing.verdict.worst, standing.held.worst.reserved
+    one, aside = standing.verdict.worst, standing.reserved
     percent = '-' if one.pct is None else format_percent(one.pct) + ' %'
     line = '%s %s of %s %s %s %s %s' % (
         printable(standing.name, 30), dollars(one.spent), dollars(one.cap),
@@ -5305,7 +5211,7 @@ def check_live(handlers):
         said = 'was refused, in %d ms' % ((time.monotonic() - began) * 1000)
         cure = ''
         # The refusal has to be of this arm, for its spend, and in the form that this agent obeys.
-        form = CLIENTS[handler.agent].answer(NO_REQUEST, Answer(True, '-', ''))[1]
+        form = EVENTS[CLIENTS[handler.agent].events[0]][1] % '"-"'
         wanted = [LIVE_ARM, 'has spent'] + ['"%s":' % key for key in json.loads(form)]
         if not all(one in out for one in wanted):
             words = ' '.join((out + ' ' + err).split())[-450:] or 'silence'
@@ -5342,7 +5248,7 @@ def run_live(handler):
             'CLAUDE_CONFIG_DIR': folder + 'claude',
             'ARMLEDGER_BUDGETS': budgets,
             'ARMLEDGER_HOME': folder + 'state'}
-        tool = CLIENTS[handler.agent].expensive[0].strip('*')
+        tool = EXPENSIVE_TOOLS[0]
         payload = {
             'session_id': 'live',
             'cwd': arm,
@@ -5533,8 +5439,8 @@ def arm_json(standing):
                           **usd_figures(one, 'spent', 'cap', 'grace'),
                           'pct': None if one.pct is None else number(format_percent(one.pct, 2)),
                           'tier': one.tier} for one in verdict.windows]}
-    if standing.held.worst.reserved:
-        found.update(usd_figures(standing.held.worst, 'reserved'))
+    if standing.reserved:
+        found.update(usd_figures(standing, 'reserved'))
     return found
 
 
@@ -5561,7 +5467,7 @@ def format_standings(standings, budgets, prices, colour):
         return 'No arm has spent anything yet, and none is listed in %s.' % printable(budgets.name)
     rows, said = [('ARM', 'TIER', 'SPENT', 'CAP', '', 'LEFT', 'CAP REACHED')], []
     for standing in standings:
-        name, reserved = printable(standing.name, 60), standing.held.worst.reserved
+        name, reserved = printable(standing.name, 60), standing.reserved
         for one in standing.verdict.windows:
             mark = '~' if standing.assumed_usd and one is standing.verdict.worst else ''
             reached = 'yes' if one.left == 0 else date_of(one.cap_at) if one.cap_at else '-'

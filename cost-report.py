@@ -1195,8 +1195,7 @@ def set_against_cap(books, row, span):
         and books.budgets.spend_json) else None
     if cap is not None:
         at = min(now, span.end - 1)
-        row.update(against_cap(check.judge_window(entry, span.window, cap, row['list_usd'], at, 0,
-                                                  None)))
+        row.update(against_cap(check.judge_window(entry, span.window, cap, row['list_usd'], at)))
 
 
 def against_cap(one):
