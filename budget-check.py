@@ -3606,8 +3606,7 @@ def columns(text):
 # ---- the verdict: what is spent, and may still be, against an arm's caps ------------------------
 
 TIERS = ('ok', 'alert', 'warn', 'hard_stop', 'halt')
-VERDICTS = {tier: tier.upper() for tier in TIERS}
-VERDICTS['halt'] = 'HARD_STOP'
+VERDICTS = {**{tier: tier.upper() for tier in TIERS}, 'halt': 'HARD_STOP'}
 FULL = 100 * PERCENT             # 100 %, in the millionths of a per cent that budgets are kept in
 FAR_MS = 100 * 365 * 86400000    # a cap that is reached in a hundred years is not reached
 
@@ -3636,28 +3635,19 @@ def judge(entry, spent_by_window, now_ms, began_ms=None):
 
 def judge_window(entry, window, cap, spent, now_ms, began_ms=None):
     start, end = window_bounds(window, now_ms)
-    ours = at_rate(entry, spent)
+    ours, grace = at_rate(entry, spent), divide_even(cap * entry.grace_pct, FULL)
+    halt = None if entry.halt_pct is None else divide_even(cap * entry.halt_pct, FULL)
+    starts = divide_even(cap * entry.alert_pct, FULL), cap, grace, halt
+    reached = [tier for tier, least in zip(TIERS[1:], starts) if least is not None and ours >= least]
+    highest = 'halt' if entry.action == 'hard_stop' else entry.action
+    tier = min((['ok'] + reached)[-1], highest, key=TIERS.index)
     cap_at, projected = project(ours, cap, start if end else began_ms, end, now_ms)
-    return WindowVerdict(
-        window, start, ours, cap, part_of(cap, entry.grace_pct), part_of(cap, entry.halt_pct),
-        tier_of(entry, spent * entry.rate_pct, cap), ours * FULL // cap if cap else None,
-        max(0, cap - ours), cap_at, projected)
-
-
-def part_of(usd, percent):
-    return None if percent is None else divide_even(usd * percent, FULL)
+    return WindowVerdict(window, start, ours, cap, grace, halt, tier,
+                         ours * FULL // cap if cap else None, max(0, cap - ours), cap_at, projected)
 
 
 def at_rate(entry, usd):
-    return part_of(usd, entry.rate_pct)
-
-
-def tier_of(entry, rated, cap):
-    """The tier of a spend, times rate_pct, against a cap; action_on_breach says the highest."""
-    starts = zip(TIERS[1:], (entry.alert_pct, FULL, entry.grace_pct, entry.halt_pct))
-    reached = [tier for tier, percent in starts if percent is not None and rated >= cap * percent]
-    highest = 'halt' if entry.action == 'hard_stop' else entry.action
-    return min((reached or ['ok'])[-1], highest, key=TIERS.index)
+    return divide_even(usd * entry.rate_pct, FULL)
 
 
 def project(spent, cap, start, end, now_ms):
@@ -3682,10 +3672,9 @@ def stand(ledger, budgets, key, now_ms, looking_back=False):
             sums[window] = spend_elsewhere(budgets, key), 0, 0
         else:
             sums[window] = ledger.spent(pairs, start, end if looking_back else None)
-        if window == 'total':
-            sql = 'select (select min(ts) from calls where owned and pair = pairs.id) ' \
-                  'from pairs where id in (%s)'            # from the index, pair by pair
-            began_ms = min((ts for ts, in ledger.rows_in(sql, pairs) if ts), default=None)
+        if window == 'total':                              # from the index, pair by pair
+            began_ms, = ledger.one('select min((select min(ts) from calls where owned and '
+                                   'pair = pairs.id)) from pairs where arm = ?', key)
     verdict = judge(entry, {window: usd for window, (usd, _, _) in sums.items()}, now_ms, began_ms)
     reserved = 0 if looking_back else set_aside(ledger, key, entry, now_ms)
     if is_path(key):
@@ -3714,13 +3703,10 @@ def load_export(budgets):
     """{arm: a number as its text} of spend_json."""
     text = read_text(budgets.spend_json, LARGEST_EXPORT)
     try:
-        export = json.loads(text, parse_float=str, parse_int=str)
-        if type(export) is not dict:
-            raise ValueError('{"arm": usd} is expected')
-        return export
-    except (ValueError, RecursionError) as error:
-        raise UserError('spend_json is not JSON: %s; write it anew, or take spend_json out of the '
-                        'budgets file' % error, budgets.spend_json) from None
+        return dict(json.loads(text, parse_float=str, parse_int=str))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError('spend_json is not {"arm": usd} in JSON: %s; write it anew, or take '
+                        'spend_json out of the budgets file' % error, budgets.spend_json) from None
 
 
 # ---- tools that are running: what they may still cost -------------------------------------------
@@ -3812,9 +3798,9 @@ CAP_KEYS = {window: key for key, window in CAPS.items()}
 ESTIMATE = 'an estimate at list price'
 
 
-def arithmetic(standing):
+def arithmetic(standing, one=None, tier=None):
     """Why a stop holds: arm, window, spent, and the cap times its percentage."""
-    one, tier = standing.verdict.worst, standing.verdict.tier
+    one, tier = one or standing.verdict.worst, tier or standing.verdict.tier
     return '%s has spent %s %s, and its %s is at %s' % (
         printable(standing.name, 60), dollars(one.spent), WINDOW_WORDS[one.window],
         tier.replace('_', ' '), stop_and_cap(standing.entry, one, tier))
@@ -4025,16 +4011,16 @@ EVENTS = {
 ONE_TEXT = ('codex', 'copilot')  # for model and user; no refusal of a tool ends their turns
 
 
-class Client(namedtuple('Client', 'variable folder file events handler')):
-    """An agent as the gate knows it. variable, folder, file: where its settings are; events: what
-    is wired in them, the one before a tool first; handler: how, with None for the command line."""
+class Client(namedtuple('Client', 'agent file events handler')):
+    """An agent as the gate knows it. file: its settings; events: what is wired in them, the one
+    before a tool first; handler: how, with None for the command line."""
 
     __slots__ = ()
 
     def settings(self, environ, home):
         """The path of the settings that wire it."""
-        moved = environ.get(self.variable, '').split(',')[0].strip()
-        usual = os.path.join(home, self.folder)
+        moved = environ.get(self.agent.variable, '').split(',')[0].strip()
+        usual = os.path.join(home, self.agent.homes[0])
         return os.path.join(expand_home(moved, home) if moved else usual, self.file)
 
 
@@ -4042,25 +4028,19 @@ def handler_of(timeout, **more):
     return dict({'type': 'command', 'command': None, 'timeout': timeout}, **more)
 
 
-CLIENTS = {
-    'claude-code': Client(
-        'CLAUDE_CONFIG_DIR', '.claude', 'settings.json',
-        ('PreToolUse', 'UserPromptSubmit', 'PreCompact'), handler_of(10, onFailure='block')),
-    'codex': Client(
-        'CODEX_HOME', '.codex', 'hooks.json', ('PreToolUse', 'UserPromptSubmit'), handler_of(10)),
-    'copilot': Client(
-        'COPILOT_HOME', '.copilot', 'hooks/armledger.json',
-        ('preToolUse', 'permissionRequest', 'userPromptSubmitted'),
-        {'type': 'command', 'bash': None, 'timeoutSec': 10}),
-    'qwen': Client(
-        'QWEN_HOME', '.qwen', 'settings.json', ('PreToolUse', 'UserPromptSubmit'),
-        handler_of(10000)),
-    'gemini': Client(
-        'GEMINI_CLI_HOME', '', '.gemini/settings.json',
-        ('BeforeTool', 'BeforeAgent', 'BeforeModel'), handler_of(10000))}
+CLIENTS = {name: Client(AGENTS[name], *row) for name, row in {
+    'claude-code': ('settings.json', ('PreToolUse', 'UserPromptSubmit', 'PreCompact'),
+                    handler_of(10, onFailure='block')),
+    'codex': ('hooks.json', ('PreToolUse', 'UserPromptSubmit'), handler_of(10)),
+    'copilot': ('hooks/armledger.json',
+                ('preToolUse', 'permissionRequest', 'userPromptSubmitted'),
+                {'type': 'command', 'bash': None, 'timeoutSec': 10}),
+    'qwen': ('settings.json', ('PreToolUse', 'UserPromptSubmit'), handler_of(10000)),
+    'gemini': ('.gemini/settings.json', ('BeforeTool', 'BeforeAgent', 'BeforeModel'),
+               handler_of(10000))}.items()}
 
 
-def parse_request(text, agent, environ, home):
+def parse_request(text, agent):
     """The Request of a hook's payload, None for an event that isn't decided here; one that can't
     be read may be for any tool."""
     try:
@@ -4083,18 +4063,14 @@ def parse_request(text, agent, environ, home):
         if not tool or event in EVENTS or re.match('(?i)post|after|permission', event):
             return None
         event = CLIENTS[cli].events[0]                     # a tool passes under no odd name
-    session, log, cwd = field('parentAgentId', 'session_id', 'sessionId'), '', field('cwd')
-    if cli == 'copilot' and re.match(r'[\w-]+\Z', session):
-        roots = AGENTS[cli].roots(environ, home)
-        logs = [os.path.join(root, session, 'events.jsonl') for root in roots]
-        log = next(filter(os.path.isfile, logs), '')
     kind, form = EVENTS[event]
     if cli == 'codex' and kind == 'prompt':
         form = ''
     return Request(
         cli, kind, tool, payload.get('tool_input', payload.get('toolArgs')), field('tool_use_id'),
-        session, field('agent_id', 'agentId'), cwd, log or field('transcript_path'), '', form,
-        '' if cwd else 'the payload names no folder')
+        field('parentAgentId', 'session_id', 'sessionId'), field('agent_id', 'agentId'),
+        field('cwd'), field('transcript_path'), '', form,
+        '' if field('cwd') else 'the payload names no folder')
 
 
 def reply(request, answer):
@@ -4158,7 +4134,7 @@ def gate(text, environ, folder, leave_open=False, agent=None):
     if not agent and environ.get('COPILOT_CLI') == '1' and \
             os.path.exists(CLIENTS['copilot'].settings(environ, home)):
         return 0, '', ''         # a repo's hooks for Claude Code run in Copilot, which has its own
-    request = parse_request(text, agent, environ, home)
+    request = parse_request(text, agent)
     try:
         path = request and find_budgets(None, environ, folder, home)
         budgets = load_budgets(path, home) if path else None
@@ -4181,19 +4157,19 @@ def keys_of(request, budgets, environ, home):
     if request.problem:
         raise UserError(request.problem)
     place = resolve_place(request.cwd, home)
+    # A folder that is no client's, such as /tmp, may well hold them.
+    is_clients = place.is_repo or not is_path(arm_of(budgets, place))
     for name in ('ARMLEDGER_BUDGETS', 'ARMLEDGER_PRICES', 'ARMLEDGER_HOME'):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
-        is_inside = named and (named + os.sep).startswith(place.root + os.sep)
-        if not is_inside or place.root == os.path.realpath(home):
-            continue
-        # A folder that is no repo, such as /tmp, may well hold them.
-        if place.is_repo or not is_path(arm_of(budgets, place)):
+        if named and is_clients and place.root != os.path.realpath(home) and \
+                (named + os.sep).startswith(place.root + os.sep):
             raise UserError('$%s names a file in the repo whose cap it decides about: keep it '
                             'elsewhere' % name, named)
     request, began, root = beginning(request)
     path = find_ledger(None, environ, home)
     if (root or not began) and os.path.exists(path):
-        # A fork or a sub-agent began where its family did; of a log that moved, the ledger knows.
+        # A fork or a sub-agent began where its family did; where no log is named, or it has
+        # moved, the ledger knows.
         ledger = Ledger(path, home, GATE_SECONDS)
         row = ledger.one('select places.cwd from sessions join places on places.id = origin '
                          'where name = ? and places.id <> 0', root or request.session)
@@ -4237,45 +4213,51 @@ def decide(request, budgets, keys, environ, folder, home, leave_open):
     prices = load_prices(find_prices(None, environ, folder))
     # A unit of work takes half a second more than the ledger is given; so may what it holds.
     ledger = Ledger(find_ledger(None, environ, home), home, GATE_SECONDS - 1)
+
+    def look():
+        return bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
     try:
-        is_marked = leave_mark(ledger, request, keys, now_ms)
+        leave_mark(ledger, request, keys, now_ms)
         try:
-            reading, standings = bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
-        except Exception:
+            reading, standings = look()
+        except Exception:                  # what it has not read can only add to what it holds
             ledger.limit = time.monotonic()
-            answer = answer_held(ledger, request, budgets, keys, now_ms)
-            if answer.refused:             # what it has not read can only add to it
-                return answer
-            raise
+            assign_arms(ledger, budgets)
+            standings = [stand(ledger, budgets, key, now_ms) for key in keys]
+            answer = first_stop(ledger, request, budgets, standings)
+            if not answer.refused:
+                raise
+            return answer
         if is_near(ledger, request, budgets, standings) and wait_for_response(ledger, request):
-            reading, standings = bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
+            reading, standings = look()
         for standing in standings:
-            notify(ledger, budgets, standing, prices, now_ms)
+            notify(ledger, budgets, standing, prices)
         answer = first_stop(ledger, request, budgets, standings)
         if not answer.refused and is_expensive(request, budgets):
             answer = ledger.write(lambda: reserve(ledger, request, budgets, standings, now_ms))
         if answer.refused or request.event not in ('tool', 'prompt'):
             return answer
-        warnings = warnings_of(ledger, budgets, prices, reading, keys[-1]) if is_marked else []
-        return told_once(ledger, request, budgets, standings, warnings, now_ms)
+        # What a command of one's own would warn of is told once a session.
+        is_due = request.event == 'tool' and first_time(ledger, request.session, 'warned')
+        warnings = warnings_of(ledger, budgets, prices, reading, keys[-1]) if is_due else []
+        return told_once(ledger, request, budgets, standings, warnings)
     finally:
         if not leave_open:       # who ends at once needn't wait for SQLite's log to be copied
             ledger.close()
 
 
 def leave_mark(ledger, request, keys, now_ms):
-    """Note that the gate was asked in a session; False if it was lately, or others are writing."""
+    """Note that the gate was asked in a session, unless it was lately or others are writing."""
     lately = 'select 1 from gates where session = ? and arm = ? and last between ? and ?'
-    due = [(request.session, key, now_ms, now_ms) for key in keys if request.event == 'tool'
-           and not ledger.one(lately, request.session, key, now_ms - GATE_MARK_MS, now_ms)]
     insert = 'insert into gates (session, arm, first, last) values (?, ?, ?, ?) ' \
              'on conflict (session, arm) do update set last = excluded.last'
-    try:
-        if due:
-            ledger.write(lambda: ledger.db.executemany(insert, due), 0.1)
-    except sqlite().OperationalError:
-        return False
-    return bool(due)
+    for key in keys if request.event == 'tool' else ():
+        mark = request.session, key, now_ms, now_ms
+        try:
+            if not ledger.one(lately, request.session, key, now_ms - GATE_MARK_MS, now_ms):
+                ledger.write(lambda: ledger.db.execute(insert, mark), 0.1)
+        except sqlite().OperationalError:
+            pass
 
 
 def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
@@ -4288,12 +4270,12 @@ def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
         raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
                         'owner read access to it%s'
                         % (reason, ' (and %d more)' % more if more else ''), path)
-    is_needed = named and request.event == 'tool' and not budgets.spend_json
-    if is_needed and not is_own_file(named[1]) and not known_log(ledger, request):
-        if not wait_until(lambda: is_own_file(named[1])):
+    path = request.event == 'tool' and not budgets.spend_json and request.transcript
+    if path and not is_own_file(path) and not session_log(ledger, request):
+        if not wait_until(lambda: is_own_file(path)):
             raise UserError('the agent names a transcript that is not there, so what its session '
                             'has spent is not known: let it keep its sessions (no '
-                            '--no-session-persistence)', named[1])
+                            '--no-session-persistence)', path)
         reading = ledger.refresh(prices, environ, now_ms, named=named)
     assign_arms(ledger, budgets)
     for key in keys:
@@ -4311,11 +4293,15 @@ def is_own_file(path):
     return is_own and status.st_mode & 0o170000 == 0o100000
 
 
-def known_log(ledger, request):
+def session_log(ledger, request):
     """The path of a session's log in any known folder, or '': a worktree moves it."""
-    name = ('-' if request.cli == 'codex' else os.sep) + request.session + '.jsonl'
+    return known_log(ledger, ('-' if request.cli == 'codex' else os.sep) + request.session)
+
+
+def known_log(ledger, name):
+    name += '.jsonl'
     row = ledger.one('select path from files where substr(path, ?) = ?', -len(name), name)
-    return row[0] if row and request.session else ''
+    return row[0] if row else ''
 
 
 def wait_until(is_so):
@@ -4328,20 +4314,11 @@ def wait_until(is_so):
 
 
 def is_near(ledger, request, budgets, standings):
-    """Whether one more call of the usual size could carry an arm over a stop not yet reached."""
-    expensive = is_expensive(request, budgets)
-    for standing in standings:
-        entry = standing.entry
-        if entry.action != 'hard_stop':
-            continue
-        usual, aside = at_rate(entry, dearest_call(ledger, request)), 0
-        if expensive:
-            aside = standing.reserved + at_rate(entry, may_cost(ledger, standing, request))
-        for one in standing.verdict.windows:
-            stop = one.grace if expensive else one.halt
-            if stop is not None and 0 <= stop - one.spent - aside <= usual:
-                return True
-    return False
+    """Whether one more call of the usual size could bring another answer."""
+    usual = dearest_call(ledger, request)
+    return any(stop_of(ledger, request, budgets, one) !=
+               stop_of(ledger, request, budgets, one, at_rate(one.entry, usual))
+               for one in standings)
 
 
 def wait_for_response(ledger, request):
@@ -4352,12 +4329,9 @@ def wait_for_response(ledger, request):
 
 def transcript_of(ledger, request):
     """The log that the pending response will be in; a sub-agent's lies beside the main one."""
-    path = request.transcript or known_log(ledger, request)
-    if not request.agent or request.cli != 'claude-code':
-        return path
-    name = 'agent-%s.jsonl' % request.agent
-    return next((os.path.join(where, name) for where, _, names in os.walk(path[:-6] + '/subagents')
-                 if name in names), '')
+    if request.agent and request.cli == 'claude-code':
+        return known_log(ledger, os.sep + 'agent-' + request.agent)
+    return request.transcript or session_log(ledger, request)
 
 
 def tail_of(path):
@@ -4371,51 +4345,58 @@ def tail_of(path):
         return 0, b''
 
 
-def answer_held(ledger, request, budgets, keys, now_ms):
-    """The Answer by what the ledger holds, where it can't be brought up to date; silence where
-    even that is unknown."""
-    try:
-        assign_arms(ledger, budgets)
-        standings = [stand(ledger, budgets, key, now_ms) for key in keys]
-        return first_stop(ledger, request, budgets, standings)
-    except Exception:
-        return SILENCE
-
-
 def first_stop(ledger, request, budgets, standings):
-    """The Answer by where its arms stand: the session's own, then the folder's. A session of one
-    client hears neither name nor figures of another's."""
+    """The Answer by where its arms stand: the session's own, then the folder's."""
     for standing in reversed(standings):
-        answer = stop_of(ledger, request, budgets, standing)
-        if answer.refused and standing.key != request.own:
-            why = 'armledger: the arm that this folder belongs to is stopped, so nothing more is ' \
-                  'spent in it. Do not retry here: go back to your own folder, or hand over to the ' \
-                  'user.'
-            return answer._replace(reason=why, told=why)
-        if answer.refused:
-            return answer
+        stop = stop_of(ledger, request, budgets, standing)
+        if stop:
+            return refusal(ledger, request, budgets, standing, *stop)
     return SILENCE
 
 
-def stop_of(ledger, request, budgets, standing):
-    """The Answer by where one arm stands; silence where it lets the request pass."""
-    entry, verdict, expensive = standing.entry, standing.verdict, is_expensive(request, budgets)
-    if verdict.tier == 'halt':
-        return halt(ledger, request, budgets, standing)
-    if verdict.tier == 'hard_stop' and (expensive or is_sub_agents(request, budgets)):
-        why = arithmetic(standing)
-        return refusal(request, budgets, standing, verdict.worst, why)
-    if expensive and entry.action == 'hard_stop':
-        usd = at_rate(entry, may_cost(ledger, standing, request))
-        for one in verdict.windows:
-            if one.spent + standing.reserved + usd > one.grace:
-                why = arithmetic_of_running(standing, one, usd, request.tool)
-                return refusal(request, budgets, standing, one, why)
-    return SILENCE
+def stop_of(ledger, request, budgets, standing, more=0):
+    """(tier, window, what the tool may cost) at which an arm stops a request, had it spent so
+    much more; None where it passes. 'room': with the tool's cost it would get to its hard stop."""
+    expensive, usd = is_expensive(request, budgets), 0
+    if standing.entry.action != 'hard_stop':
+        return None
+    if expensive:
+        usd = at_rate(standing.entry, may_cost(ledger, standing, request))
+    windows = [standing.verdict.worst, *standing.verdict.windows]
+    for one in windows:
+        if one.halt is not None and one.spent + more >= one.halt:
+            return 'halt', one, usd
+    for one in windows if expensive or is_sub_agents(request, budgets) else ():
+        if one.spent + more >= one.grace:
+            return 'hard_stop', one, usd
+    for one in windows if expensive else ():
+        if one.spent + more + standing.reserved + usd > one.grace:
+            return 'room', one, usd
+    return None
 
 
-def refusal(request, budgets, standing, one, why):
-    tool, nexts = printable(request.tool or 'this tool', 60), next_tiers(standing, budgets)
+def refusal(ledger, request, budgets, standing, tier, one, usd):
+    """The Answer where an arm stops a request. A session of one client hears neither name nor
+    figures of another's."""
+    arm, tool = printable(standing.name, 60), printable(request.tool or 'this tool', 60)
+    why, is_halt = 'the arm that this folder belongs to is stopped', tier == 'halt'
+    if standing.key == request.own and tier == 'room':
+        why = arithmetic_of_running(standing, one, usd, request.tool)
+    elif standing.key == request.own:
+        why = arithmetic(standing, one, tier)
+    is_ended = is_halt and request.event == 'tool' and (
+        request.cli not in ONE_TEXT or end_codex(ledger, request, budgets, standing, one, why))
+    if standing.key != request.own:
+        why = 'armledger: %s, so nothing more is spent in it. Do not retry here: go back to your ' \
+              'own folder, or hand over to the user.' % why
+        return Answer(True, why, why, is_halt)
+    lift, nexts = how_to_lift(budgets, standing, one), next_tiers(standing, budgets)
+    if is_halt:                  # it is said in full once; beside it stands a short sentence
+        what = 'No prompt and no tool goes through'
+        if request.event == 'tool':
+            what = 'Every tool is refused%s. Do not retry' % (' and this turn ends' * is_ended)
+        return Answer(True, 'armledger stopped %s: %s. %s. %s' % (arm, why, what, lift),
+                      'armledger stopped %s at its halt.' % arm, True)
     left = 'Other tools still work: finish what you can, summarise, or hand over to the user.'
     if not is_expensive(request, budgets):
         left = 'No tool of a sub-agent works any more but those that hand over: end with what ' \
@@ -4423,21 +4404,7 @@ def refusal(request, budgets, standing, one, why):
     return Answer(
         True, 'armledger: %s, so %s is refused. Do not retry it or look for a way around it. %s'
         % (why, tool, left),
-        'armledger refused %s: %s%s. %s' % (
-            tool, why, nexts and '; ' + nexts, how_to_lift(budgets, standing, one)))
-
-
-def halt(ledger, request, budgets, standing):
-    """Everything is refused. It is said in full once; beside it stands a short sentence."""
-    arm, why = printable(standing.name, 60), arithmetic(standing)
-    what = 'No prompt and no tool goes through'
-    if request.event == 'tool':
-        is_ended = request.cli not in ONE_TEXT or \
-            end_codex(ledger, request, budgets, standing, why)
-        what = 'Every tool is refused%s. Do not retry' % (' and this turn ends' * is_ended)
-    lift = how_to_lift(budgets, standing)
-    return Answer(True, 'armledger stopped %s: %s. %s. %s' % (arm, why, what, lift),
-                  'armledger stopped %s at its halt.' % arm, True)
+        'armledger refused %s: %s%s. %s' % (tool, why, nexts and '; ' + nexts, lift))
 
 
 def reserve(ledger, request, budgets, standings, now_ms):
@@ -4446,7 +4413,7 @@ def reserve(ledger, request, budgets, standings, now_ms):
                  for one in standings]
     answer, first = first_stop(ledger, request, budgets, standings), standings[0]
     if not answer.refused and first.entry.action == 'hard_stop':
-        values = request.tool_input if type(request.tool_input) is dict else {}
+        values = part(request._asdict(), 'tool_input')
         goes_on = values.get('run_in_background') or matches(request.tool, LASTING)
         ledger.db.execute('delete from running where ts < ?', (now_ms - RUNNING_MS,))
         ledger.db.execute(
@@ -4458,23 +4425,22 @@ def reserve(ledger, request, budgets, standings, now_ms):
     return answer
 
 
-def told_once(ledger, request, budgets, standings, warnings, now_ms):
-    """What the user is told besides, once a session: each tier, what a command would warn of."""
+def told_once(ledger, request, budgets, standings, warnings):
+    """What the user is told besides: each tier once a session, and warnings."""
     told = [describe_window(one, one.verdict.worst, budgets) for one in standings
             if one.verdict.tier != 'ok'
-            and first_time(ledger, now_ms, request.session, one.key, one.verdict.tier)]
-    if warnings and first_time(ledger, now_ms, request.session, 'warned'):
-        told += [printable(one, 600) for one in warnings]
+            and first_time(ledger, request.session, one.key, one.verdict.tier)]
+    told += [printable(one, 600) for one in warnings]
     return Answer(False, '', ' '.join('armledger: %s.' % one for one in told))
 
 
-def first_time(ledger, now_ms, *key):
+def first_time(ledger, *key, note=0):
     """Whether this has not been told yet."""
     key = json.dumps(key)
     if ledger.one('select 1 from notices where key = ?', key):
         return False             # without a wait for others that write
     insert = 'insert or ignore into notices (key, ts) values (?, ?)'
-    return ledger.db.execute(insert, (key, now_ms)).rowcount > 0
+    return ledger.db.execute(insert, (key, note)).rowcount > 0
 
 
 # -- the rule for errors
@@ -4511,19 +4477,17 @@ CODEX_SERVERS = {
     'app-server', 'mcp-server', 'exec-server', 'mcp', 'cloud', 'proto', 'remote-control'}
 
 
-def end_codex(ledger, request, budgets, standing, why):
+def end_codex(ledger, request, budgets, standing, one, why):
     """Send the Codex that asks one SIGINT, where a tool of a later response than the first refused
     one is refused; whether that was done."""
     if request.cli != 'codex' or os.name != 'posix' or budgets.halt_signal == 'never':
         return False
-    one = standing.verdict.worst
     halted = 'halt', request.session, standing.key, one.start, one.halt
     response = response_of(transcript_of(ledger, request), request.tool_use_id)
-    if first_time(ledger, response, *halted):
-        return False
+    first_time(ledger, *halted, note=response)
     first, = ledger.one('select ts from notices where key = ?', json.dumps(halted))
     process = codex_above() if response > first else None
-    if not process or not first_time(ledger, 0, 'signal', *halted):
+    if not process or not first_time(ledger, 'signal', *halted):
         return False
     sys.stderr.write('armledger ends this Codex: %s. `codex resume %s` goes on once the cap is '
                      'raised.\n' % (why, printable(request.session, 60)))
@@ -4541,25 +4505,23 @@ def response_of(path, tool_use_id):
 
 
 def codex_above():
-    """The parent's process id if it surely is this user's `codex exec` or terminal client. A
-    server of Codex hosts many sessions in one process."""
+    """The parent's process id if it surely is `codex exec` or a terminal client. A server of Codex
+    hosts many sessions in one process."""
     parent = os.getppid()
     try:
         if os.path.isdir('/proc/self'):
-            proc = '/proc/%d/' % parent
-            uid, program = os.stat(proc).st_uid, os.readlink(proc + 'exe')
-            with open(proc + 'cmdline', 'rb') as stream:
-                words = stream.read().decode().split('\0')[1:-1]
+            with open('/proc/%d/cmdline' % parent, 'rb') as stream:
+                program, *words = stream.read().decode().split('\0')[:-1]
         else:
             from subprocess import check_output
-            said = check_output(['ps', '-o', 'uid=,comm=,args=', '-p', str(parent)]).decode()
-            uid, program, _, *words = said.split()
+            said = check_output(['ps', '-o', 'args=', '-p', str(parent)])
+            program, *words = said.decode().split()
     except (OSError, ValueError):
         return None
     plain = [word for before, word in zip([''] + words, words) if before[:1] != '-' != word[:1]]
     is_session = not plain or plain[0] in ('exec', 'e', 'resume', 'fork') or ' ' in plain[0]
-    is_codex = int(uid) == os.getuid() and os.path.basename(program) == 'codex'
-    return parent if is_codex and is_session and not CODEX_SERVERS.intersection(words) else None
+    is_codex = os.path.basename(program) == 'codex' and not CODEX_SERVERS.intersection(words)
+    return parent if is_codex and is_session else None
 
 
 # ---- tripwire: what an agent may not do to its own cap ------------------------------------------
@@ -4823,45 +4785,46 @@ LARGEST_FAILURES = 1 << 20       # bytes
 # Runs the command by itself, long after its starter is gone. The command is the user's own text;
 # all that is told goes to its standard input: nothing from logs or names is in a command line.
 NOTIFIER = '''
-import subprocess, sys
-command, path, failure, seconds = sys.argv[1:]
+import json, subprocess, sys, time
+command, path, seconds = sys.argv[1:]
+notice = sys.stdin.buffer.read()
 try:
-    done = subprocess.run(command, shell=True, timeout=float(seconds), stdout=-3, stderr=-3)
-    code = done.returncode
+    code = subprocess.run(command, shell=True, input=notice, timeout=float(seconds),
+                          stdout=-3, stderr=-3).returncode
 except subprocess.TimeoutExpired:
-    code = '"no end in %s s"' % seconds
+    code = 'no end in %s s' % seconds
 except BaseException as error:
-    code = '"%s"' % type(error).__name__
+    code = type(error).__name__
 if code:
+    failure = {name: json.loads(notice)[name] for name in ('arm', 'tier')}
+    failure.update(ts=int(time.time() * 1000), code=code)
     with open(path, 'a') as stream:
-        stream.write(failure[:-1] + ', "code": %s}\\n' % code)
+        stream.write(json.dumps(failure) + '\\n')
 '''
 
 
-def notify(ledger, budgets, standing, prices, now_ms):
+def notify(ledger, budgets, standing, prices):
     """Run the arm's notify command for each window that has come to a tier above ok, once.
 
     It is started and left alone: the caller waits for neither its work nor its end."""
     command = standing.entry.notify or budgets.notify
     for one in standing.verdict.windows if command else ():
         key = 'notify', standing.key, one.window, one.start, one.tier
-        was_told = ledger.one('select 1 from notices where key = ?', json.dumps(key))
-        if one.tier == 'ok' or was_told or not first_time(ledger, now_ms, *key):
+        if one.tier == 'ok' or not first_time(ledger, *key):
             continue
-        about = {'arm': standing.key, 'tier': one.tier}
-        text = 'armledger: %s.' % describe_window(standing, one, budgets)
-        notice = dict(about, text=text, window=one.window,
-                      **verdict_json([standing], budgets, prices, []))
-        start_notifier(command, notice, dict(about, ts=now_ms), ledger)
+        start_notifier(command, ledger, {
+            **verdict_json([standing], budgets, prices, []), 'arm': standing.key,
+            'tier': one.tier, 'window': one.window,
+            'text': 'armledger: %s.' % describe_window(standing, one, budgets)})
 
 
-def start_notifier(command, notice, failure, ledger):
+def start_notifier(command, ledger, notice):
     import subprocess
     path = os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES)
     try:
         runner = subprocess.Popen(
             [sys.executable or 'python3', '-IS', '-c', NOTIFIER, command, path,
-             json.dumps(failure), str(NOTIFY_SECONDS)],
+             str(NOTIFY_SECONDS)],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd=ledger.home if os.path.isdir(ledger.home) else None,   # never a client's repo
@@ -4869,36 +4832,24 @@ def start_notifier(command, notice, failure, ledger):
         runner.stdin.write(format_json(notice).encode('utf-8', 'replace') + b'\n')
         runner.stdin.close()               # it fits into a pipe
         runner.returncode = 0              # it outlives us: there is nothing to wait for
-    except (OSError, ValueError) as error:
-        failure['code'] = getattr(error, 'strerror', None) or str(error)
-        with open(path, 'a') as stream:
-            stream.write(json.dumps(failure) + '\n')
+    except (OSError, ValueError):
+        pass                               # no process can be started now; the gate decides
 
 
-def notify_failures(ledger, keys=None):
-    """Warnings for notify commands that failed since last asked; `keys`: of these arms alone."""
+def notify_failures(ledger, keys):
+    """Warnings for notify commands of some arms that failed since last asked."""
     try:
         with open(os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES), 'rb') as stream:
             lines = stream.read(LARGEST_FAILURES).split(b'\n')
     except OSError:
         return []
-    failed = {}
-    for number, line in enumerate(lines):
-        for record in parse_records(line):
-            arm, ts = str(record.get('arm')), record.get('ts')
-            if type(ts) is int and (keys is None or arm in keys) and \
-                    first_time(ledger, ts, 'notify failed', number, ts, arm):
-                failed.setdefault(arm, []).append(record)
-    return [describe_failures(arm, records) for arm, records in failed.items()]
-
-
-def describe_failures(arm, records):
-    last = records[-1]
-    code, tier = (printable(str(last.get(name)), 60) for name in ('code', 'tier'))
-    times = '%d times' % len(records) if len(records) > 1 else 'once'
-    return 'the notify command of %s failed %s (exit code %s), last at %s, when the arm came to ' \
-           '%s; see what it says: echo "{}" | COMMAND' % (
-               printable(arm, 60), times, code, format_time(last['ts']), tier)
+    return ['the notify command of %s failed (exit code %s) at %s, when the arm came to %s; see '
+            'what it says: echo "{}" | COMMAND'
+            % (printable(failure['arm'], 60), failure['code'], format_time(failure['ts']),
+               failure['tier'])
+            for number, line in enumerate(lines) for failure in parse_records(line)
+            if failure['arm'] in keys
+            and first_time(ledger, 'notify failed', number, failure['ts'])]
 
 
 # -- Claude Code's status line
@@ -4910,12 +4861,10 @@ STATUS_BAR = 10                  # characters
 def statusline(options=None):
     """Print one short line for the payload on stdin, empty where no cap applies; exit code 0."""
     home = home_of(os.environ)
-    paths = [getattr(options, name, None) for name in ('budgets', 'prices', 'ledger')]
-    ledger_path = find_ledger(paths[2], os.environ, home)
+    ledger_path = find_ledger(getattr(options, 'ledger', None), os.environ, home)
     try:
         text = b'{}' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
-        now_ms = getattr(options, 'now_ms', int(time.time() * 1000))
-        standing = standing_of_status(text, paths, ledger_path, home, now_ms)
+        standing = standing_of_status(text, options, ledger_path, home)
         line = format_status(standing, 'NO_COLOR' not in os.environ) if standing else ''
     except Exception as error:
         line = 'armledger: ? ' + printable(error_text(error, ledger_path), 160)
@@ -4924,31 +4873,29 @@ def statusline(options=None):
     return 0
 
 
-def status_folders(text):
-    """Where a session is, and where it began: the first that has a cap is shown."""
+def standing_of_status(text, options, ledger_path, home):
+    """The standing of the arm that a session is in; None where no cap applies."""
     try:
         payload = json.loads(text.decode('utf-8'))
         workspace = part(payload, 'workspace')
     except (AttributeError, ValueError, RecursionError):
         raise UserError("Claude Code's status-line JSON is expected on stdin") from None
-    folders = workspace.get('current_dir'), payload.get('cwd'), workspace.get('project_dir')
-    return list(filter(None, map(text_of, folders))) or [os.getcwd()]
-
-
-def standing_of_status(text, paths, ledger_path, home, now_ms):
-    """The standing of the arm that a session is in; None where no cap applies."""
-    folders = status_folders(text)
-    path = find_budgets(paths[0], os.environ, HERE, home)
+    path = find_budgets(getattr(options, 'budgets', None), os.environ, HERE, home)
     budgets = load_budgets(path, home) if path else None
-    keys = [arm_of(budgets, resolve_place(folder, home)) for folder in folders] if budgets else ()
-    keys = [key for key in keys if entry_of(budgets, key)]
-    if not keys:
+    # Where the session is, and where it began: the first that has a cap is shown.
+    folders = workspace.get('current_dir'), payload.get('cwd'), workspace.get('project_dir')
+    for folder in list(filter(None, map(text_of, folders))) or [os.getcwd()]:
+        key = budgets and arm_of(budgets, resolve_place(folder, home))
+        if entry_of(budgets, key):
+            break
+    else:
         return None
     set_zone(budgets.timezone)
-    prices = load_prices(find_prices(paths[1], os.environ, HERE))
+    prices = load_prices(find_prices(getattr(options, 'prices', None), os.environ, HERE))
+    now_ms = getattr(options, 'now_ms', int(time.time() * 1000))
     ledger = Ledger(ledger_path, home, STATUS_SECONDS)
     try:
-        return bring_up(ledger, NO_REQUEST, budgets, keys[:1], prices, os.environ, now_ms)[1][0]
+        return bring_up(ledger, NO_REQUEST, budgets, [key], prices, os.environ, now_ms)[1][0]
     finally:
         ledger.close()
 
@@ -5241,7 +5188,7 @@ def run_live(handler):
                            (os.path.join(logs, 'live.jsonl'), json.dumps(call) + '\n')):
             with open(path, 'w', encoding='utf-8') as stream:
                 stream.write(text)
-        variables = [client.variable for client in CLIENTS.values()]
+        variables = [agent.variable for agent in AGENTS.values()]
         environ = {
             **os.environ,
             **dict.fromkeys(variables, folder + 'none'),
@@ -5397,7 +5344,7 @@ def check(options):
     standings.sort(key=lambda one: (-TIERS.index(one.verdict.tier), one.name))
     if not options.looking_back:
         for standing in standings:
-            notify(ledger, budgets, standing, prices, options.now_ms)
+            notify(ledger, budgets, standing, prices)
     warnings = warnings_of(ledger, budgets, prices, reading, key)
     warnings += notify_failures(ledger, [one.key for one in standings])
     if options.json:
