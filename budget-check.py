@@ -3618,9 +3618,10 @@ Verdict = namedtuple('Verdict', 'tier verdict worst windows')
 WindowVerdict = namedtuple(
     'WindowVerdict', 'window start spent cap grace halt tier pct left cap_at projected')
 
-# Where an arm stands. reserved: set aside for running tools, at the arm's rate as well.
+# Where an arm stands. shown: its name as people read it; reserved: what is set aside for running
+# tools, at the arm's rate as well.
 Standing = namedtuple(
-    'Standing', 'key entry name verdict reserved untranscribed_usd assumed_usd')
+    'Standing', 'key entry name shown verdict reserved untranscribed_usd assumed_usd')
 
 
 def judge(entry, spent_by_window, now_ms, began_ms=None):
@@ -3679,7 +3680,8 @@ def stand(ledger, budgets, key, now_ms, looking_back=False):
     reserved = 0 if looking_back else set_aside(ledger, key, entry, now_ms)
     if is_path(key):
         name = short_names(dict.fromkeys([key] + armed_keys(ledger, budgets)))[key]
-    return Standing(key, entry, name, verdict, reserved, *sums[verdict.worst.window][1:])
+    return Standing(key, entry, name, printable(name, 60), verdict, reserved,
+                    *sums[verdict.worst.window][1:])
 
 
 LARGEST_EXPORT = 16 << 20        # bytes
@@ -3802,7 +3804,7 @@ def arithmetic(standing, one=None, tier=None):
     """Why a stop holds: arm, window, spent, and the cap times its percentage."""
     one, tier = one or standing.verdict.worst, tier or standing.verdict.tier
     return '%s has spent %s %s, and its %s is at %s' % (
-        printable(standing.name, 60), dollars(one.spent), WINDOW_WORDS[one.window],
+        standing.shown, dollars(one.spent), WINDOW_WORDS[one.window],
         tier.replace('_', ' '), stop_and_cap(standing.entry, one, tier))
 
 
@@ -3812,7 +3814,7 @@ def arithmetic_of_running(standing, one, usd, tool):
     if standing.reserved:
         aside = ' + %s set aside for tools that are running' % dollars(standing.reserved)
     return '%s %s: %s spent%s + %s that this %s may cost > %s' % (
-        printable(standing.name, 60), WINDOW_WORDS[one.window], dollars(one.spent), aside,
+        standing.shown, WINDOW_WORDS[one.window], dollars(one.spent), aside,
         dollars(usd), 'sub-agent' if matches(tool, SPAWNERS) else 'tool',
         stop_and_cap(standing.entry, one, 'hard_stop', ', its hard stop'))
 
@@ -3824,7 +3826,7 @@ def stop_and_cap(entry, one, tier, what=''):
 
 
 def how_to_lift(budgets, standing, one=None):
-    name = 'default' if is_path(standing.key) else printable(standing.name, 60)
+    name = 'default' if is_path(standing.key) else standing.shown
     return 'To lift it, raise %s of %s in %s; that counts from the next call on.' % (
         CAP_KEYS[(one or standing.verdict.worst).window], name, printable(budgets.name, 300))
 
@@ -3847,7 +3849,7 @@ def describe_window(standing, one, budgets):
     percent = '-' if one.pct is None else format_percent(one.pct)
     nexts = next_tiers(standing, budgets) if one.tier not in ('ok', 'alert') else ''
     return '%s has spent %s of its %s cap %s (%s %%: %s; %s)%s' % (
-        printable(standing.name, 60), dollars(one.spent), dollars(one.cap),
+        standing.shown, dollars(one.spent), dollars(one.cap),
         WINDOW_WORDS[one.window], percent, one.tier.replace('_', ' '), ESTIMATE,
         nexts and '; ' + nexts)
 
@@ -4157,12 +4159,12 @@ def keys_of(request, budgets, environ, home):
     if request.problem:
         raise UserError(request.problem)
     place = resolve_place(request.cwd, home)
-    # A folder that is no client's, such as /tmp, may well hold them.
-    is_clients = place.is_repo or not is_path(arm_of(budgets, place))
     for name in ('ARMLEDGER_BUDGETS', 'ARMLEDGER_PRICES', 'ARMLEDGER_HOME'):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
-        if named and is_clients and place.root != os.path.realpath(home) and \
-                (named + os.sep).startswith(place.root + os.sep):
+        is_inside = named and (named + os.sep).startswith(place.root + os.sep)
+        # A folder that is no client's, such as /tmp, may well hold them; so may the home.
+        if is_inside and place.root != os.path.realpath(home) and (
+                place.is_repo or not is_path(arm_of(budgets, place))):
             raise UserError('$%s names a file in the repo whose cap it decides about: keep it '
                             'elsewhere' % name, named)
     request, began, root = beginning(request)
@@ -4266,10 +4268,8 @@ def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
     reading = ledger.refresh(prices, environ, now_ms, named=named)
     if reading.unreadable and not budgets.spend_json:
         path, reason = reading.unreadable[0]
-        more = len(reading.unreadable) - 1
         raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
-                        'owner read access to it%s'
-                        % (reason, ' (and %d more)' % more if more else ''), path)
+                        'owner read access to it' % reason, path)
     path = request.event == 'tool' and not budgets.spend_json and request.transcript
     if path and not is_own_file(path) and not session_log(ledger, request):
         if not wait_until(lambda: is_own_file(path)):
@@ -4362,15 +4362,13 @@ def stop_of(ledger, request, budgets, standing, more=0):
         return None
     if expensive:
         usd = at_rate(standing.entry, may_cost(ledger, standing, request))
-    windows = [standing.verdict.worst, *standing.verdict.windows]
-    for one in windows:
-        if one.halt is not None and one.spent + more >= one.halt:
+    for one in (standing.verdict.worst, *standing.verdict.windows):
+        spent = one.spent + more
+        if one.halt is not None and spent >= one.halt:
             return 'halt', one, usd
-    for one in windows if expensive or is_sub_agents(request, budgets) else ():
-        if one.spent + more >= one.grace:
+        if spent >= one.grace and (expensive or is_sub_agents(request, budgets)):
             return 'hard_stop', one, usd
-    for one in windows if expensive else ():
-        if one.spent + more + standing.reserved + usd > one.grace:
+        if expensive and spent + standing.reserved + usd > one.grace:
             return 'room', one, usd
     return None
 
@@ -4378,15 +4376,17 @@ def stop_of(ledger, request, budgets, standing, more=0):
 def refusal(ledger, request, budgets, standing, tier, one, usd):
     """The Answer where an arm stops a request. A session of one client hears neither name nor
     figures of another's."""
-    arm, tool = printable(standing.name, 60), printable(request.tool or 'this tool', 60)
-    why, is_halt = 'the arm that this folder belongs to is stopped', tier == 'halt'
-    if standing.key == request.own and tier == 'room':
+    is_own, is_halt = standing.key == request.own, tier == 'halt'
+    tool, arm = printable(request.tool or 'this tool', 60), standing.shown
+    if not is_own:
+        why = 'the arm that this folder belongs to is stopped'
+    elif tier == 'room':
         why = arithmetic_of_running(standing, one, usd, request.tool)
-    elif standing.key == request.own:
+    else:
         why = arithmetic(standing, one, tier)
     is_ended = is_halt and request.event == 'tool' and (
         request.cli not in ONE_TEXT or end_codex(ledger, request, budgets, standing, one, why))
-    if standing.key != request.own:
+    if not is_own:
         why = 'armledger: %s, so nothing more is spent in it. Do not retry here: go back to your ' \
               'own folder, or hand over to the user.' % why
         return Answer(True, why, why, is_halt)
