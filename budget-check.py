@@ -4286,11 +4286,10 @@ def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
 def is_own_file(path):
     """Whether it is a plain file of this user's."""
     try:
-        status = os.stat(path)
+        is_own = os.name == 'nt' or os.stat(path).st_uid == os.geteuid()
+        return is_own and os.path.isfile(path)
     except (OSError, ValueError):
         return False
-    is_own = os.name == 'nt' or status.st_uid == os.geteuid()
-    return is_own and status.st_mode & 0o170000 == 0o100000
 
 
 def session_log(ledger, request):
@@ -4323,26 +4322,18 @@ def is_near(ledger, request, budgets, standings):
 
 def wait_for_response(ledger, request):
     """Whether the response that asks for this tool has come, or comes into the transcript."""
-    asked, path = request.tool_use_id.encode('utf-8', 'ignore'), transcript_of(ledger, request)
-    return bool(asked and path) and wait_until(lambda: asked in tail_of(path)[1])
+    asked, path = request.tool_use_id.encode('utf-8', 'ignore'), request.transcript
+    if request.agent and request.cli == 'claude-code':     # a sub-agent's lies beside the main one
+        path = known_log(ledger, os.sep + 'agent-' + request.agent)
 
-
-def transcript_of(ledger, request):
-    """The log that the pending response will be in; a sub-agent's lies beside the main one."""
-    if request.agent and request.cli == 'claude-code':
-        return known_log(ledger, os.sep + 'agent-' + request.agent)
-    return request.transcript or session_log(ledger, request)
-
-
-def tail_of(path):
-    """(start, text) of the last bytes of a log."""
-    try:
-        with open_plain(path) as stream:
-            start = max(0, stream.seek(0, os.SEEK_END) - TAIL)
-            stream.seek(start)
-            return start, stream.read()
-    except (OSError, ValueError):
-        return 0, b''
+    def has_come():
+        try:
+            with open_plain(path or session_log(ledger, request)) as stream:
+                stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL))
+                return asked in stream.read()
+        except (OSError, ValueError):
+            return False
+    return bool(asked) and wait_until(has_come)
 
 
 def first_stop(ledger, request, budgets, standings):
@@ -4473,20 +4464,21 @@ def error_text(error, ledger_path):
 
 # -- Codex at a halt: no hook of its ends a turn, and each refusal is a billed call
 
+ANSWER_MS = 1000                 # no model is so fast; what one response asks for comes at once
 CODEX_SERVERS = {
     'app-server', 'mcp-server', 'exec-server', 'mcp', 'cloud', 'proto', 'remote-control'}
 
 
 def end_codex(ledger, request, budgets, standing, one, why):
-    """Send the Codex that asks one SIGINT, where a tool of a later response than the first refused
-    one is refused; whether that was done."""
+    """Send the Codex that asks one SIGINT, where a tool is refused a good while after the first:
+    then another response has asked for it. Whether that was done."""
     if request.cli != 'codex' or os.name != 'posix' or budgets.halt_signal == 'never':
         return False
+    now_ms = int(time.time() * 1000)
     halted = 'halt', request.session, standing.key, one.start, one.halt
-    response = response_of(transcript_of(ledger, request), request.tool_use_id)
-    first_time(ledger, *halted, note=response)
-    first, = ledger.one('select ts from notices where key = ?', json.dumps(halted))
-    process = codex_above() if response > first else None
+    first_time(ledger, *halted, note=now_ms)
+    first_ms, = ledger.one('select ts from notices where key = ?', json.dumps(halted))
+    process = codex_above() if now_ms - first_ms >= ANSWER_MS else None
     if not process or not first_time(ledger, 'signal', *halted):
         return False
     sys.stderr.write('armledger ends this Codex: %s. `codex resume %s` goes on once the cap is '
@@ -4494,14 +4486,6 @@ def end_codex(ledger, request, budgets, standing, one, why):
     sys.stderr.flush()
     os.kill(process, 2)
     return True
-
-
-def response_of(path, tool_use_id):
-    """Which response asked for a tool: where in its log the usage before it stands."""
-    start, text = tail_of(path)
-    asked = text.find(tool_use_id.encode('utf-8', 'ignore')) if tool_use_id else -1
-    before = text[:asked] if asked >= 0 else text
-    return start + 1 + max(before.rfind(b'"token_usage_record"'), before.rfind(b'"token_count"'))
 
 
 def codex_above():

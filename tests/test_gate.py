@@ -353,7 +353,7 @@ class RunningTest(GateCase):
 class CodexHaltTest(GateCase):
     """No hook ends a turn of Codex: at a halt it gets one SIGINT."""
 
-    def run_codex(self, arguments, payloads, between=True, budgets=ACME % '1.00', same_response=False):
+    def run_codex(self, arguments, budgets=ACME % '1.00', seconds=1.1):
         """What a `codex` says that asks for tools and goes on when they are refused: the answers, and whether it was ended."""
         home = self.home(budgets)
         thread = '01a207f3-2364-7ca3-b2af-00000000000a'
@@ -362,21 +362,16 @@ class CodexHaltTest(GateCase):
 
         def line(kind, **more):
             return {'timestamp': time.strftime('%Y-%m-%dT%H:%M:%S.000Z', time.gmtime()), 'type': kind, 'payload': more}
-
-        def response(n, *tools):
-            return [line('response_item', type='function_call', name='shell', call_id=one) for one in tools] + [
-                line('token_usage_record', thread_id=thread, response_id='resp_%d' % n, usage=usage)]
         path = home.write(rollout, [line('session_meta', id=thread, cwd=home.at('clients/acme'), cli_version='0.169.0'),
-                                    line('turn_context', model='gpt-5.5', cwd=home.at('clients/acme'))] +
-                          response(1, 'call_1', *['call_2'] * same_response))
+                                    line('turn_context', model='gpt-5.5', cwd=home.at('clients/acme')),
+                                    line('token_usage_record', thread_id=thread, response_id='resp_1', usage=usage)])
         for n in 1, 2:
             given = payload(home, tool='Bash', session=thread, transcript_path=path, turn_id='t', tool_use_id='call_%d' % n)
             home.write('payload%d' % n, json.dumps(given))
-        home.write('more', [] if same_response else response(2, 'call_2'))
         shutil.copy(shutil.which('sh'), home.at('codex'))
         hook = ' '.join("'%s'" % word for word in home.command('pretooluse-hook.py'))
         for name in {word for word in arguments if word[:1] != '-'}:
-            home.write(name, '%s <payload1 >out1; cat more >>%s; %s <payload2 >out2\necho went on\n' % (hook, path, hook))
+            home.write(name, '%s <payload1 >out1; sleep %s; %s <payload2 >out2\necho went on\n' % (hook, seconds, hook))
         done = subprocess.run([home.at('codex')] + arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=home.environ(),
                               cwd=home.path, timeout=60)
         return done, home
@@ -384,7 +379,7 @@ class CodexHaltTest(GateCase):
     def test_exec_and_the_terminal_client_are_ended(self):
         for arguments in ['exec'], ['mend the test']:
             with self.subTest(arguments):
-                done, home = self.run_codex(arguments, 2)
+                done, home = self.run_codex(arguments)
                 self.assertEqual((done.returncode, done.stdout), (-signal.SIGINT, b''), done)
                 self.assertIn(b'codex resume', done.stderr)
                 self.assertEqual(done.stderr.count(b'armledger'), 1)
@@ -392,7 +387,7 @@ class CodexHaltTest(GateCase):
     def test_what_hosts_other_sessions_is_not(self):
         for arguments in ['app-server'], ['mcp-server'], ['something']:
             with self.subTest(arguments):
-                done, home = self.run_codex(arguments, 2)
+                done, home = self.run_codex(arguments)
                 self.assertEqual((done.returncode, done.stdout), (0, b'went on\n'), done)
                 for name in 'out1', 'out2':
                     with open(home.at(name)) as stream:
@@ -401,11 +396,11 @@ class CodexHaltTest(GateCase):
                     self.assertNotIn('turn ends', said['permissionDecisionReason'])
 
     def test_two_tools_of_one_response(self):
-        done, _ = self.run_codex(['exec'], 2, same_response=True)
+        done, _ = self.run_codex(['exec'], seconds=0)
         self.assertEqual(done.stdout, b'went on\n', done)
 
     def test_never(self):
-        done, _ = self.run_codex(['exec'], 2, budgets='halt_signal: never\n' + ACME % '1.00')
+        done, _ = self.run_codex(['exec'], 'halt_signal: never\n' + ACME % '1.00')
         self.assertEqual(done.stdout, b'went on\n', done)
 
 
