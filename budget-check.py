@@ -3639,12 +3639,13 @@ def judge_window(entry, window, cap, spent, now_ms, began_ms=None):
     ours, grace = at_rate(entry, spent), divide_even(cap * entry.grace_pct, FULL)
     halt = None if entry.halt_pct is None else divide_even(cap * entry.halt_pct, FULL)
     starts = divide_even(cap * entry.alert_pct, FULL), cap, grace, halt
-    reached = [tier for tier, least in zip(TIERS[1:], starts) if least is not None and ours >= least]
+    reached = ['ok'] + [tier for tier, least in zip(TIERS[1:], starts)
+                        if least is not None and ours >= least]
     highest = 'halt' if entry.action == 'hard_stop' else entry.action
-    tier = min((['ok'] + reached)[-1], highest, key=TIERS.index)
-    cap_at, projected = project(ours, cap, start if end else began_ms, end, now_ms)
-    return WindowVerdict(window, start, ours, cap, grace, halt, tier,
-                         ours * FULL // cap if cap else None, max(0, cap - ours), cap_at, projected)
+    return WindowVerdict(
+        window, start, ours, cap, grace, halt, min(reached[-1], highest, key=TIERS.index),
+        ours * FULL // cap if cap else None, max(0, cap - ours),
+        *project(ours, cap, start if end else began_ms, end, now_ms))
 
 
 def at_rate(entry, usd):
@@ -3875,14 +3876,15 @@ def warnings_of(ledger, budgets, prices, reading, key=None):
 
 def log_warnings(ledger, budgets, prices, reading, key):
     if not reading.files and not (budgets and budgets.spend_json):
-        yield 'no session logs were found: is CLAUDE_CONFIG_DIR or CODEX_HOME what the agents have?'
+        yield 'no session logs were found: is CLAUDE_CONFIG_DIR or CODEX_HOME what the agents ' \
+            'have?'
     if reading.skipped:
         lines = counted(reading.skipped, 'log line')
         yield '%s could not be read and not counted' % lines
     if reading.unreadable:
         first = '' if key else ', first %s (%s)' % reading.unreadable[0]
-        yield '%s cannot be read%s, so what they cost is not counted: give their owner read access' \
-            % (counted(len(reading.unreadable), 'log'), first)
+        yield '%s cannot be read%s, so what they cost is not counted: give their owner read ' \
+            'access' % (counted(len(reading.unreadable), 'log'), first)
     if reading.compressed:
         yield '%s (.jsonl.zst) cannot be read here and what they cost is not counted: unpack ' \
             'with `zstd -d`' % counted(reading.compressed, 'compressed log')
@@ -4051,8 +4053,9 @@ def parse_request(text, agent):
             raise ValueError('the payload is not a JSON object')
     except (ValueError, RecursionError) as error:
         form = EVENTS[CLIENTS[agent].events[0]][1] if agent in CLIENTS else ''
-        problem = 'the hook got no payload that it can read (%s)' % error
-        return NO_REQUEST._replace(cli=agent if form else 'claude-code', form=form, problem=problem)
+        return NO_REQUEST._replace(
+            cli=agent if form else 'claude-code', form=form,
+            problem='the hook got no payload that it can read (%s)' % error)
     cli = agent if agent in CLIENTS else 'codex' if 'turn_id' in payload else 'claude-code'
 
     def field(*names):
@@ -4378,8 +4381,8 @@ def refusal(ledger, request, budgets, standing, tier, one, usd):
     is_ended = is_halt and request.event == 'tool' and (
         request.cli not in ONE_TEXT or end_codex(ledger, request, budgets, standing, one, why))
     if not is_own:
-        why = 'armledger: %s, so nothing more is spent in it. Do not retry here: go back to your ' \
-              'own folder, or hand over to the user.' % why
+        why = 'armledger: %s, so nothing more is spent in it. Do not retry here: go back to ' \
+              'your own folder, or hand over to the user.' % why
         return Answer(True, why, why, is_halt)
     lift, nexts = how_to_lift(budgets, standing, one), next_tiers(standing, budgets)
     if is_halt:                  # it is said in full once; beside it stands a short sentence
