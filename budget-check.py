@@ -4201,7 +4201,6 @@ def beginning(request):
     if request.cli != 'codex' and folders and folders == head.count(here.encode(errors='replace')):
         return request, request.cwd, ''    # it was nowhere else: no line need be parsed
     rows = AGENTS[request.cli].read(request.transcript, head, {}).sessions
-    rows = [row for row in rows if row.name == rows[0].name]
     if not rows:
         return request, '', ''
     first = min(rows, key=lambda row: row.cwd_ts or OPEN)
