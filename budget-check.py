@@ -4101,14 +4101,14 @@ def home_of(environ):
 
 def matches(tool, patterns):
     """Exact names or globs, in any case: `Task` is not `TaskCreate`."""
-    from fnmatch import fnmatchcase
     tool = tool.lower()
-    for one in map(str.lower, patterns):
-        # Most tools are told by a glob's plain parts: no pattern is compiled for them.
-        may_match = '*' in one and all(part in tool for part in one.split('*'))
-        if tool == one or (may_match or '?' in one or '[' in one) and fnmatchcase(tool, one):
-            return True
-    return False
+    # Most are told by their plain parts alone: no regular expression is compiled for them.
+    likely = [one for one in map(str.lower, patterns) if '[' in one or
+              all(part in tool for part in one.replace('?', '*').split('*'))]
+    if not likely:
+        return False
+    from fnmatch import fnmatchcase
+    return any(fnmatchcase(tool, one) for one in likely)
 
 
 def is_expensive(request, budgets):
@@ -4350,11 +4350,10 @@ def first_stop(ledger, request, budgets, standings):
 def stop_of(ledger, request, budgets, standing, more=0):
     """(tier, window, what the tool may cost) at which an arm stops a request, had it spent so
     much more; None where it passes. 'room': with the tool's cost it would get to its hard stop."""
-    expensive, usd = is_expensive(request, budgets), 0
     if standing.entry.action != 'hard_stop':
         return None
-    if expensive:
-        usd = at_rate(standing.entry, may_cost(ledger, standing, request))
+    expensive = is_expensive(request, budgets)
+    usd = at_rate(standing.entry, may_cost(ledger, standing, request)) if expensive else 0
     for one in (standing.verdict.worst, *standing.verdict.windows):
         spent = one.spent + more
         if one.halt is not None and spent >= one.halt:
