@@ -557,6 +557,17 @@ class OtherAgentsTest(GateCase):
                     with self.subTest(agent, event=event):
                         self.assertTrue(self.said(home.gate(given, agent=agent)).silent)
 
+    def test_a_session_of_copilot_is_bound_to_its_arm(self):
+        home = self.home(ACME % '10.00')
+        spend(home, 15000000)
+        context = {'cwd': home.at('clients/acme')}
+        home.write('.copilot/session-state/s-9/events.jsonl', [
+            {'type': 'session.start', 'timestamp': '2026-11-10T12:00:00.000Z', 'data': {'sessionId': 's-9', 'context': context}}])
+        asked = {'sessionId': 's-9', 'toolName': 'bash', 'toolArgs': {}}
+        self.said(home.gate({'sessionId': 's-9', 'prompt': 'x', 'cwd': home.at('clients/acme')}, agent='copilot'))
+        self.assertTrue(self.said(home.gate(dict(asked, cwd=home.at('elsewhere')), agent='copilot')).refused)
+        self.assertFalse(self.said(home.gate(dict(asked, cwd=home.at('elsewhere'), sessionId='s-8'), agent='copilot')).refused)
+
     def test_errors(self):
         for agent, given, deny in (
                 ('copilot', {'sessionId': 's', 'toolName': 'task', 'toolArgs': {}}, 'permissionDecision'),
