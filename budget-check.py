@@ -3690,23 +3690,20 @@ LARGEST_EXPORT = 16 << 20        # bytes
 
 def spend_elsewhere(budgets, arm):
     """Month-to-date spend of an arm from a JSON export; one that isn't in it has spent nothing."""
-    from decimal import Decimal, InvalidOperation
-    value = load_export(budgets).get(arm, '0')
-    try:
-        usd = Decimal(value).scaleb(12)                    # 1e3 is a number, too
-        if 0 <= usd < 10 ** 30:
-            return int(usd.to_integral_value())
-    except (InvalidOperation, TypeError, ValueError):
-        pass
+    from decimal import Decimal
+    usd = load_export(budgets).get(arm, Decimal(0))
+    if type(usd) is Decimal and 0 <= usd < 10 ** 18:       # 1e3 is a number, too
+        return int(usd.scaleb(12).to_integral_value())
     raise UserError('spend_json must be {"arm": usd}, with plain numbers; %s has %s' % (
-        printable(arm), printable(str(value))), budgets.spend_json)
+        printable(arm), printable(str(usd))), budgets.spend_json)
 
 
 def load_export(budgets):
-    """{arm: a number as its text} of spend_json."""
+    """{arm: a Decimal} of spend_json."""
+    from decimal import Decimal
     text = read_text(budgets.spend_json, LARGEST_EXPORT)
     try:
-        return dict(json.loads(text, parse_float=str, parse_int=str))
+        return dict(json.loads(text, parse_float=Decimal, parse_int=Decimal))
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError('spend_json is not {"arm": usd} in JSON: %s; write it anew, or take '
                         'spend_json out of the budgets file' % error, budgets.spend_json) from None
@@ -4024,8 +4021,7 @@ class Client(namedtuple('Client', 'agent file events handler')):
     def settings(self, environ, home):
         """The path of the settings that wire it."""
         moved = environ.get(self.agent.variable, '').split(',')[0].strip()
-        usual = os.path.join(home, self.agent.homes[0])
-        return os.path.join(expand_home(moved, home) if moved else usual, self.file)
+        return os.path.join(expand_home(moved or '~/' + self.agent.homes[0], home), self.file)
 
 
 def handler_of(timeout, **more):
@@ -4266,7 +4262,7 @@ def leave_mark(ledger, request, keys, now_ms):
 
 def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
     """(Reading, standings) by all that is on disk; UserError where what was spent isn't known."""
-    named = (request.cli, request.transcript) if request.transcript else None
+    named = request.cli, request.transcript
     reading = ledger.refresh(prices, environ, now_ms, named=named)
     if reading.unreadable and not budgets.spend_json:
         path, reason = reading.unreadable[0]
@@ -4848,7 +4844,7 @@ def statusline(options=None):
     home = home_of(os.environ)
     ledger_path = find_ledger(getattr(options, 'ledger', None), os.environ, home)
     try:
-        text = b'{}' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
+        text = b'' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
         standing = standing_of_status(text, options, ledger_path, home)
         line = format_status(standing, 'NO_COLOR' not in os.environ) if standing else ''
     except Exception as error:
@@ -4860,11 +4856,8 @@ def statusline(options=None):
 
 def standing_of_status(text, options, ledger_path, home):
     """The standing of the arm that a session is in; None where no cap applies."""
-    try:
-        payload = json.loads(text.decode('utf-8'))
-        workspace = part(payload, 'workspace')
-    except (AttributeError, ValueError, RecursionError):
-        raise UserError("Claude Code's status-line JSON is expected on stdin") from None
+    payload = (parse_records(text) + [{}])[0]
+    workspace = part(payload, 'workspace')
     path = find_budgets(getattr(options, 'budgets', None), os.environ, HERE, home)
     budgets = load_budgets(path, home) if path else None
     # Where the session is, and where it began: the first that has a cap is shown.
