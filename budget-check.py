@@ -3685,9 +3685,6 @@ def stand(ledger, budgets, key, now_ms, looking_back=False):
                     *sums[verdict.worst.window][1:])
 
 
-LARGEST_EXPORT = 16 << 20        # bytes
-
-
 def spend_elsewhere(budgets, arm):
     """Month-to-date spend of an arm from a JSON export; one that isn't in it has spent nothing."""
     from decimal import Decimal
@@ -3701,7 +3698,7 @@ def spend_elsewhere(budgets, arm):
 def load_export(budgets):
     """{arm: a Decimal} of spend_json."""
     from decimal import Decimal
-    text = read_text(budgets.spend_json, LARGEST_EXPORT)
+    text = read_text(budgets.spend_json, 16 << 20)
     try:
         return dict(json.loads(text, parse_float=Decimal, parse_int=Decimal))
     except (TypeError, ValueError, RecursionError) as error:
@@ -3876,8 +3873,7 @@ def log_warnings(ledger, budgets, prices, reading, key):
         yield 'no session logs were found: is CLAUDE_CONFIG_DIR or CODEX_HOME what the agents ' \
             'have?'
     if reading.skipped:
-        lines = counted(reading.skipped, 'log line')
-        yield '%s could not be read and not counted' % lines
+        yield '%s could not be read and not counted' % counted(reading.skipped, 'log line')
     if reading.unreadable:
         first = '' if key else ', first %s (%s)' % reading.unreadable[0]
         yield '%s cannot be read%s, so what they cost is not counted: give their owner read ' \
@@ -4147,8 +4143,8 @@ def gate(text, environ, folder, leave_open=False, agent=None):
     except BaseException as error:
         answer = answer_error(error, request, budgets, find_ledger(None, environ, home))
     if keys and request.event == 'tool' and not answer.refused:
-        entry = entry_of(budgets, keys[0])
-        answer = guard(request, budgets, entry, environ, folder, home) or answer
+        capped = entry_of(budgets, keys[0])
+        answer = guard(request, budgets, capped, environ, folder, home) or answer
     return reply(request, answer)
 
 
@@ -4759,21 +4755,20 @@ def answer_tampering(request, entry, is_shell, found):
 
 # ---- alerts that reach a person -----------------------------------------------------------------
 
-NOTIFY_SECONDS = 60              # a command that takes longer is ended, and has failed
 NOTIFY_FAILURES = 'notify-failures.jsonl'
-LARGEST_FAILURES = 1 << 20       # bytes
 
 # Runs the command by itself, long after its starter is gone. The command is the user's own text;
-# all that is told goes to its standard input: nothing from logs or names is in a command line.
+# all that is told goes to its standard input: nothing from logs or names is in a command line. One
+# that takes longer than a minute is ended, and has failed.
 NOTIFIER = '''
 import json, subprocess, sys, time
-command, path, seconds = sys.argv[1:]
+command, path = sys.argv[1:]
 notice = sys.stdin.buffer.read()
 try:
-    code = subprocess.run(command, shell=True, input=notice, timeout=float(seconds),
-                          stdout=-3, stderr=-3).returncode
+    code = subprocess.run(command, shell=True, input=notice, timeout=60, stdout=-3,
+                          stderr=-3).returncode
 except subprocess.TimeoutExpired:
-    code = 'no end in %s s' % seconds
+    code = 'no end in 60 s'
 except BaseException as error:
     code = type(error).__name__
 if code:
@@ -4804,8 +4799,7 @@ def start_notifier(command, ledger, notice):
     path = os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES)
     try:
         runner = subprocess.Popen(
-            [sys.executable or 'python3', '-IS', '-c', NOTIFIER, command, path,
-             str(NOTIFY_SECONDS)],
+            [sys.executable or 'python3', '-IS', '-c', NOTIFIER, command, path],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd=ledger.home if os.path.isdir(ledger.home) else None,   # never a client's repo
@@ -4821,7 +4815,7 @@ def notify_failures(ledger, keys):
     """Warnings for notify commands of some arms that failed since last asked."""
     try:
         with open(os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES), 'rb') as stream:
-            lines = stream.read(LARGEST_FAILURES).split(b'\n')
+            lines = stream.readlines()
     except OSError:
         return []
     return ['the notify command of %s failed (exit code %s) at %s, when the arm came to %s; see '
@@ -4836,7 +4830,6 @@ def notify_failures(ledger, keys):
 # -- Claude Code's status line
 
 STATUS_SECONDS = 2.0             # a line that comes later is of no use
-STATUS_BAR = 10                  # characters
 
 
 def statusline(options=None):
@@ -4884,7 +4877,7 @@ def format_status(standing, colour):
     percent = '-' if one.pct is None else format_percent(one.pct) + ' %'
     line = '%s %s of %s %s %s %s %s' % (
         printable(standing.name, 30), dollars(one.spent), dollars(one.cap),
-        WINDOW_WORDS[one.window], bar(one.spent, one.cap, STATUS_BAR), percent,
+        WINDOW_WORDS[one.window], bar(one.spent, one.cap, 10), percent,
         one.tier.replace('_', ' '))
     if aside:
         line += ' (%s held)' % dollars(aside)
