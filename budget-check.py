@@ -4060,14 +4060,13 @@ def parse_request(text, agent):
         if not tool or event in EVENTS or re.match('(?i)post|after|permission', event):
             return None
         event = CLIENTS[cli].events[0]                     # a tool passes under no odd name
-    kind, form = EVENTS[event]
+    (kind, form), cwd = EVENTS[event], field('cwd') or os.environ.get('PWD', '')
     if cli == 'codex' and kind == 'prompt':
         form = ''
     return Request(
         cli, kind, tool, payload.get('tool_input', payload.get('toolArgs')), field('tool_use_id'),
         field('parentAgentId', 'session_id', 'sessionId'), field('agent_id', 'agentId'),
-        field('cwd'), field('transcript_path'), '', form,
-        '' if field('cwd') else 'the payload names no folder')
+        cwd, field('transcript_path'), '', form, '' if cwd else 'the payload names no folder')
 
 
 def reply(request, answer):
