@@ -11,6 +11,7 @@ is an answer on stdout, or exit 2 with the reason on stderr. It never exits 1 an
 traceback: where budget-check.py itself can't be used, tools that cost little pass with a message
 and expensive ones are refused, if a cap is set at all.
 """
+import gc
 import os
 import sys
 
@@ -30,6 +31,7 @@ class OldPython(Exception):
 
 
 def main():
+    gc.disable()                           # it ends too soon for anything to be worth collecting
     if sys.argv[1:] == ['--statusline']:
         show_status()
     agent = sys.argv[2] if sys.argv[1:2] == ['--agent'] and len(sys.argv) > 2 else None
