@@ -4142,8 +4142,8 @@ def gate(text, environ, folder, leave_open=False, agent=None):
     except BaseException as error:
         answer = answer_error(error, request, budgets, find_ledger(None, environ, home))
     if keys and request.event == 'tool' and not answer.refused:
-        capped = entry_of(budgets, keys[0])
-        answer = guard(request, budgets, capped, environ, folder, home) or answer
+        entry = entry_of(budgets, keys[0])
+        answer = guard(request, budgets, entry, environ, folder, home) or answer
     return reply(request, answer)
 
 
@@ -4187,7 +4187,7 @@ def beginning(request):
     except (OSError, ValueError):
         return request, '', ''
     head = head[:head.rfind(b'\n') + 1]
-    here = json.dumps({'cwd': request.cwd}, ensure_ascii=False, separators=(',', ':'))[1:-1]
+    here = '"cwd":' + json.dumps(request.cwd, ensure_ascii=False)
     folders = head.count(b'"cwd":')
     if request.cli != 'codex' and folders and folders == head.count(here.encode(errors='replace')):
         return request, request.cwd, ''    # it was nowhere else: no line need be parsed
@@ -4197,7 +4197,7 @@ def beginning(request):
     first = min(rows, key=lambda row: row.cwd_ts or OPEN)
     if request.cli != 'codex' or first.began is not None:
         return request, first.cwd, rows[-1].root
-    thread = os.path.basename(request.transcript)[:-6][-36:]
+    thread = request.transcript[-42:-6]
     return request._replace(session=first.name, agent=thread), first.cwd, first.name
 
 
@@ -4836,8 +4836,7 @@ def statusline(options=None):
     home = home_of(os.environ)
     ledger_path = find_ledger(getattr(options, 'ledger', None), os.environ, home)
     try:
-        text = b'' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
-        standing = standing_of_status(text, options, ledger_path, home)
+        standing = standing_of_status(options, ledger_path, home)
         line = format_status(standing, 'NO_COLOR' not in os.environ) if standing else ''
     except Exception as error:
         line = 'armledger: ? ' + printable(error_text(error, ledger_path), 160)
@@ -4846,8 +4845,9 @@ def statusline(options=None):
     return 0
 
 
-def standing_of_status(text, options, ledger_path, home):
+def standing_of_status(options, ledger_path, home):
     """The standing of the arm that a session is in; None where no cap applies."""
+    text = b'' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
     payload = (parse_records(text) + [{}])[0]
     workspace = part(payload, 'workspace')
     path = find_budgets(getattr(options, 'budgets', None), os.environ, HERE, home)
