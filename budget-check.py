@@ -3935,7 +3935,7 @@ def version_warnings(ledger):
 
 
 def ungated(ledger, key):
-    """'3 sessions in acme since Nov 20 used tools without the gate', or None.
+    """'3 sessions in acme since 2026-11-20 used tools without the gate', or None.
 
     The gate leaves a mark at most every ten minutes. It was not asked in sessions that used tools
     later than theirs, or have none, since the arm's first mark."""
@@ -3947,13 +3947,11 @@ def ungated(ledger, key):
         key, first, GATE_MARK_MS + 60000)
     if not found:
         return None
-    day = time.localtime(first // 1000)
     is_codex = [agent for agent, _ in found] == ['codex']
-    return '%s in %s since %s %d used tools without the gate; %s' % (
+    return '%s in %s since %s used tools without the gate; %s' % (
         counted(sum(number for _, number in found), 'session'),
-        printable(tails_of(key)[0], 60), time.strftime('%b', day), day.tm_mday,
-        'type /hooks in Codex to trust it' if is_codex else
-        '`budget-check.py --doctor` may say why')
+        printable(tails_of(key)[0], 60), date_of(first), 'type /hooks in Codex to trust it'
+        if is_codex else '`budget-check.py --doctor` may say why')
 
 
 def counted(number, noun):

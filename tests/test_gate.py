@@ -432,7 +432,7 @@ class MarkTest(GateCase):
         for n in range(3):
             self.uses_tool(home, 'late-%d' % n, now + 60)
         warning, = home.verdict()['warnings']
-        day = time.strftime('%b ', time.gmtime(now)) + str(time.gmtime(now).tm_mday)
+        day = time.strftime('%Y-%m-%d', time.gmtime(now))
         self.assertIn('3 sessions in acme since %s used tools without the gate' % day, warning)
         self.rows(home, 'update gates set first = first - 3600000, last = last - 3600000')
         self.uses_tool(home, 's-1', time.time())           # in mid-session it was dropped
