@@ -3967,11 +3967,10 @@ HEAD = 1 << 16                   # bytes of a transcript that say where its sess
 TAIL = 1 << 20                   # and those in which the response that asks for a tool stands
 
 # Of all agents; a name counts in any case.
-EXPENSIVE_TOOLS = (
-    'Agent', 'Task', 'Workflow', 'SendMessage', 'write_agent', 'invoke_agent', '*spawn_agent',
-    '*followup_task', '*send_input', '*resume_agent', 'WebSearch', 'WebFetch', 'web_search',
-    'google_web_search', 'web_fetch', 'mcp_*playwright*', 'mcp_*puppeteer*', 'mcp_*chrome*',
-    'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate', 'ScheduleWakeup', 'RemoteTrigger')
+EXPENSIVE_TOOLS = SPAWNERS + (
+    'WebSearch', 'WebFetch', 'web_search', 'google_web_search', 'web_fetch', 'mcp_*playwright*',
+    'mcp_*puppeteer*', 'mcp_*chrome*', 'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate',
+    'ScheduleWakeup', 'RemoteTrigger')
 # With these a sub-agent hands over what it has: a hard stop leaves it them.
 HANDING_OVER = ('StructuredOutput', 'SendMessage', 'TaskUpdate', 'TodoWrite')
 

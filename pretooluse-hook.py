@@ -19,8 +19,8 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 
 # The same as in budget-check.py, for the day when that can't be loaded.
 EXPENSIVE_TOOLS = (
-    'Agent', 'Task', 'Workflow', 'SendMessage', 'write_agent', 'invoke_agent', '*spawn_agent',
-    '*followup_task', '*send_input', '*resume_agent', 'WebSearch', 'WebFetch', 'web_search',
+    'Agent', 'Task', 'invoke_agent', 'Workflow', 'SendMessage', '*spawn_agent', '*followup_task',
+    '*send_input', '*resume_agent', 'write_agent', 'WebSearch', 'WebFetch', 'web_search',
     'google_web_search', 'web_fetch', 'mcp_*playwright*', 'mcp_*puppeteer*', 'mcp_*chrome*',
     'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate', 'ScheduleWakeup', 'RemoteTrigger')
 EVENTS = 'PreToolUse', 'BeforeTool', 'UserPromptSubmit', 'BeforeAgent'
