@@ -3039,64 +3039,50 @@ def columns(text):
 # ---- the verdict: what is spent, and may still be, against an arm's caps ------------------------
 
 TIERS = ('ok', 'alert', 'warn', 'hard_stop', 'halt')
-VERDICTS = {tier: tier.upper() for tier in TIERS}
-VERDICTS['halt'] = 'HARD_STOP'
+VERDICTS = {**{tier: tier.upper() for tier in TIERS}, 'halt': 'HARD_STOP'}
 FULL = 100 * PERCENT             # 100 %, in the millionths of a per cent that budgets are kept in
 FAR_MS = 100 * 365 * 86400000    # a cap that is reached in a hundred years is not reached
 
-Verdict = namedtuple('Verdict', 'tier verdict worst windows')      # worst: the window that decides
+# An arm's caps: `windows`, of which the worst decides.
+Verdict = namedtuple('Verdict', 'tier verdict worst windows')
 
 # One cap, in pico-dollars at the arm's rate. `pct` of the cap is None for a cap of 0; at the rate
 # so far `cap_at` is when it is reached, `projected` what is spent at the window's end.
 WindowVerdict = namedtuple(
-    'WindowVerdict',
-    'window start end spent reserved cap grace halt tier pct left cap_at projected')
+    'WindowVerdict', 'window start spent cap grace halt tier pct left cap_at projected')
 
-# Where an arm stands: `verdict` by what is spent, `held` with what is set aside for running tools.
-# spent: {window: pico-dollars at list price}.
+# Where an arm stands. shown: its name as people read it; reserved: what is set aside for running
+# tools, at the arm's rate as well.
 Standing = namedtuple(
-    'Standing', 'key entry name verdict held pairs spent untranscribed_usd assumed_usd')
+    'Standing', 'key entry name shown verdict reserved untranscribed_usd assumed_usd')
 
 
-def judge(entry, spent_by_window, now_ms, reserved=0, began_ms=None):
-    """The Verdict on an entry's caps, from pico-dollars at list price.
+def judge(entry, spent_by_window, now_ms, began_ms=None):
+    """The Verdict on an entry's caps, from {window: pico-dollars at list price}.
 
     The worst window has the highest tier, then the largest share of its cap, then is shorter."""
-    windows = []
-    for window, cap in entry.caps:
-        spent = spent_by_window.get(window, 0)
-        windows.append(judge_window(entry, window, cap, spent, now_ms, reserved, began_ms))
-    worst = windows[0]
-    for one in windows[1:]:
-        higher = TIERS.index(one.tier) - TIERS.index(worst.tier)
-        share, worst_share = one.spent * worst.cap, worst.spent * one.cap
-        if higher > 0 or higher == 0 and share > worst_share:
-            worst = one
-    return Verdict(worst.tier, VERDICTS[worst.tier], worst, tuple(windows))
+    windows = [judge_window(entry, window, cap, spent_by_window.get(window, 0), now_ms, began_ms)
+               for window, cap in entry.caps]
+    worst = max(windows, key=lambda one: (TIERS.index(one.tier), one.pct or 0))
+    return Verdict(worst.tier, VERDICTS[worst.tier], worst, windows)
 
 
-def judge_window(entry, window, cap, spent, now_ms, reserved, began_ms):
+def judge_window(entry, window, cap, spent, now_ms, began_ms=None):
     start, end = window_bounds(window, now_ms)
-    rated = (spent + reserved) * entry.rate_pct
-    ours, held = at_rate(entry, spent), at_rate(entry, reserved)
+    ours, grace = at_rate(entry, spent), divide_even(cap * entry.grace_pct, FULL)
     halt = None if entry.halt_pct is None else divide_even(cap * entry.halt_pct, FULL)
-    cap_at, projected = project(ours, cap, start if end else began_ms, end, now_ms)
+    starts = divide_even(cap * entry.alert_pct, FULL), cap, grace, halt
+    reached = ['ok'] + [tier for tier, least in zip(TIERS[1:], starts)
+                        if least is not None and ours >= least]
+    highest = 'halt' if entry.action == 'hard_stop' else entry.action
     return WindowVerdict(
-        window, start, end, ours, held, cap, divide_even(cap * entry.grace_pct, FULL), halt,
-        tier_of(entry, rated, cap), (ours + held) * FULL // cap if cap else None,
-        max(0, cap - ours - held), cap_at, projected)
+        window, start, ours, cap, grace, halt, min(reached[-1], highest, key=TIERS.index),
+        ours * FULL // cap if cap else None, max(0, cap - ours),
+        *project(ours, cap, start if end else began_ms, end, now_ms))
 
 
 def at_rate(entry, usd):
     return divide_even(usd * entry.rate_pct, FULL)
-
-
-def tier_of(entry, rated, cap):
-    """The tier of a spend, times rate_pct, against a cap; action_on_breach says the highest."""
-    starts = zip(TIERS[1:], (entry.alert_pct, FULL, entry.grace_pct, entry.halt_pct))
-    reached = [tier for tier, percent in starts if percent is not None and rated >= cap * percent]
-    highest = 'halt' if entry.action == 'hard_stop' else entry.action
-    return min((reached or ['ok'])[-1], highest, key=TIERS.index)
 
 
 def project(spent, cap, start, end, now_ms):
@@ -3113,7 +3099,7 @@ def project(spent, cap, start, end, now_ms):
 def stand(ledger, budgets, key, now_ms, looking_back=False):
     """Where an arm stands. A call that is later than the window counts as well (a clock was
     wrong), unless someone is looking back."""
-    entry, pairs = entry_of(budgets, key), pairs_of(ledger, key)
+    entry, pairs, name = entry_of(budgets, key), pairs_of(ledger, key), key
     sums, began_ms = {}, None
     for window, _ in entry.caps:
         start, end = window_bounds(window, now_ms)
@@ -3121,48 +3107,36 @@ def stand(ledger, budgets, key, now_ms, looking_back=False):
             sums[window] = spend_elsewhere(budgets, key), 0, 0
         else:
             sums[window] = ledger.spent(pairs, start, end if looking_back else None)
-        if window == 'total':
-            sql = 'select (select min(ts) from calls where owned and pair = pairs.id) ' \
-                  'from pairs where id in (%s)'            # from the index, pair by pair
-            began_ms = min((ts for ts, in ledger.rows_in(sql, pairs) if ts), default=None)
-    spent = {window: usd for window, (usd, _, _) in sums.items()}
-    reserved = 0 if looking_back else set_aside(ledger, key, entry, pairs, now_ms)
-    verdict = judge(entry, spent, now_ms, 0, began_ms)
-    held = judge(entry, spent, now_ms, reserved, began_ms) if reserved else verdict
-    name = key
+        if window == 'total':                              # from the index, pair by pair
+            began_ms, = ledger.one('select min((select min(ts) from calls where owned and '
+                                   'pair = pairs.id)) from pairs where arm = ?', key)
+    verdict = judge(entry, {window: usd for window, (usd, _, _) in sums.items()}, now_ms, began_ms)
+    reserved = 0 if looking_back else set_aside(ledger, key, entry, now_ms)
     if is_path(key):
         name = short_names(dict.fromkeys([key] + armed_keys(ledger, budgets)))[key]
-    return Standing(key, entry, name, verdict, held, pairs, spent, *sums[verdict.worst.window][1:])
-
-
-LARGEST_EXPORT = 16 << 20        # bytes
+    return Standing(key, entry, name, printable(name, 60), verdict, reserved,
+                    *sums[verdict.worst.window][1:])
 
 
 def spend_elsewhere(budgets, arm):
     """Month-to-date spend of an arm from a JSON export; one that isn't in it has spent nothing."""
-    from decimal import Decimal, InvalidOperation
-    value = load_export(budgets).get(arm, '0')
-    try:
-        usd = Decimal(value).scaleb(12)                    # 1e3 is a number, too
-        if not 0 <= usd < 10 ** 30:
-            raise ValueError(value)
-        return int(usd.to_integral_value())
-    except (InvalidOperation, TypeError, ValueError):
-        raise UserError('spend_json must be {"arm": usd}, with plain numbers; %s has %s' % (
-            printable(arm), printable(str(value))), budgets.spend_json) from None
+    from decimal import Decimal
+    usd = load_export(budgets).get(arm, Decimal(0))
+    if type(usd) is Decimal and 0 <= usd < 10 ** 18:       # 1e3 is a number, too
+        return int(usd.scaleb(12).to_integral_value())
+    raise UserError('spend_json must be {"arm": usd}, with plain numbers; %s has %s' % (
+        printable(arm), printable(str(usd))), budgets.spend_json)
 
 
 def load_export(budgets):
-    """{arm: a number as its text} of spend_json."""
-    text = read_text(budgets.spend_json, LARGEST_EXPORT)
+    """{arm: a Decimal} of spend_json."""
+    from decimal import Decimal
+    text = read_text(budgets.spend_json, 16 << 20)
     try:
-        export = json.loads(text, parse_float=str, parse_int=str)
-        if type(export) is not dict:
-            raise ValueError('{"arm": usd} is expected')
-        return export
-    except (ValueError, RecursionError) as error:
-        raise UserError('spend_json is not JSON: %s; write it anew, or take spend_json out of the '
-                        'budgets file' % error, budgets.spend_json) from None
+        return dict(json.loads(text, parse_float=Decimal, parse_int=Decimal))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError('spend_json is not {"arm": usd} in JSON: %s; write it anew, or take '
+                        'spend_json out of the budgets file' % error, budgets.spend_json) from None
 
 
 # ---- tools that are running: what they may still cost -------------------------------------------
@@ -3176,70 +3150,53 @@ def load_export(budgets):
 RUNNING_MS = 30 * 60 * 1000
 LASTING = ('Workflow', 'SendMessage', '*spawn_agent', '*followup_task', '*send_input',
            '*resume_agent', 'write_agent')
-SPAWNERS = ('Agent', 'Task', 'task', 'agent', 'invoke_agent') + LASTING
+SPAWNERS = ('Agent', 'Task', 'invoke_agent') + LASTING
 RUNNING = '''
-    select running.session, tool, running.ts, running.usd, agents.name,
+    select sessions.id, agents.name, tool, running.ts, running.usd,
         (select sum(usd / 1000000) from calls
          where calls.session = sessions.id and calls.agent = agents.name)
     from running left join sessions on sessions.name = running.session
     left join agents on agents.session = sessions.id and agents.tool_use_id = running.id
-    where running.arm = ? and running.ts > ? and not coalesce(finished, 0)
+    where running.arm = ? and running.ts between ? and ? and not coalesce(finished, 0)
     and not (coalesce(foreground, 1) and exists (
         select 1 from calls where calls.session = sessions.id and calls.agent = running.agent
         and calls.ts > running.ts and kind = 'call'))
     and not exists (select 1 from marks
                     where marks.session = sessions.id and marks.ts > running.ts)
     order by running.ts'''
-# Sub-agents that no small file ties to a tool: a workflow's, other agents', those of old versions.
+# By sub-agents that no small file ties to a tool: a workflow's, other agents', old versions'.
 UNTIED = '''
-    select min(calls.ts), sum(usd / 1000000)
-    from sessions join agents on agents.session = sessions.id
-    join calls on calls.session = sessions.id and calls.agent = agents.name
-    where sessions.name = ? and coalesce(tool_use_id, '') = '' and not coalesce(finished, 0)
-    and agents.ts >= ? group by agents.name having min(calls.ts) >= ? order by 1'''
+    select sum(usd / 1000000) from agents
+    join calls on calls.session = agents.session and calls.agent = agents.name
+    where agents.session = ? and coalesce(tool_use_id, '') = '' and not coalesce(finished, 0)
+    and calls.ts >= ?'''
+LAST_SUB_AGENTS = '''
+    select sum(usd / 1000000)
+    from (select session, name from pairs join agents on agents.pair = pairs.id
+          where arm = ? order by agents.ts desc limit 10) as last
+    join calls on calls.session = last.session and calls.agent = last.name
+    group by last.session, last.name'''
 
 
-def set_aside(ledger, key, entry, pairs, now_ms):
-    """Pico-dollars that this arm's running tools may still cost."""
-    newest, = ledger.one('select max(ts) from running where arm = ?', key)
-    if newest is None:
-        return 0
-    if newest > now_ms:          # the clock was set back
-        ledger.db.execute('update running set ts = ? where ts > ?', (now_ms, now_ms))
-    total, untied, dearest_usd = 0, {}, dearest_sub_agent(ledger, entry, pairs)
-    for session, tool, ts, usd, agent, micro in ledger.rows(RUNNING, key, now_ms - RUNNING_MS):
-        if matches(tool, SPAWNERS):
-            usd = max(usd, dearest_usd)
-        if agent is None:
-            untied.setdefault(session, []).append((tool, ts, usd))
-        else:
-            total += max(0, usd - (micro or 0) * MILLION)
-    for session, rows in untied.items():
-        total += set_aside_untied(ledger, session, rows)
-    return total
+def set_aside(ledger, key, entry, now_ms):
+    """What this arm's running tools may still cost, in pico-dollars at its rate. What untied
+    sub-agents have spent since then is taken off the untied tools of their session together."""
+    rows = ledger.rows(RUNNING, key, now_ms - RUNNING_MS, now_ms + RUNNING_MS)
+    dearest, left = dearest_sub_agent(ledger, key, entry) if rows else 0, {}
+    for session, agent, tool, ts, usd, micro in rows:
+        if (session, agent) not in left:
+            if agent is None:    # the oldest, as they come
+                micro, = ledger.one(UNTIED, session, ts)
+            left[session, agent] = -(micro or 0) * MILLION
+        left[session, agent] += max(usd, dearest) if matches(tool, SPAWNERS) else usd
+    return at_rate(entry, sum(max(0, usd) for usd in left.values()))
 
 
-def set_aside_untied(ledger, session, rows):
-    """What sub-agents without a tie have spent counts for the session's oldest running Workflow,
-    else each one's for one tool, in their order."""
-    since = rows[0][1]
-    spent = [micro * MILLION for _, micro in ledger.rows(UNTIED, session, since, since)]
-    rows = sorted(rows, key=lambda row: row[0] != 'Workflow')
-    if rows[0][0] == 'Workflow':
-        spent = [sum(spent)]
-    spent += [0] * len(rows)
-    return sum(max(0, usd - less) if matches(tool, SPAWNERS) else usd
-               for (tool, _, usd), less in zip(rows, spent))
-
-
-def dearest_sub_agent(ledger, entry, pairs):
+def dearest_sub_agent(ledger, key, entry):
     """Pico-dollars of the dearest of an arm's last ten sub-agents, but no more than a tool is
     thought to cost; 0 if there were none."""
-    last = sorted(ledger.rows_in('select ts, session, name from agents where pair in (%s) '
-                                 'order by ts desc limit 10', pairs), reverse=True)[:10]
-    sums = [ledger.one('select sum(usd / 1000000) from calls where session = ? and agent = ?',
-                       session, name)[0] for _, session, name in last]
-    return min(max((micro or 0 for micro in sums), default=0) * MILLION, quarter_of(entry))
+    sums = [micro or 0 for micro, in ledger.rows(LAST_SUB_AGENTS, key)]
+    return min(max(sums, default=0) * MILLION, quarter_of(entry))
 
 
 def quarter_of(entry):
@@ -3251,17 +3208,17 @@ def may_cost(ledger, standing, request):
     """What an expensive tool may cost, at list price: as much as the dearest of the arm's last
     sub-agents, or $1; one that starts none, as the asking agent's dearest call of late."""
     if matches(request.tool, SPAWNERS):
-        known = dearest_sub_agent(ledger, standing.entry, standing.pairs)
+        known = dearest_sub_agent(ledger, standing.key, standing.entry)
         return known or min(PICO, quarter_of(standing.entry))
     return min(dearest_call(ledger, request), quarter_of(standing.entry))
 
 
 def dearest_call(ledger, request):
     """Pico-dollars of the dearest of the asking agent's last calls; $0.25 before the first."""
-    row = ledger.one('select max(usd) from (select usd from calls where agent = ? and session in '
-                     '(select id from sessions where name = ?) order by ts desc limit 50)',
-                     request.agent, request.session)
-    return row[0] or PICO // 4
+    usd, = ledger.one('select max(usd) from (select usd from calls where agent = ? and session in '
+                      '(select id from sessions where name = ?) order by ts desc limit 50)',
+                      request.agent, request.session)
+    return usd or PICO // 4
 
 
 # ---- the words for it ---------------------------------------------------------------------------
@@ -3271,24 +3228,23 @@ CAP_KEYS = {window: key for key, window in CAPS.items()}
 ESTIMATE = 'an estimate at list price'
 
 
-def arithmetic(standing, tier=None):
+def arithmetic(standing, one=None, tier=None):
     """Why a stop holds: arm, window, spent, and the cap times its percentage."""
-    one, tier = standing.verdict.worst, tier or standing.verdict.tier
+    one, tier = one or standing.verdict.worst, tier or standing.verdict.tier
     return '%s has spent %s %s, and its %s is at %s' % (
-        printable(standing.name, 60), dollars(one.spent), WINDOW_WORDS[one.window],
+        standing.shown, dollars(one.spent), WINDOW_WORDS[one.window],
         tier.replace('_', ' '), stop_and_cap(standing.entry, one, tier))
 
 
 def arithmetic_of_running(standing, one, usd, tool):
     """Why a tool is refused for what it may cost, with those that are running."""
-    parts = ['%s %s: %s spent' % (
-        printable(standing.name, 60), WINDOW_WORDS[one.window], dollars(one.spent))]
-    if one.reserved:
-        parts.append('%s set aside for tools that are running' % dollars(one.reserved))
-    what = 'sub-agent' if matches(tool, SPAWNERS) else 'tool'
-    parts.append('%s that this %s may cost > %s' % (
-        dollars(usd), what, stop_and_cap(standing.entry, one, 'hard_stop', ', its hard stop')))
-    return ' + '.join(parts)
+    aside = ''
+    if standing.reserved:
+        aside = ' + %s set aside for tools that are running' % dollars(standing.reserved)
+    return '%s %s: %s spent%s + %s that this %s may cost > %s' % (
+        standing.shown, WINDOW_WORDS[one.window], dollars(one.spent), aside,
+        dollars(usd), 'sub-agent' if matches(tool, SPAWNERS) else 'tool',
+        stop_and_cap(standing.entry, one, 'hard_stop', ', its hard stop'))
 
 
 def stop_and_cap(entry, one, tier, what=''):
@@ -3298,35 +3254,32 @@ def stop_and_cap(entry, one, tier, what=''):
 
 
 def how_to_lift(budgets, standing, one=None):
-    name = 'default' if is_path(standing.key) else printable(standing.name, 60)
+    name = 'default' if is_path(standing.key) else standing.shown
     return 'To lift it, raise %s of %s in %s; that counts from the next call on.' % (
-        CAP_KEYS[(one or standing.held.worst).window], name, printable(budgets.name, 300))
+        CAP_KEYS[(one or standing.verdict.worst).window], name, printable(budgets.name, 300))
 
 
-def next_tiers(standing, budgets=None):
+def next_tiers(standing, budgets):
     """'from $220.00 sub-agents, web and browsers are refused, from $300.00 everything', or ''."""
     one = standing.verdict.worst
     if standing.entry.action != 'hard_stop' or one.tier == 'halt':
         return ''
-    is_listed = budgets and budgets.expensive_tools is not None
-    what = 'expensive tools' if is_listed else 'sub-agents, web and browsers'
-    first = 'now on' if one.tier == 'hard_stop' else dollars(one.grace)
-    some = 'from %s %s are refused' % (first, what)
-    if one.halt is None:
-        return some
     if one.halt == one.grace:
         return 'from %s everything is refused' % dollars(one.halt)
-    return '%s, from %s everything' % (some, dollars(one.halt))
+    first = 'now on' if one.tier == 'hard_stop' else dollars(one.grace)
+    what = 'sub-agents, web and browsers' if budgets.expensive_tools is None else 'expensive tools'
+    rest = '' if one.halt is None else ', from %s everything' % dollars(one.halt)
+    return 'from %s %s are refused%s' % (first, what, rest)
 
 
-def describe_window(standing, one, budgets=None):
+def describe_window(standing, one, budgets):
     """acme has spent $85.20 of its $200.00 cap this month (42 %: ok; an estimate at list price)"""
     percent = '-' if one.pct is None else format_percent(one.pct)
-    said = '%s has spent %s of its %s cap %s (%s %%: %s; %s)' % (
-        printable(standing.name, 60), dollars(one.spent), dollars(one.cap),
-        WINDOW_WORDS[one.window], percent, one.tier.replace('_', ' '), ESTIMATE)
     nexts = next_tiers(standing, budgets) if one.tier not in ('ok', 'alert') else ''
-    return said + ('; ' + nexts if nexts else '')
+    return '%s has spent %s of its %s cap %s (%s %%: %s; %s)%s' % (
+        standing.shown, dollars(one.spent), dollars(one.cap),
+        WINDOW_WORDS[one.window], percent, one.tier.replace('_', ' '), ESTIMATE,
+        nexts and '; ' + nexts)
 
 
 # ---- what a person should be told besides -------------------------------------------------------
@@ -3340,39 +3293,40 @@ OLD_VERSIONS = (
 
 def warnings_of(ledger, budgets, prices, reading, key=None):
     """[what the user should know]; with an arm's key no word of what may be another's."""
-    warnings = []
+    keys = [key] if key else armed_keys(ledger, budgets)
+    return [*log_warnings(ledger, budgets, prices, reading, key),
+            *cap_warnings(ledger, budgets, key),
+            *filter(None, (ungated(ledger, one) for one in keys)),
+            *export_warnings(budgets, keys),
+            *(() if key else version_warnings(ledger))]
+
+
+def log_warnings(ledger, budgets, prices, reading, key):
     if not reading.files and not (budgets and budgets.spend_json):
-        warnings.append('no session logs were found: is CLAUDE_CONFIG_DIR or CODEX_HOME what the '
-                        'agents have?')
+        yield 'no session logs were found: is CLAUDE_CONFIG_DIR or CODEX_HOME what the agents ' \
+            'have?'
     if reading.skipped:
-        lines = counted(reading.skipped, 'log line')
-        warnings.append('%s could not be read and not counted' % lines)
+        yield '%s could not be read and not counted' % counted(reading.skipped, 'log line')
     if reading.unreadable:
         first = '' if key else ', first %s (%s)' % reading.unreadable[0]
-        warnings.append('%s cannot be read%s, so no call that stands there is counted: give the '
-                        'owner read access' % (counted(len(reading.unreadable), 'log'), first))
+        yield '%s cannot be read%s, so no call that stands there is counted: give the owner read ' \
+            'access' % (counted(len(reading.unreadable), 'log'), first)
     if reading.compressed:
-        warnings.append('%s (.jsonl.zst) cannot be read here and what they cost is not counted: '
-                        'unpack with `zstd -d`' % counted(reading.compressed, 'compressed log'))
+        yield '%s (.jsonl.zst) cannot be read here and what they cost is not counted: unpack ' \
+            'with `zstd -d`' % counted(reading.compressed, 'compressed log')
     unpriced = sorted(unpriced_models(ledger, prices, key))
     if unpriced:
-        warnings.append('no price is known for %s: a fallback is assumed; add it to prices.json'
-                        % ', '.join(map(printable, unpriced[:5])))
+        yield 'no price is known for %s: a fallback is assumed; add it to prices.json' \
+            % ', '.join(map(printable, unpriced[:5]))
     unread = unmetered(os.environ, ledger.home)
     if unread:                   # to look where all folders of the ledger really are takes long
         known = [path for path, in ledger.rows('select path from folders')]
         unread = list(map(printable, unmetered(os.environ, ledger.home, known)))
     if unread:
-        warnings.append('%s of logs that nobody named, so what they cost is not counted: %s; run '
-                        '`CLAUDE_CONFIG_DIR=~/.claude,%s budget-check.py` once (CODEX_HOME for '
-                        'Codex): it is read from then on' % (
-                            counted(len(unread), 'folder'), ', '.join(unread[:3]), unread[0]))
-    keys = [key] if key else armed_keys(ledger, budgets)
-    warnings += cap_warnings(ledger, budgets, key)
-    warnings += filter(None, (ungated(ledger, budgets, one) for one in keys))
-    if budgets and budgets.spend_json:
-        warnings += export_warnings(budgets, keys)
-    return warnings + ([] if key else list(version_warnings(ledger)))
+        yield '%s of logs that nobody named, so what they cost is not counted: %s; run ' \
+            '`CLAUDE_CONFIG_DIR=~/.claude,%s budget-check.py` once (CODEX_HOME for Codex): it ' \
+            'is read from then on' % (
+                counted(len(unread), 'folder'), ', '.join(unread[:3]), unread[0])
 
 
 def unpriced_models(ledger, prices, key):
@@ -3387,7 +3341,9 @@ def unpriced_models(ledger, prices, key):
 
 def export_warnings(budgets, keys):
     """A spend_json that is more than a day old, or in which an arm is missing."""
-    path = budgets.spend_json
+    path = budgets and budgets.spend_json
+    if not path:
+        return
     hours = int(time.time() - os.stat(path).st_mtime) // 3600
     if hours >= 24:
         yield 'spend_json is %d hours old, and what was spent since is not in it; write %s anew' \
@@ -3399,23 +3355,20 @@ def export_warnings(budgets, keys):
 
 
 def version_warnings(ledger):
-    counts = dict.fromkeys(OLD_VERSIONS, 0)
-    for version, number in ledger.rows(
-            "select version, count(*) from sessions where agent = 'claude-code' and version <> '' "
-            'group by version'):
-        parts = tuple(map(int, re.findall(r'\d+', version)[:3]))
-        for old in OLD_VERSIONS:
-            if parts <= old[0]:
-                counts[old] += number
-                break
-    for (version, what), number in counts.items():
+    rows = [(tuple(map(int, re.findall(r'\d+', version)[:3])), number) for version, number in
+            ledger.rows("select version, count(*) from sessions where agent = 'claude-code' "
+                        "and version <> '' group by version")]
+    before = ()
+    for latest, what in OLD_VERSIONS:
+        number = sum(number for version, number in rows if before < version <= latest)
+        before = latest
         if number:
             yield '%s of Claude Code up to %d.%d.%d %s; upgrade it' % (
-                counted(number, 'session'), *version, what)
+                counted(number, 'session'), *latest, what)
 
 
-def ungated(ledger, budgets, key):
-    """'3 sessions in acme since Nov 20 used tools without the gate', or None.
+def ungated(ledger, key):
+    """'3 sessions in acme since 2026-11-20 used tools without the gate', or None.
 
     The gate leaves a mark at most every ten minutes. It was not asked in sessions that used tools
     later than theirs, or have none, since the arm's first mark."""
@@ -3427,14 +3380,11 @@ def ungated(ledger, budgets, key):
         key, first, GATE_MARK_MS + 60000)
     if not found:
         return None
-    day = time.localtime(first // 1000)
-    cure = '`budget-check.py --doctor` may say why'
-    if [agent for agent, _ in found] == ['codex']:
-        cure = 'type /hooks in Codex to trust it'
-    return '%s in %s since %s %d used tools without the gate; %s' % (
+    is_codex = [agent for agent, _ in found] == ['codex']
+    return '%s in %s since %s used tools without the gate; %s' % (
         counted(sum(number for _, number in found), 'session'),
-        printable(tails_of(key)[0] if is_path(key) else key, 60),
-        time.strftime('%b', day), day.tm_mday, cure)
+        printable(tails_of(key)[0], 60), date_of(first), 'type /hooks in Codex to trust it'
+        if is_codex else '`budget-check.py --doctor` may say why')
 
 
 def counted(number, noun):
@@ -3449,163 +3399,121 @@ GATE_MARK_MS = 10 * 60 * 1000    # how often the gate leaves a mark for a sessio
 HEAD = 1 << 16                   # bytes of a transcript that say where its session began,
 TAIL = 1 << 20                   # and those in which the response that asks for a tool stands
 
-EXPENSIVE_TOOLS = (
-    'Agent', 'Task', 'Workflow', 'SendMessage', '*spawn_agent', '*followup_task', '*send_input',
-    '*resume_agent', 'WebSearch', 'WebFetch', 'mcp_*playwright*', 'mcp_*puppeteer*',
-    'mcp_*chrome*', 'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate', 'ScheduleWakeup',
-    'RemoteTrigger')
-WEB_TOOLS = ('web_search', 'google_web_search', 'web_fetch', 'webfetch')
+# Of all agents; a name counts in any case.
+EXPENSIVE_TOOLS = SPAWNERS + (
+    'WebSearch', 'WebFetch', 'web_search', 'google_web_search', 'web_fetch', 'mcp_*playwright*',
+    'mcp_*puppeteer*', 'mcp_*chrome*', 'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate',
+    'ScheduleWakeup', 'RemoteTrigger')
 # With these a sub-agent hands over what it has: a hard stop leaves it them.
 HANDING_OVER = ('StructuredOutput', 'SendMessage', 'TaskUpdate', 'TodoWrite')
-EVENT_KINDS = {
-    'PreToolUse': 'tool', 'UserPromptSubmit': 'prompt', 'PreCompact': 'compact',
-    'preToolUse': 'tool', 'permissionRequest': 'permission', 'userPromptSubmitted': 'prompt',
-    'BeforeTool': 'tool', 'BeforeAgent': 'prompt', 'BeforeModel': 'model'}
 
-# What an agent is about to do, whichever it is. event: one of the kinds above; agent: a sub-agent.
+# What an agent is about to do, whichever it is. event: a kind of EVENTS; agent: a sub-agent; own:
+# its session's arm; form: how no is said; problem: why it can't be decided.
 Request = namedtuple(
-    'Request', 'cli event tool tool_input tool_use_id session agent cwd transcript')
+    'Request', 'cli event tool tool_input tool_use_id session agent cwd transcript '
+               'own form problem', defaults=('', '', ''))
 NO_REQUEST = Request('claude-code', 'tool', '', None, '', '', '', '', '')
 
 # refused: it may not go on; reason: for the model; told: for the user; end: the turn ends, and the
-# reason says all; own: what is told is about this arm alone (an error may name another's folder).
-Answer = namedtuple('Answer', 'refused reason told end own', defaults=(False, True))
+# reason says all.
+Answer = namedtuple('Answer', 'refused reason told end', defaults=(False,))
 SILENCE = Answer(False, '', '')
-SEE_DOCTOR = 'The user can run budget-check.py --doctor, which says why.'
 
 
-# -- how each agent is answered: (exit code, stdout, stderr)
+# -- how each agent is asked and answered
 
-def say(out):
-    return 0, json.dumps(out) if out else '', ''
-
-
-def answer_claude(request, answer):
-    """As Claude Code 2.1 and Qwen Code 0.24 understand it."""
-    if answer.refused and request.event == 'compact':
-        return 2, '', answer.reason
-    if answer.refused and request.event == 'prompt':
-        return say({'decision': 'block', 'reason': answer.reason})
-    out = {'systemMessage': answer.told} if answer.told and not answer.end else {}
-    if answer.refused:
-        out['hookSpecificOutput'] = {
-            'hookEventName': 'PreToolUse', 'permissionDecision': 'deny',
-            'permissionDecisionReason': answer.reason}
-    if answer.end:
-        out.update({'continue': False, 'stopReason': answer.told})
-    return say(out)
+# {event: (what is about to happen, how no is said to it, with the reason in it)}; '': by exit 2.
+BLOCKS, DENIES = '{"decision": "block", "reason": %s}', '{"decision": "deny", "reason": %s}'
+EVENTS = {
+    'PreToolUse': ('tool', '{"hookSpecificOutput": {"hookEventName": "PreToolUse", '
+                           '"permissionDecision": "deny", "permissionDecisionReason": %s}}'),
+    'UserPromptSubmit': ('prompt', BLOCKS),
+    'PreCompact': ('compact', ''),
+    'preToolUse': ('tool', '{"permissionDecision": "deny", "permissionDecisionReason": %s}'),
+    'permissionRequest': ('permission', '{"behavior": "deny", "message": %s, "interrupt": true}'),
+    'userPromptSubmitted': ('prompt', BLOCKS),
+    'BeforeTool': ('tool', DENIES),
+    'BeforeAgent': ('prompt', DENIES),
+    'BeforeModel': ('model', DENIES)}
+ONE_TEXT = ('codex', 'copilot')  # for model and user; no refusal of a tool ends their turns
 
 
-def answer_codex(request, answer):
-    """As Codex 0.169 does: `continue` would void a whole refusal, and no hook ends a turn."""
-    if answer.refused and request.event == 'prompt':
-        return 2, '', answer.reason
-    if answer.refused:
-        answer = answer._replace(reason=all_of(answer), told='', end=False)
-    return answer_claude(request, answer)
-
-
-def answer_copilot(request, answer):
-    """As Copilot CLI 1.0.102 does; it shows no messages."""
-    if not answer.refused:
-        return 0, '', ''
-    if request.event == 'tool':
-        return say({'permissionDecision': 'deny', 'permissionDecisionReason': all_of(answer)})
-    if request.event == 'permission':
-        return say({'behavior': 'deny', 'message': answer.reason, 'interrupt': True})
-    return say({'decision': 'block', 'reason': answer.reason})
-
-
-def answer_gemini(request, answer):
-    """As Gemini CLI 0.61 does; of a tool that ends the turn it shows the stopReason alone."""
-    out = {'decision': 'deny', 'reason': answer.reason} if answer.refused else {}
-    if answer.end and request.event == 'tool':
-        out.update({'continue': False, 'stopReason': answer.reason})
-    elif answer.told and not answer.end:
-        out['systemMessage'] = answer.told
-    return say(out)
-
-
-def all_of(answer):
-    """What model and user get to read where there is one text for both."""
-    if answer.end:
-        return answer.reason
-    return answer.reason + ' ' + (answer.told if answer.own else SEE_DOCTOR)
-
-
-class Client(namedtuple('Client', 'variable folder file events handler expensive answer')):
-    """An agent as the gate knows it. variable, folder, file: where its settings are; events: what
-    is wired in them, the one before a tool first; handler: how, with None for the command line."""
+class Client(namedtuple('Client', 'agent file events handler')):
+    """An agent as the gate knows it. file: its settings; events: what is wired in them, the one
+    before a tool first; handler: how, with None for the command line."""
 
     __slots__ = ()
 
     def settings(self, environ, home):
         """The path of the settings that wire it."""
-        moved = environ.get(self.variable, '').split(',')[0].strip()
-        usual = os.path.join(home, self.folder)
-        return os.path.join(expand_home(moved, home) if moved else usual, self.file)
+        moved = environ.get(self.agent.variable, '').split(',')[0].strip()
+        return os.path.join(expand_home(moved or '~/' + self.agent.homes[0], home), self.file)
 
 
 def handler_of(timeout, **more):
     return dict({'type': 'command', 'command': None, 'timeout': timeout}, **more)
 
 
-CLIENTS = {
-    'claude-code': Client(
-        'CLAUDE_CONFIG_DIR', '.claude', 'settings.json',
-        ('PreToolUse', 'UserPromptSubmit', 'PreCompact'), handler_of(10, onFailure='block'),
-        EXPENSIVE_TOOLS, answer_claude),
-    'codex': Client(
-        'CODEX_HOME', '.codex', 'hooks.json', ('PreToolUse', 'UserPromptSubmit'), handler_of(10),
-        ('*spawn_agent',) + EXPENSIVE_TOOLS, answer_codex),
-    'copilot': Client(
-        'COPILOT_HOME', '.copilot', 'hooks/armledger.json',
-        ('preToolUse', 'permissionRequest', 'userPromptSubmitted'),
-        {'type': 'command', 'bash': None, 'timeoutSec': 10},
-        ('task', 'write_agent') + WEB_TOOLS + EXPENSIVE_TOOLS, answer_copilot),
-    'qwen': Client(
-        'QWEN_HOME', '.qwen', 'settings.json', ('PreToolUse', 'UserPromptSubmit'),
-        handler_of(10000), ('agent',) + WEB_TOOLS + EXPENSIVE_TOOLS, answer_claude),
-    'gemini': Client(
-        'GEMINI_CLI_HOME', '', '.gemini/settings.json',
-        ('BeforeTool', 'BeforeAgent', 'BeforeModel'), handler_of(10000),
-        ('invoke_agent',) + WEB_TOOLS + EXPENSIVE_TOOLS, answer_gemini)}
+CLIENTS = {name: Client(AGENTS[name], *row) for name, row in {
+    'claude-code': ('settings.json', ('PreToolUse', 'UserPromptSubmit', 'PreCompact'),
+                    handler_of(10, onFailure='block')),
+    'codex': ('hooks.json', ('PreToolUse', 'UserPromptSubmit'), handler_of(10)),
+    'copilot': ('hooks/armledger.json',
+                ('preToolUse', 'permissionRequest', 'userPromptSubmitted'),
+                {'type': 'command', 'bash': None, 'timeoutSec': 10}),
+    'qwen': ('settings.json', ('PreToolUse', 'UserPromptSubmit'), handler_of(10000)),
+    'gemini': ('.gemini/settings.json', ('BeforeTool', 'BeforeAgent', 'BeforeModel'),
+               handler_of(10000))}.items()}
 
 
-# -- what is asked
-
-def parse_request(text, agent, environ, home):
-    """The Request of a hook's payload, None for an event that isn't decided here; ValueError if it
-    is no payload."""
-    payload = json.loads(text.decode('utf-8'))
-    if type(payload) is not dict:
-        raise ValueError('the payload is not a JSON object')
+def parse_request(text, agent):
+    """The Request of a hook's payload, None for an event that isn't decided here; one that can't
+    be read may be for any tool."""
+    try:
+        payload = json.loads(text.decode('utf-8'))
+        if type(payload) is not dict:
+            raise ValueError('the payload is not a JSON object')
+    except (ValueError, RecursionError) as error:
+        form = EVENTS[CLIENTS[agent].events[0]][1] if agent in CLIENTS else ''
+        return NO_REQUEST._replace(
+            cli=agent if form else 'claude-code', form=form,
+            problem='the hook got no payload that it can read (%s)' % error)
     cli = agent if agent in CLIENTS else 'codex' if 'turn_id' in payload else 'claude-code'
 
     def field(*names):
         return next(filter(None, (text_of(payload.get(name)) for name in names)), '')
 
-    event = field('hook_event_name', 'hookName')
+    event, tool = field('hook_event_name', 'hookName'), field('tool_name', 'toolName')
     if cli == 'copilot' and not event:                     # its own form names few events
         event = 'preToolUse' if 'toolArgs' in payload else 'userPromptSubmitted'
     if event not in CLIENTS[cli].events:
-        return None
-    session, log = field('parentAgentId', 'session_id', 'sessionId'), field('transcript_path')
-    if cli == 'copilot' and re.match(r'[\w-]+\Z', session):
-        roots = AGENTS[cli].roots(environ, home)
-        logs = [os.path.join(root, session, 'events.jsonl') for root in roots]
-        log = next(filter(os.path.isfile, logs), '')
+        if not tool or event in EVENTS or re.match('(?i)post|after|permission', event):
+            return None
+        event = CLIENTS[cli].events[0]                     # a tool passes under no odd name
+    (kind, form), cwd = EVENTS[event], field('cwd') or os.environ.get('PWD', '')
+    if cli == 'codex' and kind == 'prompt':
+        form = ''
     return Request(
-        cli, EVENT_KINDS[event], field('tool_name', 'toolName'),
-        payload.get('tool_input', payload.get('toolArgs')), field('tool_use_id'), session,
-        field('agent_id', 'agentId'), field('cwd') or working_folder(), log)
+        cli, kind, tool, payload.get('tool_input', payload.get('toolArgs')), field('tool_use_id'),
+        field('parentAgentId', 'session_id', 'sessionId'), field('agent_id', 'agentId'),
+        cwd, field('transcript_path'), '', form, '' if cwd else 'the payload names no folder')
 
 
-def working_folder():
-    try:
-        return os.getcwd()
-    except OSError:                                        # it has been deleted
-        return ''
+def reply(request, answer):
+    """(exit code, stdout, stderr) that say an answer in the words of the agent that asks."""
+    reason, told, end, out = answer.reason, answer.told, answer.end, {}
+    if answer.refused and not end and (request.cli in ONE_TEXT or not request.form):
+        reason, told = reason + ' ' + told, ''
+    if answer.refused and not request.form:
+        return 2, '', reason
+    if answer.refused:
+        out = json.loads(request.form % json.dumps(reason))
+    if told and not end and request.cli != 'copilot':      # which shows no messages
+        out['systemMessage'] = told
+    if end and request.event == 'tool' and request.cli not in ONE_TEXT:
+        # Of Gemini's the stopReason is shown alone, of the others' beside the reason.
+        out.update({'continue': False, 'stopReason': reason if request.cli == 'gemini' else told})
+    return 0, json.dumps(out) if out else '', ''
 
 
 def home_of(environ):
@@ -3613,16 +3521,15 @@ def home_of(environ):
 
 
 def matches(tool, patterns):
-    """Exact names or globs: `Task` is not `TaskCreate`."""
-    if tool in patterns:
-        return True
-    # Most tools are told by the ends of a glob: no pattern is compiled for them.
-    globs = [one for one in patterns if '?' in one or '[' in one or '*' in one and
-             tool.startswith(one.partition('*')[0]) and tool.endswith(one.rpartition('*')[2])]
-    if not globs:
+    """Exact names or globs, in any case: `Task` is not `TaskCreate`."""
+    tool = tool.lower()
+    # Most are told by their plain parts alone: no regular expression is compiled for them.
+    likely = [one for one in map(str.lower, patterns) if '[' in one or
+              all(part in tool for part in one.replace('?', '*').split('*'))]
+    if not likely:
         return False
     from fnmatch import fnmatchcase
-    return any(fnmatchcase(tool, one) for one in globs)
+    return any(fnmatchcase(tool, one) for one in likely)
 
 
 def is_expensive(request, budgets):
@@ -3630,8 +3537,7 @@ def is_expensive(request, budgets):
     if request.event != 'tool' or request.agent and request.tool == 'SendMessage':
         return False
     listed = budgets.expensive_tools if budgets else None
-    listed = CLIENTS[request.cli].expensive if listed is None else listed
-    return not request.tool or matches(request.tool, listed)
+    return not request.tool or matches(request.tool, EXPENSIVE_TOOLS if listed is None else listed)
 
 
 def is_sub_agents(request, budgets):
@@ -3650,70 +3556,56 @@ def gate(text, environ, folder, leave_open=False, agent=None):
 
     An error is decided too: where a cap could apply, what is expensive is refused (on_error: deny)
     and the rest passes with a message; where nothing is armed, all passes in silence."""
-    budgets, request, keys, may_apply, home = None, None, (), True, home_of(environ)
-    own = CLIENTS['copilot'].settings(environ, home)
-    if not agent and environ.get('COPILOT_CLI') == '1' and os.path.exists(own):
+    home, budgets, keys = home_of(environ), None, ()
+    if not agent and environ.get('COPILOT_CLI') == '1' and \
+            os.path.exists(CLIENTS['copilot'].settings(environ, home)):
         return 0, '', ''         # a repo's hooks for Claude Code run in Copilot, which has its own
+    request = parse_request(text, agent)
     try:
-        request = parse_request(text, agent, environ, home)
-        if request is None:
-            return 0, '', ''
-    except (ValueError, RecursionError) as error:
-        unread = error
-    try:
-        path = find_budgets(None, environ, folder, home)
+        path = request and find_budgets(None, environ, folder, home)
         budgets = load_budgets(path, home) if path else None
-        may_apply = bool(budgets) and budgets.armed()
-        if may_apply and request is None:
-            raise UserError('the hook got no payload that it can read (%s)' % unread)
-        if may_apply:
+        if budgets and budgets.armed():
             request, keys = keys_of(request, budgets, environ, home)
-        may_apply = bool(keys)
-        if not may_apply:
+        if not keys:
             return 0, '', ''
         answer = decide(request, budgets, keys, environ, folder, home, leave_open)
     except BaseException as error:
-        if not may_apply:
-            return 0, '', ''
         answer = answer_error(error, request, budgets, find_ledger(None, environ, home))
-    if not answer.refused and keys and request.event == 'tool':
-        try:
-            entry = entry_of(budgets, keys[0])
-            answer = guard(request, budgets, entry, environ, folder, home) or answer
-        except BaseException as error:
-            answer = answer_unguarded(request, error)
-    if request is None and not agent and answer.refused:   # nobody knows whose words to use
-        return 2, '', answer.reason + ' ' + answer.told
-    request = request or NO_REQUEST._replace(cli=agent if agent in CLIENTS else 'claude-code')
-    return CLIENTS[request.cli].answer(request, answer)
+    if keys and request.event == 'tool' and not answer.refused:
+        entry = entry_of(budgets, keys[0])
+        answer = guard(request, budgets, entry, environ, folder, home) or answer
+    return reply(request, answer)
 
 
 def keys_of(request, budgets, environ, home):
     """(request, keys of the capped arms that decide it): its folder's, and that in which its
     session began, which no `cd` leaves. UserError where its repo says what decides about it."""
-    if not request.cwd:
-        raise UserError('the payload names no folder, and the working folder has gone')
+    if request.problem:
+        raise UserError(request.problem)
     place = resolve_place(request.cwd, home)
     for name in ('ARMLEDGER_BUDGETS', 'ARMLEDGER_PRICES', 'ARMLEDGER_HOME'):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
         is_inside = named and (named + os.sep).startswith(place.root + os.sep)
-        if not is_inside or place.root == os.path.realpath(home):
-            continue
-        # A folder that is no repo, such as /tmp, may well hold them.
-        if place.is_repo or not is_path(arm_of(budgets, place)):
+        # A folder that is no client's, such as /tmp, may well hold them; so may the home.
+        if is_inside and place.root != os.path.realpath(home) and (
+                place.is_repo or not is_path(arm_of(budgets, place))):
             raise UserError('$%s names a file in the repo whose cap it decides about: keep it '
                             'elsewhere' % name, named)
     request, began, root = beginning(request)
     path = find_ledger(None, environ, home)
-    if root and os.path.exists(path):    # a fork or a sub-agent began where its family did
+    if (root or not began) and os.path.exists(path):
+        # A fork or a sub-agent began where its family did; where no log is named, or it has
+        # moved, the ledger knows.
         ledger = Ledger(path, home, GATE_SECONDS)
         row = ledger.one('select places.cwd from sessions join places on places.id = origin '
-                         'where name = ? and places.id <> 0', root)
+                         'where name = ? and places.id <> 0', root or request.session)
         began = row[0] if row else began
         ledger.close()
-    origin = resolve_place(began, home) if began not in ('', request.cwd) else None
-    keys = arm_of(budgets, place, origin), origin and arm_of(budgets, origin)
-    return request, [key for key in dict.fromkeys(keys) if key and entry_of(budgets, key)]
+    origin = resolve_place(began, home) if began not in ('', request.cwd) else place
+    here, own = arm_of(budgets, place, origin), arm_of(budgets, origin)
+    keys = [key for key in dict.fromkeys((here, own)) if entry_of(budgets, key)]
+    # What began in a folder that is no client's is no other client's session.
+    return request._replace(own=own if origin.is_repo or own in keys else here), keys
 
 
 def beginning(request):
@@ -3725,18 +3617,17 @@ def beginning(request):
     except (OSError, ValueError):
         return request, '', ''
     head = head[:head.rfind(b'\n') + 1]
-    here = json.dumps({'cwd': request.cwd}, ensure_ascii=False, separators=(',', ':'))[1:-1]
+    here = '"cwd":' + json.dumps(request.cwd, ensure_ascii=False)
     folders = head.count(b'"cwd":')
     if request.cli != 'codex' and folders and folders == head.count(here.encode(errors='replace')):
         return request, request.cwd, ''    # it was nowhere else: no line need be parsed
     rows = AGENTS[request.cli].read(request.transcript, head, {}).sessions
-    rows = [row for row in rows if row.name == rows[0].name]
     if not rows:
         return request, '', ''
     first = min(rows, key=lambda row: row.cwd_ts or OPEN)
     if request.cli != 'codex' or first.began is not None:
         return request, first.cwd, rows[-1].root
-    thread = os.path.basename(request.transcript)[:-6][-36:]
+    thread = request.transcript[-42:-6]
     return request._replace(session=first.name, agent=thread), first.cwd, first.name
 
 
@@ -3745,74 +3636,71 @@ def decide(request, budgets, keys, environ, folder, home, leave_open):
     now_ms = int(time.time() * 1000)
     set_zone(budgets.timezone)
     prices = load_prices(find_prices(None, environ, folder))
-    # A unit of work takes half a second more than the ledger is given; so may answer_held().
+    # A unit of work takes half a second more than the ledger is given; so may what it holds.
     ledger = Ledger(find_ledger(None, environ, home), home, GATE_SECONDS - 1)
-    expensive = is_expensive(request, budgets)
+
+    def look():
+        return bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
     try:
-        is_marked = leave_mark(ledger, request, keys, now_ms)
+        leave_mark(ledger, request, keys, now_ms)
         try:
-            reading, standings = bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
-        except Exception:
-            answer = answer_held(ledger, request, budgets, keys, now_ms, expensive)
-            if answer.refused:             # what it has not read can only add to it
-                return answer
-            raise
-        if is_near(ledger, request, standings, expensive) and wait_for_response(ledger, request):
-            reading, standings = bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
+            reading, standings = look()
+        except Exception:                  # what it has not read can only add to what it holds
+            ledger.limit = time.monotonic()
+            assign_arms(ledger, budgets)
+            standings = [stand(ledger, budgets, key, now_ms) for key in keys]
+            answer = first_stop(ledger, request, budgets, standings)
+            if not answer.refused:
+                raise
+            return answer
+        if is_near(ledger, request, budgets, standings) and wait_for_response(ledger, request):
+            reading, standings = look()
         for standing in standings:
-            notify(ledger, budgets, standing, prices, now_ms)
-        answer = answer_for(ledger, request, budgets, standings, expensive)
-        if expensive and not answer.refused:
-            answer = reserve(ledger, request, budgets, standings, now_ms)
+            notify(ledger, budgets, standing, prices)
+        answer = first_stop(ledger, request, budgets, standings)
+        if not answer.refused and is_expensive(request, budgets):
+            answer = ledger.write(lambda: reserve(ledger, request, budgets, standings, now_ms))
         if answer.refused or request.event not in ('tool', 'prompt'):
             return answer
-        warnings = warnings_of(ledger, budgets, prices, reading, keys[-1]) if is_marked else []
-        return told_once(ledger, request, budgets, standings, warnings, now_ms)
+        # What a command of one's own would warn of is told once a session.
+        is_due = request.event == 'tool' and first_time(ledger, request.session, 'warned')
+        warnings = warnings_of(ledger, budgets, prices, reading, keys[-1]) if is_due else []
+        return told_once(ledger, request, budgets, standings, warnings)
     finally:
         if not leave_open:       # who ends at once needn't wait for SQLite's log to be copied
             ledger.close()
 
 
 def leave_mark(ledger, request, keys, now_ms):
-    """Note that the gate was asked in a session; False if it was lately, or others are writing."""
-    if request.event != 'tool':
-        return False
-    lately = 'select 1 from gates where session = ? and arm = ? and last > ? and last <= ?'
-    due = [(request.session, key, now_ms, now_ms) for key in keys
-           if not ledger.one(lately, request.session, key, now_ms - GATE_MARK_MS, now_ms)]
+    """Note that the gate was asked in a session, unless it was lately or others are writing."""
+    lately = 'select 1 from gates where session = ? and arm = ? and last between ? and ?'
     insert = 'insert into gates (session, arm, first, last) values (?, ?, ?, ?) ' \
              'on conflict (session, arm) do update set last = excluded.last'
-    try:
-        if due:
-            ledger.write(lambda: ledger.db.executemany(insert, due), 0.1)
-    except sqlite().OperationalError:
-        return False
-    return bool(due)
+    for key in keys if request.event == 'tool' else ():
+        mark = request.session, key, now_ms, now_ms
+        try:
+            if not ledger.one(lately, request.session, key, now_ms - GATE_MARK_MS, now_ms):
+                ledger.write(lambda: ledger.db.execute(insert, mark), 0.1)
+        except sqlite().OperationalError:
+            pass
 
 
 def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
     """(Reading, standings) by all that is on disk; UserError where what was spent isn't known."""
-    named = (request.cli, request.transcript) if request.transcript else None
+    named = request.cli, request.transcript
     reading = ledger.refresh(prices, environ, now_ms, named=named)
     if reading.unreadable and not budgets.spend_json:
         path, reason = reading.unreadable[0]
-        more = len(reading.unreadable) - 1
         raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
-                        'owner read access to it%s'
-                        % (reason, ' (and %d more)' % more if more else ''), path)
-    is_needed = named and request.event == 'tool' and not budgets.spend_json
-    if is_needed and not is_own_file(named[1]) and not known_log(ledger, request):
-        if not wait_until(lambda: is_own_file(named[1])):
+                        'owner read access to it' % reason, path)
+    path = request.event == 'tool' and not budgets.spend_json and request.transcript
+    if path and not is_own_file(path) and not session_log(ledger, request):
+        if not wait_until(lambda: is_own_file(path)):
             raise UserError('the agent names a transcript that is not there, so what its session '
                             'has spent is not known: let it keep its sessions (no '
-                            '--no-session-persistence)', named[1])
+                            '--no-session-persistence)', path)
         reading = ledger.refresh(prices, environ, now_ms, named=named)
     assign_arms(ledger, budgets)
-    own = ledger.one('select arm from sessions join pairs on pairs.id = pair '
-                     'where agent = ? and name = ?', request.cli, request.session)
-    for key in own or ():
-        if entry_of(budgets, key) and key not in keys:
-            keys.append(key)
     for key in keys:
         check_ambiguous(ledger, budgets, key)
     return reading, [stand(ledger, budgets, key, now_ms) for key in keys]
@@ -3821,18 +3709,21 @@ def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
 def is_own_file(path):
     """Whether it is a plain file of this user's."""
     try:
-        status = os.stat(path)
+        is_own = os.name == 'nt' or os.stat(path).st_uid == os.geteuid()
+        return is_own and os.path.isfile(path)
     except (OSError, ValueError):
         return False
-    is_own = os.name == 'nt' or status.st_uid == os.geteuid()
-    return is_own and status.st_mode & 0o170000 == 0o100000
 
 
-def known_log(ledger, request):
+def session_log(ledger, request):
     """The path of a session's log in any known folder, or '': a worktree moves it."""
-    name = ('-' if request.cli == 'codex' else os.sep) + request.session + '.jsonl'
+    return known_log(ledger, ('-' if request.cli == 'codex' else os.sep) + request.session)
+
+
+def known_log(ledger, name):
+    name += '.jsonl'
     row = ledger.one('select path from files where substr(path, ?) = ?', -len(name), name)
-    return row[0] if row and request.session else ''
+    return row[0] if row else ''
 
 
 def wait_until(is_so):
@@ -3844,189 +3735,150 @@ def wait_until(is_so):
     return True
 
 
-def is_near(ledger, request, standings, expensive):
-    """Whether one more call of the usual size could carry an arm over a stop not yet reached."""
-    for standing in standings:
-        if standing.entry.action != 'hard_stop':
-            continue
-        usual = at_rate(standing.entry, dearest_call(ledger, request))
-        aside = at_rate(standing.entry, may_cost(ledger, standing, request)) if expensive else 0
-        for one in standing.held.windows:
-            stop, spent = one.halt, one.spent
-            if expensive:
-                stop, spent = one.grace, one.spent + one.reserved + aside
-            if stop is not None and 0 <= stop - spent <= usual:
-                return True
-    return False
+def is_near(ledger, request, budgets, standings):
+    """Whether one more call of the usual size could bring another answer."""
+    usual = dearest_call(ledger, request)
+    return any(stop_of(ledger, request, budgets, one) !=
+               stop_of(ledger, request, budgets, one, at_rate(one.entry, usual))
+               for one in standings)
 
 
 def wait_for_response(ledger, request):
     """Whether the response that asks for this tool has come, or comes into the transcript."""
-    asked, path = request.tool_use_id.encode('utf-8', 'ignore'), transcript_of(ledger, request)
-    return bool(asked and path) and wait_until(lambda: asked in tail_of(path)[1])
+    asked, path = request.tool_use_id.encode('utf-8', 'ignore'), request.transcript
+    if request.agent and request.cli == 'claude-code':     # a sub-agent's lies beside the main one
+        path = known_log(ledger, os.sep + 'agent-' + request.agent)
+
+    def has_come():
+        try:
+            with open_plain(path or session_log(ledger, request)) as stream:
+                stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL))
+                return asked in stream.read()
+        except (OSError, ValueError):
+            return False
+    return bool(asked) and wait_until(has_come)
 
 
-def transcript_of(ledger, request):
-    """The log that the pending response will be in; a sub-agent's lies beside the main one."""
-    path = request.transcript or known_log(ledger, request)
-    if not request.agent or request.cli != 'claude-code':
-        return path
-    name = 'agent-%s.jsonl' % request.agent
-    return next((os.path.join(where, name) for where, _, names in os.walk(path[:-6] + '/subagents')
-                 if name in names), '')
-
-
-def tail_of(path):
-    """(start, text) of the last bytes of a log."""
-    try:
-        with open_plain(path) as stream:
-            start = max(0, stream.seek(0, os.SEEK_END) - TAIL)
-            stream.seek(start)
-            return start, stream.read()
-    except (OSError, ValueError):
-        return 0, b''
-
-
-def answer_held(ledger, request, budgets, keys, now_ms, expensive):
-    """The Answer by what the ledger holds, where it can't be brought up to date; silence where
-    even that is unknown."""
-    try:
-        ledger.limit = time.monotonic()
-        assign_arms(ledger, budgets)
-        standings = [stand(ledger, budgets, key, now_ms) for key in keys]
-        return answer_for(ledger, request, budgets, standings, expensive)
-    except Exception:
-        return SILENCE
-
-
-def answer_for(ledger, request, budgets, standings, expensive):
-    """The Answer by where its arms stand: the folder's, then the session's own. A session of one
-    client hears neither name nor figures of another's."""
+def first_stop(ledger, request, budgets, standings):
+    """The Answer by where its arms stand: the session's own, then the folder's."""
     for standing in reversed(standings):
-        answer = answer_of_arm(ledger, request, budgets, standing, expensive)
-        if answer.refused and standing is not standings[-1]:
-            why = 'armledger: the arm that this folder belongs to is stopped, so nothing more is ' \
-                  'spent in it. Do not retry here: go back to your own folder, or hand over to the ' \
-                  'user.'
-            return answer._replace(reason=why, told=why)
-        if answer.refused:
-            return answer
+        stop = stop_of(ledger, request, budgets, standing)
+        if stop:
+            return refusal(ledger, request, budgets, standing, *stop)
     return SILENCE
 
 
-def answer_of_arm(ledger, request, budgets, standing, expensive):
-    if standing.verdict.tier == 'halt':
-        return halt(ledger, request, budgets, standing)
-    is_stopped = standing.verdict.verdict == 'HARD_STOP'
-    if is_stopped and (expensive or is_sub_agents(request, budgets)):
-        return refusal(request, budgets, standing, arithmetic(standing), expensive)
-    if not expensive or standing.entry.action != 'hard_stop':
-        return SILENCE
-    usd = at_rate(standing.entry, may_cost(ledger, standing, request))
-    for one in standing.held.windows:
-        if one.spent + one.reserved + usd > one.grace:
-            why = arithmetic_of_running(standing, one, usd, request.tool)
-            return refusal(request, budgets, standing, why, True, one)
-    return SILENCE
+def stop_of(ledger, request, budgets, standing, more=0):
+    """(tier, window, what the tool may cost) at which an arm stops a request, had it spent so
+    much more; None where it passes. 'room': with the tool's cost it would get to its hard stop."""
+    if standing.entry.action != 'hard_stop':
+        return None
+    expensive = is_expensive(request, budgets)
+    usd = at_rate(standing.entry, may_cost(ledger, standing, request)) if expensive else 0
+    for one in (standing.verdict.worst, *standing.verdict.windows):
+        spent = one.spent + more
+        if one.halt is not None and spent >= one.halt:
+            return 'halt', one, usd
+        if spent >= one.grace and (expensive or is_sub_agents(request, budgets)):
+            return 'hard_stop', one, usd
+        if expensive and spent + standing.reserved + usd > one.grace:
+            return 'room', one, usd
+    return None
 
 
-def refusal(request, budgets, standing, why, expensive, one=None):
-    tool, nexts = printable(request.tool, 60), next_tiers(standing, budgets)
+def refusal(ledger, request, budgets, standing, tier, one, usd):
+    """The Answer where an arm stops a request. A session of one client hears neither name nor
+    figures of another's."""
+    is_own, is_halt = standing.key == request.own, tier == 'halt'
+    tool, arm = printable(request.tool or 'this tool', 60), standing.shown
+    if not is_own:
+        why = 'the arm that this folder belongs to is stopped'
+    elif tier == 'room':
+        why = arithmetic_of_running(standing, one, usd, request.tool)
+    else:
+        why = arithmetic(standing, one, tier)
+    is_ended = is_halt and request.event == 'tool' and (
+        request.cli not in ONE_TEXT or end_codex(ledger, request, budgets, standing, one, why))
+    if not is_own:
+        why = 'armledger: %s, so nothing more is spent in it. Do not retry here: go back to ' \
+              'your own folder, or hand over to the user.' % why
+        return Answer(True, why, why, is_halt)
+    lift, nexts = how_to_lift(budgets, standing, one), next_tiers(standing, budgets)
+    if is_halt:                  # it is said in full once; beside it stands a short sentence
+        what = 'No prompt and no tool goes through'
+        if request.event == 'tool':
+            what = 'Every tool is refused%s. Do not retry' % (' and this turn ends' * is_ended)
+        return Answer(True, 'armledger stopped %s: %s. %s. %s' % (arm, why, what, lift),
+                      'armledger stopped %s at its halt.' % arm, True)
     left = 'Other tools still work: finish what you can, summarise, or hand over to the user.'
-    if not expensive:
+    if not is_expensive(request, budgets):
         left = 'No tool of a sub-agent works any more but those that hand over: end with what ' \
                'you have.'
     return Answer(
         True, 'armledger: %s, so %s is refused. Do not retry it or look for a way around it. %s'
         % (why, tool, left),
-        'armledger refused %s: %s%s. %s' % (
-            tool, why, nexts and '; ' + nexts, how_to_lift(budgets, standing, one)))
-
-
-def halt(ledger, request, budgets, standing):
-    """Everything is refused. It is said in full once; beside it stands a short sentence."""
-    arm, why = printable(standing.name, 60), arithmetic(standing, 'halt')
-    what = 'No prompt and no tool goes through'
-    if request.event == 'tool':
-        is_ended = request.cli not in ('codex', 'copilot') or \
-            end_codex(ledger, request, budgets, standing, why)
-        what = 'Every tool is refused%s. Do not retry' % (' and this turn ends' * is_ended)
-    lift = how_to_lift(budgets, standing)
-    return Answer(True, 'armledger stopped %s: %s. %s. %s' % (arm, why, what, lift),
-                  'armledger stopped %s at its halt.' % arm, True)
+        'armledger refused %s: %s%s. %s' % (tool, why, nexts and '; ' + nexts, lift))
 
 
 def reserve(ledger, request, budgets, standings, now_ms):
-    """Set aside what the tool may cost, at one stroke with the check that there is room for it."""
-    values = request.tool_input if type(request.tool_input) is dict else {}
-    goes_on = values.get('run_in_background') or matches(request.tool, LASTING)
-    first = standings[0]
-    row = (request.session, request.tool_use_id or 'at %d' % time.time_ns(),
-           None if goes_on else request.agent, first.key, request.tool, now_ms,
-           may_cost(ledger, first, request))
-
-    def check_and_add():
-        current = []
-        for one in standings:
-            aside = set_aside(ledger, one.key, one.entry, one.pairs, now_ms)
-            current.append(one._replace(held=judge(one.entry, one.spent, now_ms, aside)))
-        answer = answer_for(ledger, request, budgets, current, True)
-        if not answer.refused and first.entry.action == 'hard_stop':
-            ledger.db.execute('delete from running where ts < ?', (now_ms - RUNNING_MS,))
-            ledger.db.execute('insert or ignore into running '
-                              '(session, id, agent, arm, tool, ts, usd) '
-                              'values (?, ?, ?, ?, ?, ?, ?)', row)
-        return answer
-    return ledger.write(check_and_add)
+    """Set aside what the tool may cost, unless others have taken the room for it meanwhile."""
+    standings = [one._replace(reserved=set_aside(ledger, one.key, one.entry, now_ms))
+                 for one in standings]
+    answer, first = first_stop(ledger, request, budgets, standings), standings[0]
+    if not answer.refused and first.entry.action == 'hard_stop':
+        values = part(request._asdict(), 'tool_input')
+        goes_on = values.get('run_in_background') or matches(request.tool, LASTING)
+        ledger.db.execute('delete from running where ts < ?', (now_ms - RUNNING_MS,))
+        ledger.db.execute(
+            'insert or ignore into running (session, id, agent, arm, tool, ts, usd) '
+            'values (?, ?, ?, ?, ?, ?, ?)',
+            (request.session, request.tool_use_id or 'at %d' % time.time_ns(),
+             None if goes_on else request.agent, first.key, request.tool, now_ms,
+             may_cost(ledger, first, request)))
+    return answer
 
 
-def told_once(ledger, request, budgets, standings, warnings, now_ms):
-    """What the user is told besides, once a session: each tier, what a command would warn of."""
+def told_once(ledger, request, budgets, standings, warnings):
+    """What the user is told besides: each tier once a session, and warnings."""
     told = [describe_window(one, one.verdict.worst, budgets) for one in standings
             if one.verdict.tier != 'ok'
-            and first_time(ledger, now_ms, request.session, one.key, one.verdict.tier)]
-    if warnings and first_time(ledger, now_ms, request.session, 'warned'):
-        told += [printable(one, 600) for one in warnings]
+            and first_time(ledger, request.session, one.key, one.verdict.tier)]
+    told += [printable(one, 600) for one in warnings]
     return Answer(False, '', ' '.join('armledger: %s.' % one for one in told))
 
 
-def first_time(ledger, now_ms, *key):
+def first_time(ledger, *key, note=0):
     """Whether this has not been told yet."""
+    key = json.dumps(key)
+    if ledger.one('select 1 from notices where key = ?', key):
+        return False             # without a wait for others that write
     insert = 'insert or ignore into notices (key, ts) values (?, ?)'
-    return ledger.db.execute(insert, (json.dumps(key), now_ms)).rowcount > 0
+    return ledger.db.execute(insert, (key, note)).rowcount > 0
 
 
 # -- the rule for errors
 
 def answer_error(error, request, budgets, ledger_path):
-    """Without a payload nobody can say that the tool is cheap."""
-    what = error_text(error, ledger_path)
-    tool = printable(request.tool if request else 'this call', 60)
-    unknown = 'cannot tell what this arm has spent'
-    costly = request is None or is_expensive(request, budgets)
-    if costly and (budgets is None or budgets.on_error == 'deny'):
+    """Where it can't be told what was spent: on_error decides what is expensive."""
+    what, unknown = error_text(error, ledger_path), 'cannot tell what this arm has spent'
+    tool = printable(request.tool or 'this call', 60)
+    if is_expensive(request, budgets) and (budgets is None or budgets.on_error == 'deny'):
+        # What went wrong may name another arm's folder, which is not for the model.
+        told = 'The user can run budget-check.py --doctor, which says why.' \
+            if request.cli in ONE_TEXT else \
+            'armledger refused %s, because it %s. %s' % (tool, unknown, what)
         return Answer(
             True, 'armledger %s, so %s is refused. Do not retry; go on with other tools, or hand '
-            'over to the user.' % (unknown, tool),
-            'armledger refused %s, because it %s. %s' % (tool, unknown, what), False, False)
-    if request and request.event not in ('tool', 'prompt'):
+            'over to the user.' % (unknown, tool), told)
+    if request.event not in ('tool', 'prompt'):
         return SILENCE
-    passes = 'armledger %s, and lets this pass. %s' % (unknown, what)
-    return Answer(False, '', passes, False, False)
-
-
-def answer_unguarded(request, error):
-    """Where it can't be told whether a tool would lift the cap: no."""
-    tool, unknown = printable(request.tool or 'this tool', 60), 'cannot tell what %s would change'
-    return Answer(
-        True, 'armledger %s, so it is refused. Say it in another way.' % unknown % tool,
-        'armledger refused %s, because it %s: %s' % (tool, unknown % 'it', error_text(error, '')))
+    return Answer(False, '', 'armledger %s, and lets this pass. %s' % (unknown, what))
 
 
 def error_text(error, ledger_path):
     if isinstance(error, sqlite().Error):
         error = ledger_error(ledger_path, error)
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, SystemExit)):
         return printable(str(error), 800)
     return printable('%s: %s (a bug in armledger; `budget-check.py --doctor` may tell more)'
                      % (type(error).__name__, error), 800)
@@ -4034,23 +3886,22 @@ def error_text(error, ledger_path):
 
 # -- Codex at a halt: no hook of its ends a turn, and each refusal is a billed call
 
+ANSWER_MS = 1000                 # no model is so fast; what one response asks for comes at once
 CODEX_SERVERS = {
     'app-server', 'mcp-server', 'exec-server', 'mcp', 'cloud', 'proto', 'remote-control'}
 
 
-def end_codex(ledger, request, budgets, standing, why):
-    """Send the Codex that asks one SIGINT, where a tool of a later response than the first refused
-    one is refused; whether that was done."""
+def end_codex(ledger, request, budgets, standing, one, why):
+    """Send the Codex that asks one SIGINT, where a tool is refused a good while after the first:
+    then another response has asked for it. Whether that was done."""
     if request.cli != 'codex' or os.name != 'posix' or budgets.halt_signal == 'never':
         return False
-    one = standing.verdict.worst
+    now_ms = int(time.time() * 1000)
     halted = 'halt', request.session, standing.key, one.start, one.halt
-    response = response_of(transcript_of(ledger, request), request.tool_use_id)
-    if first_time(ledger, response, *halted):
-        return False
-    first, = ledger.one('select ts from notices where key = ?', json.dumps(halted))
-    process = codex_above() if response > first else None
-    if not process or not first_time(ledger, 0, 'signal', *halted):
+    first_time(ledger, *halted, note=now_ms)
+    first_ms, = ledger.one('select ts from notices where key = ?', json.dumps(halted))
+    process = codex_above() if now_ms - first_ms >= ANSWER_MS else None
+    if not process or not first_time(ledger, 'signal', *halted):
         return False
     sys.stderr.write('armledger ends this Codex: %s. `codex resume %s` goes on once the cap is '
                      'raised.\n' % (why, printable(request.session, 60)))
@@ -4059,34 +3910,24 @@ def end_codex(ledger, request, budgets, standing, why):
     return True
 
 
-def response_of(path, tool_use_id):
-    """Which response asked for a tool: where in its log the usage before it stands."""
-    start, text = tail_of(path)
-    asked = text.find(tool_use_id.encode('utf-8', 'ignore')) if tool_use_id else -1
-    before = text[:asked] if asked >= 0 else text
-    return start + 1 + max(before.rfind(b'"token_usage_record"'), before.rfind(b'"token_count"'))
-
-
 def codex_above():
-    """The parent's process id if it surely is this user's `codex exec` or terminal client. A
-    server of Codex hosts many sessions in one process."""
+    """The parent's process id if it surely is `codex exec` or a terminal client. A server of Codex
+    hosts many sessions in one process."""
     parent = os.getppid()
     try:
         if os.path.isdir('/proc/self'):
-            proc = '/proc/%d/' % parent
-            uid, program = os.stat(proc).st_uid, os.readlink(proc + 'exe')
-            with open(proc + 'cmdline', 'rb') as stream:
-                words = stream.read().decode().split('\0')[1:-1]
+            with open('/proc/%d/cmdline' % parent, 'rb') as stream:
+                program, *words = stream.read().decode().split('\0')[:-1]
         else:
             from subprocess import check_output
-            said = check_output(['ps', '-o', 'uid=,comm=,args=', '-p', str(parent)]).decode()
-            uid, program, _, *words = said.split()
+            said = check_output(['ps', '-o', 'args=', '-p', str(parent)])
+            program, *words = said.decode().split()
     except (OSError, ValueError):
         return None
     plain = [word for before, word in zip([''] + words, words) if before[:1] != '-' != word[:1]]
     is_session = not plain or plain[0] in ('exec', 'e', 'resume', 'fork') or ' ' in plain[0]
-    is_codex = int(uid) == os.getuid() and os.path.basename(program) == 'codex'
-    return parent if is_codex and is_session and not CODEX_SERVERS.intersection(words) else None
+    is_codex = os.path.basename(program) == 'codex' and not CODEX_SERVERS.intersection(words)
+    return parent if is_codex and is_session else None
 
 
 # ---- tripwire: what an agent may not do to its own cap ------------------------------------------
@@ -4216,8 +4057,8 @@ def guard(request, budgets, entry, environ, folder, home):
         return None
     try:
         found = tampering(request, is_shell, Protected(budgets, environ, folder, home))
-    except BaseException as error:       # what can't be told is refused; so is what a signal ends
-        found = 'files', 'it could not be looked through: %s: %s' % (type(error).__name__, error)
+    except BaseException:    # what can't be told is refused; so is what a signal ends
+        found = 'files', 'its input has a form that is not known'
     return answer_tampering(request, entry, is_shell, found) if found else None
 
 
@@ -4355,52 +4196,51 @@ def answer_tampering(request, entry, is_shell, found):
 
 # ---- alerts that reach a person -----------------------------------------------------------------
 
-NOTIFY_SECONDS = 60              # a command that takes longer is ended, and has failed
 NOTIFY_FAILURES = 'notify-failures.jsonl'
-LARGEST_FAILURES = 1 << 20       # bytes
 
 # Runs the command by itself, long after its starter is gone. The command is the user's own text;
-# all that is told goes to its standard input: nothing from logs or names is in a command line.
+# all that is told goes to its standard input: nothing from logs or names is in a command line. One
+# that takes longer than a minute is ended, and has failed.
 NOTIFIER = '''
-import subprocess, sys
-command, path, failure, seconds = sys.argv[1:]
+import json, subprocess, sys, time
+command, path = sys.argv[1:]
+notice = sys.stdin.buffer.read()
 try:
-    done = subprocess.run(command, shell=True, timeout=float(seconds), stdout=-3, stderr=-3)
-    code = done.returncode
+    code = subprocess.run(command, shell=True, input=notice, timeout=60, stdout=-3,
+                          stderr=-3).returncode
 except subprocess.TimeoutExpired:
-    code = '"no end in %s s"' % seconds
+    code = 'no end in 60 s'
 except BaseException as error:
-    code = '"%s"' % type(error).__name__
+    code = type(error).__name__
 if code:
+    failure = {name: json.loads(notice)[name] for name in ('arm', 'tier')}
+    failure.update(ts=int(time.time() * 1000), code=code)
     with open(path, 'a') as stream:
-        stream.write(failure[:-1] + ', "code": %s}\\n' % code)
+        stream.write(json.dumps(failure) + '\\n')
 '''
 
 
-def notify(ledger, budgets, standing, prices, now_ms):
+def notify(ledger, budgets, standing, prices):
     """Run the arm's notify command for each window that has come to a tier above ok, once.
 
     It is started and left alone: the caller waits for neither its work nor its end."""
     command = standing.entry.notify or budgets.notify
     for one in standing.verdict.windows if command else ():
         key = 'notify', standing.key, one.window, one.start, one.tier
-        was_told = ledger.one('select 1 from notices where key = ?', json.dumps(key))
-        if one.tier == 'ok' or was_told or not first_time(ledger, now_ms, *key):
+        if one.tier == 'ok' or not first_time(ledger, *key):
             continue
-        about = {'arm': standing.key, 'tier': one.tier}
-        text = 'armledger: %s.' % describe_window(standing, one, budgets)
-        notice = dict(about, text=text, window=one.window,
-                      **verdict_json([standing], budgets, prices, []))
-        start_notifier(command, notice, dict(about, ts=now_ms), ledger)
+        start_notifier(command, ledger, {
+            **verdict_json([standing], budgets, prices, []), 'arm': standing.key,
+            'tier': one.tier, 'window': one.window,
+            'text': 'armledger: %s.' % describe_window(standing, one, budgets)})
 
 
-def start_notifier(command, notice, failure, ledger):
+def start_notifier(command, ledger, notice):
     import subprocess
     path = os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES)
     try:
         runner = subprocess.Popen(
-            [sys.executable or 'python3', '-IS', '-c', NOTIFIER, command, path,
-             json.dumps(failure), str(NOTIFY_SECONDS)],
+            [sys.executable or 'python3', '-IS', '-c', NOTIFIER, command, path],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd=ledger.home if os.path.isdir(ledger.home) else None,   # never a client's repo
@@ -4408,53 +4248,37 @@ def start_notifier(command, notice, failure, ledger):
         runner.stdin.write(format_json(notice).encode('utf-8', 'replace') + b'\n')
         runner.stdin.close()               # it fits into a pipe
         runner.returncode = 0              # it outlives us: there is nothing to wait for
-    except (OSError, ValueError) as error:
-        failure['code'] = getattr(error, 'strerror', None) or str(error)
-        with open(path, 'a') as stream:
-            stream.write(json.dumps(failure) + '\n')
+    except (OSError, ValueError):
+        pass                               # no process can be started now; the gate decides
 
 
-def notify_failures(ledger, keys=None):
-    """Warnings for notify commands that failed since last asked; `keys`: of these arms alone."""
+def notify_failures(ledger, keys):
+    """Warnings for notify commands of some arms that failed since last asked."""
     try:
         with open(os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES), 'rb') as stream:
-            lines = stream.read(LARGEST_FAILURES).split(b'\n')
+            lines = stream.readlines()
     except OSError:
         return []
-    failed = {}
-    for number, line in enumerate(lines):
-        for record in parse_records(line):
-            arm, ts = str(record.get('arm')), record.get('ts')
-            if type(ts) is int and (keys is None or arm in keys) and \
-                    first_time(ledger, ts, 'notify failed', number, ts, arm):
-                failed.setdefault(arm, []).append(record)
-    return [describe_failures(arm, records) for arm, records in failed.items()]
-
-
-def describe_failures(arm, records):
-    last = records[-1]
-    code, tier = (printable(str(last.get(name)), 60) for name in ('code', 'tier'))
-    times = '%d times' % len(records) if len(records) > 1 else 'once'
-    return 'the notify command of %s failed %s (exit code %s), last at %s, when the arm came to ' \
-           '%s; see what it says: echo "{}" | COMMAND' % (
-               printable(arm, 60), times, code, format_time(last['ts']), tier)
+    return ['the notify command of %s failed (exit code %s) at %s, when the arm came to %s; see '
+            'what it says: echo "{}" | COMMAND'
+            % (printable(failure['arm'], 60), failure['code'], format_time(failure['ts']),
+               failure['tier'])
+            for number, line in enumerate(lines) for failure in parse_records(line)
+            if failure['arm'] in keys
+            and first_time(ledger, 'notify failed', number, failure['ts'])]
 
 
 # -- Claude Code's status line
 
 STATUS_SECONDS = 2.0             # a line that comes later is of no use
-STATUS_BAR = 10                  # characters
 
 
 def statusline(options=None):
     """Print one short line for the payload on stdin, empty where no cap applies; exit code 0."""
     home = home_of(os.environ)
-    paths = [getattr(options, name, None) for name in ('budgets', 'prices', 'ledger')]
-    ledger_path = find_ledger(paths[2], os.environ, home)
+    ledger_path = find_ledger(getattr(options, 'ledger', None), os.environ, home)
     try:
-        text = b'{}' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
-        now_ms = getattr(options, 'now_ms', int(time.time() * 1000))
-        standing = standing_of_status(text, paths, ledger_path, home, now_ms)
+        standing = standing_of_status(options, ledger_path, home)
         line = format_status(standing, 'NO_COLOR' not in os.environ) if standing else ''
     except Exception as error:
         line = 'armledger: ? ' + printable(error_text(error, ledger_path), 160)
@@ -4463,42 +4287,38 @@ def statusline(options=None):
     return 0
 
 
-def status_folders(text):
-    """Where a session is, and where it began: the first that has a cap is shown."""
-    try:
-        payload = json.loads(text.decode('utf-8'))
-        workspace = part(payload, 'workspace')
-    except (AttributeError, ValueError, RecursionError):
-        raise UserError("Claude Code's status-line JSON is expected on stdin") from None
-    folders = workspace.get('current_dir'), payload.get('cwd'), workspace.get('project_dir')
-    return list(filter(None, map(text_of, folders))) or [os.getcwd()]
-
-
-def standing_of_status(text, paths, ledger_path, home, now_ms):
+def standing_of_status(options, ledger_path, home):
     """The standing of the arm that a session is in; None where no cap applies."""
-    folders = status_folders(text)
-    path = find_budgets(paths[0], os.environ, HERE, home)
+    text = b'' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
+    payload = (parse_records(text) + [{}])[0]
+    workspace = part(payload, 'workspace')
+    path = find_budgets(getattr(options, 'budgets', None), os.environ, HERE, home)
     budgets = load_budgets(path, home) if path else None
-    keys = [arm_of(budgets, resolve_place(folder, home)) for folder in folders] if budgets else ()
-    keys = [key for key in keys if entry_of(budgets, key)]
-    if not keys:
+    # Where the session is, and where it began: the first that has a cap is shown.
+    folders = workspace.get('current_dir'), payload.get('cwd'), workspace.get('project_dir')
+    for folder in list(filter(None, map(text_of, folders))) or [os.getcwd()]:
+        key = budgets and arm_of(budgets, resolve_place(folder, home))
+        if entry_of(budgets, key):
+            break
+    else:
         return None
     set_zone(budgets.timezone)
-    prices = load_prices(find_prices(paths[1], os.environ, HERE))
+    prices = load_prices(find_prices(getattr(options, 'prices', None), os.environ, HERE))
+    now_ms = getattr(options, 'now_ms', int(time.time() * 1000))
     ledger = Ledger(ledger_path, home, STATUS_SECONDS)
     try:
-        return bring_up(ledger, NO_REQUEST, budgets, keys[:1], prices, os.environ, now_ms)[1][0]
+        return bring_up(ledger, NO_REQUEST, budgets, [key], prices, os.environ, now_ms)[1][0]
     finally:
         ledger.close()
 
 
 def format_status(standing, colour):
     """acme $85.20 of $200.00 this month ####...... 42 % ok"""
-    one, aside = standing.verdict.worst, standing.held.worst.reserved
+    one, aside = standing.verdict.worst, standing.reserved
     percent = '-' if one.pct is None else format_percent(one.pct) + ' %'
     line = '%s %s of %s %s %s %s %s' % (
         printable(standing.name, 30), dollars(one.spent), dollars(one.cap),
-        WINDOW_WORDS[one.window], bar(one.spent, one.cap, STATUS_BAR), percent,
+        WINDOW_WORDS[one.window], bar(one.spent, one.cap, 10), percent,
         one.tier.replace('_', ' '))
     if aside:
         line += ' (%s held)' % dollars(aside)
@@ -4526,7 +4346,7 @@ def doctor(options):
 
 def findings(options):
     """(about, said, cure) of all that is looked at."""
-    folders = [working_folder()]           # in which agents look for a project's settings
+    folders = [os.curdir]                  # in which agents look for a project's settings
     for check in (check_figures(options, folders), check_projects(options.home, folders),
                   check_agents(options.home)):
         try:
@@ -4731,7 +4551,7 @@ def try_live(agent, client, command):
     began = time.monotonic()
     code, text = run_live(agent, client, command)
     # The refusal has to be of this arm, for its spend, and in the form that this agent obeys.
-    form = json.loads(client.answer(NO_REQUEST, Answer(True, '-', ''))[1])
+    form = json.loads(EVENTS[client.events[0]][1] % '"-"')
     if LIVE_ARM + ' has spent' in text and all('"%s":' % key in text for key in form):
         return 'was refused, in %d ms' % ((time.monotonic() - began) * 1000), ''
     words = ' '.join(text.split())[-450:] or 'silence'
@@ -4751,11 +4571,11 @@ def run_live(agent, client, command):
         os.makedirs(arm)
         budgets.write_text(LIVE_BUDGETS % (LIVE_ARM, quoted))
         Path(arm, 'live.jsonl').write_text(LIVE_CALL % (quoted, now))
-        environ = {**os.environ, **{one.variable: home + '/none' for one in CLIENTS.values()},
+        environ = {**os.environ, **{one.variable: home + '/none' for one in AGENTS.values()},
                    'CLAUDE_CONFIG_DIR': home, 'ARMLEDGER_HOME': home,
                    'ARMLEDGER_BUDGETS': str(budgets)}
         payload = {'session_id': 'live', 'cwd': arm, 'hook_event_name': client.events[0],
-                   'tool_name': client.expensive[0].strip('*')}
+                   'tool_name': EXPENSIVE_TOOLS[0]}
         if agent == 'codex':
             payload['turn_id'] = 'live'
         try:
@@ -4879,7 +4699,7 @@ def check(options):
                  for one in ([key] if key else armed_keys(ledger, budgets))]
     standings.sort(key=lambda one: (-TIERS.index(one.verdict.tier), one.name))
     for standing in [] if options.now else standings:
-        notify(ledger, budgets, standing, prices, options.now_ms)
+        notify(ledger, budgets, standing, prices)
     warnings = warnings_of(ledger, budgets, prices, reading, key)
     warnings += notify_failures(ledger, [one.key for one in standings])
     verdict = verdict_json(standings, budgets, prices, warnings)
@@ -4915,7 +4735,7 @@ def arm_json(standing):
     return {
         'arm': standing.name, 'path': entry.patterns[0].path if entry.patterns else path,
         'tier': verdict.tier, 'verdict': verdict.verdict, 'action_on_breach': entry.action,
-        **usd_figures(verdict.worst), **usd_figures(standing.held.worst, ['reserved']),
+        **usd_figures(verdict.worst), **usd_figures(standing, ['reserved']),
         'untranscribed_usd': usd_number(standing.untranscribed_usd),
         'assumed_usd': usd_number(standing.assumed_usd),
         'windows': [{
@@ -4946,7 +4766,7 @@ def format_standings(standings, budgets, prices, has_colour):
     """Lines for people: a table with a row for each cap, and what there is to say."""
     rows, said = [('ARM', 'TIER', 'SPENT', 'CAP', '', 'LEFT', 'CAP REACHED')], []
     for standing in standings:
-        name, reserved = printable(standing.name, 30), standing.held.worst.reserved
+        name, reserved = printable(standing.name, 30), standing.reserved
         for one in standing.verdict.windows:
             spent, cap, left = (format_usd(usd, 2, True) for usd in (one.spent, one.cap, one.left))
             mark = '~' if standing.assumed_usd and one is standing.verdict.worst else ''

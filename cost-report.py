@@ -1155,8 +1155,7 @@ def set_against_cap(books, row, span):
     cap = dict(entry.caps).get(span.window) if entry else None
     if cap is not None and not (is_running and books.budgets.spend_json):
         at = min(now, span.end - 1)
-        row.update(against_cap(
-            judge_window(entry, span.window, cap, row['list_usd'], at, 0, None)))
+        row.update(against_cap(judge_window(entry, span.window, cap, row['list_usd'], at)))
 
 
 def against_cap(one):
@@ -1864,7 +1863,7 @@ class Books:
             for window, cap in entry.caps * (self.arm in (None, key)):
                 usd = spend_elsewhere(self.budgets, key) if self.budgets.spend_json else \
                     self.spent_in(window)[key,]['list_usd']
-                one = judge_window(entry, window, cap, usd, self.now, 0, self.oldest_of.get(key))
+                one = judge_window(entry, window, cap, usd, self.now, self.oldest_of.get(key))
                 if usd or key in self.listed:
                     yield dict(against_cap(one), arm=key, window=window, usd=one.spent,
                                projected_usd=one.projected)

@@ -11,6 +11,7 @@ is an answer on stdout, or exit 2 with the reason on stderr. It never exits 1 an
 traceback: where budget-check.py itself can't be used, tools that cost little pass with a message
 and expensive ones are refused, if a cap is set at all.
 """
+import gc
 import os
 import sys
 
@@ -18,13 +19,10 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 
 # The same as in budget-check.py, for the day when that can't be loaded.
 EXPENSIVE_TOOLS = (
-    'Agent', 'Task', 'Workflow', 'SendMessage', '*spawn_agent', '*followup_task', '*send_input',
-    '*resume_agent', 'WebSearch', 'WebFetch', 'mcp_*playwright*', 'mcp_*puppeteer*',
-    'mcp_*chrome*', 'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate', 'ScheduleWakeup',
-    'RemoteTrigger')
-OTHERS_TOOLS = (
-    'task', 'write_agent', 'agent', 'invoke_agent', 'web_search', 'google_web_search', 'web_fetch',
-    'webfetch')
+    'Agent', 'Task', 'invoke_agent', 'Workflow', 'SendMessage', '*spawn_agent', '*followup_task',
+    '*send_input', '*resume_agent', 'write_agent', 'WebSearch', 'WebFetch', 'web_search',
+    'google_web_search', 'web_fetch', 'mcp_*playwright*', 'mcp_*puppeteer*', 'mcp_*chrome*',
+    'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate', 'ScheduleWakeup', 'RemoteTrigger')
 EVENTS = 'PreToolUse', 'BeforeTool', 'UserPromptSubmit', 'BeforeAgent'
 
 
@@ -33,6 +31,7 @@ class OldPython(Exception):
 
 
 def main():
+    gc.disable()                           # it ends too soon for anything to be worth collecting
     if sys.argv[1:] == ['--statusline']:
         show_status()
     agent = sys.argv[2] if sys.argv[1:2] == ['--agent'] and len(sys.argv) > 2 else None
@@ -99,6 +98,7 @@ def decide_alone(text, agent, error):
     """The rule for errors, as (exit code, stdout, stderr), with nothing but this file."""
     import fnmatch
     import json
+    import re
     if not caps_may_be_set():
         return 0, '', ''
     try:
@@ -109,18 +109,19 @@ def decide_alone(text, agent, error):
             event = 'PreToolUse' if 'toolArgs' in payload else 'UserPromptSubmit'
     except (AttributeError, ValueError, RuntimeError):
         event, tool = 'PreToolUse', None
+    is_odd = tool and event not in EVENTS and not re.match('(?i)post|after|permission', str(event))
     name = '' if isinstance(error, OldPython) else type(error).__name__ + ': '
     why = 'armledger cannot tell what this arm has spent: %s%s' % (name, error)
     why = ''.join(c if c.isprintable() else '?' for c in why)[:600]
-    expensive = EXPENSIVE_TOOLS + (OTHERS_TOOLS if agent else ())
-    if event in EVENTS[:2] and (
-            not isinstance(tool, str) or any(fnmatch.fnmatchcase(tool, one) for one in expensive)):
+    is_expensive = not isinstance(tool, str) or any(
+        fnmatch.fnmatchcase(tool.lower(), one.lower()) for one in EXPENSIVE_TOOLS)
+    if is_expensive and (is_odd or event in EVENTS[:2]):
         why += '. Expensive tools are refused until that is mended; the user can reinstall ' \
                'armledger.'
         if agent != 'copilot':
             return 2, '', why
         out = {'permissionDecision': 'deny', 'permissionDecisionReason': why}
-    elif event in EVENTS and agent != 'copilot':
+    elif (is_odd or event in EVENTS) and agent != 'copilot':
         out = {'systemMessage': why + '. This one passes, expensive tools are refused.'}
     else:
         return 0, '', ''

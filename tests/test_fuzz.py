@@ -255,7 +255,7 @@ class Payloads(Fuzz):
                 refused = answer[0] == 2 or '"deny"' in answer[1] or '"block"' in answer[1]
                 if known.get('cwd') == home.acme and known.get('hook_event_name') == 'PreToolUse' and known.get('tool_name') in ('Agent', 'WebSearch'):
                     self.assertTrue(refused, answer)
-                if known.get('hook_event_name') in ('PostToolUse', 'Stop') or \
+                if known.get('hook_event_name') == 'PostToolUse' or \
                         known.get('tool_name') == 'TaskList' and not known.get('agent_id'):
                     self.assertFalse(refused, answer)
             except Exception as error:

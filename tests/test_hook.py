@@ -16,8 +16,9 @@ TIERS = {'ok': 100000, 'alert': 8000000, 'warn': 10000000, 'hard_stop': 11000000
 EXPENSIVE = ('Agent', 'Task', 'Workflow', 'SendMessage', 'spawn_agent', 'collab__spawn_agent', 'WebSearch', 'WebFetch',
              'mcp__playwright__browser_click', 'mcp__plugin_x_playwright__y', 'mcp__puppeteer__z',
              'mcp__claude-in-chrome__navigate', 'mcp__my_browser__open', 'mcp__computer-use__click', 'CronCreate',
-             'ScheduleWakeup', 'RemoteTrigger')
-CHEAP = ('Bash', 'Read', 'Write', 'Edit', 'TaskCreate', 'TaskOutput', 'TaskUpdate', 'AgentX', 'agent', 'XAgent', 'task',
+             'ScheduleWakeup', 'RemoteTrigger',
+             'agent', 'task', 'webfetch', 'web_search', 'Web_Fetch', 'google_web_search', 'write_agent', 'invoke_agent', 'MCP__Playwright__x')
+CHEAP = ('Bash', 'Read', 'Write', 'Edit', 'TaskCreate', 'TaskOutput', 'TaskUpdate', 'AgentX', 'read_agent', 'XAgent', 'tasks',
          'WebSearchX', 'mcp__github__get', 'mcp__computer__click', 'CronList', 'apply_patch', 'TodoWrite', 'Skill', 'x')
 
 
@@ -294,11 +295,37 @@ class TellingTest(HookCase):
 
 class OddPayloadsTest(HookCase):
 
-    def test_unknown_events_pass_in_silence(self):
+    def test_other_events_pass_in_silence(self):
         home = self.home_at('halt')
         for event in 'SessionStart', 'SessionEnd', 'Stop', 'SubagentStop', 'Notification', 'Unheard', 'pretooluse', '':
             with self.subTest(event):
+                self.assertTrue(self.ask(home, event).silent)
+        for event in 'PostToolUse', 'PostToolUseFailure', 'PermissionRequest', 'PermissionDenied', 'AfterTool', 'postToolUse':
+            with self.subTest(event):
                 self.assertTrue(self.ask(home, event, tool_name='Agent').silent)
+
+    def test_a_tool_passes_under_no_odd_event(self):
+        home, broken = self.home_at('hard_stop'), self.home_at('ok', own_scripts=True)
+        os.unlink(os.path.join(broken.hooks, 'budget-check.py'))
+        for event in 'Unheard', 'pretooluse', '', None, 7:
+            for tool in 'Agent', 'Bash':
+                with self.subTest(event, tool=tool):
+                    given = payload(home, tool=tool)
+                    given['hook_event_name'] = event
+                    self.assertEqual(self.said(home.gate(given)).refused, tool == 'Agent')
+                    self.assertEqual(self.said(broken.hook(given)).refused, tool == 'Agent')
+
+    def test_a_tool_without_a_name(self):
+        home = self.home_at('hard_stop')
+        for more in {}, {'on_error': 'x'}:
+            if more:
+                home.write(home.budgets, 'budgets: [')
+            for tool in '', None, 7:
+                with self.subTest(more, tool=tool):
+                    said = self.ask(home, tool=tool)
+                    self.assertTrue(said.refused)
+                    self.assertNotIn('  ', said.reason + said.told)
+                    self.assertRegex(said.reason, 'so this (tool|call) is refused')
 
     def test_unknown_fields_change_nothing(self):
         home = self.home_at('hard_stop')

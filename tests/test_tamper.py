@@ -533,6 +533,13 @@ class Tampering(Home):
                 with self.subTest(tool=tool, value=str(value)[:60].encode('ascii', 'replace')):
                     self.found(tool, value)
 
+    def test_what_cannot_be_looked_through_is_said_in_words(self):
+        for tool, value in ('Bash', {'workdir': 5, 'cmd': 'ls'}), ('Edit', {'file_path': '~/.claude/settings.json', 'edits': 5}):
+            with self.subTest(tool):
+                answer = self.found(tool, value)
+                self.assertNotRegex(answer.reason + answer.told, r"\wError|object|'")
+                self.assertIn('its input has a form that is not known', answer.reason)
+
     def test_random_commands_never_raise(self):
         import random
         pieces = ['"', "'", '`', '$(', ')', '(', '{', '}', '<<EOF', '\n', 'EOF', '>', '<', '|', '&', ';', '\\', '#', '*', '?', '[', ']', '~', '/', '..', '$', '${', 'cd',
