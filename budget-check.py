@@ -965,7 +965,7 @@ COLUMNS = ('key, request, session, agent, standing, kind, ts, pair, model, varia
 Row = namedtuple('Row', COLUMNS)
 OLD = 8                          # added to the standing of rows that go once a log tells them anew
 Reading = namedtuple('Reading', 'files skipped unreadable compressed')
-BATCH = 4000                     # rows to a transaction
+BATCH = 2000                     # rows to a transaction
 COMMIT_S = 0.5                   # a kill loses no more than so much work
 LONG_READ = 32 << 20             # bytes that are worth processes of their own
 FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
@@ -1253,7 +1253,7 @@ class Ledger:
         is_long = size > LONG_READ and hasattr(os, 'fork') and not self.is_alone
         if is_long:
             self.one('pragma wal_autocheckpoint = 16384')  # pages: few waits for the disk
-            self.one('pragma cache_size = -6000')          # KB: ids come in no order
+            self.one('pragma cache_size = -4000')          # KB: ids come in no order
         results = (read_apart if is_long else read_files)(jobs, self.prices, self.now_ms)
         if size < BLOCK:                       # at once: then others wait for less
             results = (result for result in list(results))
