@@ -50,10 +50,12 @@ class SettingsTest(unittest.TestCase):
 
     def test_the_settings_are_what_install_wires(self):
         check = load_script('budget-check.py')
-        command = wiring.command_line('python3', '/home/op/.claude/hooks/pretooluse-hook.py').replace('/home/op/', '~/')
+        wired = json.loads(blocks('json')[0])['hooks']
+        command = wired['PreToolUse'][0]['hooks'][0]['command']
+        self.assertRegex(command, r'^\[ ! -f (\S+) \] \|\| exec python3 -IS \1$')
         entries = wiring.hook_entries(check.CLIENTS['claude-code'], command)
-        self.assertEqual(json.loads(blocks('json')[0]), {'hooks': {event: [entry] for event, entry in entries.items()}})
-        self.assertEqual(sorted(entries), ['PreCompact', 'PreToolUse', 'UserPromptSubmit'])
+        self.assertEqual(wired, {event: [entry] for event, entry in entries.items()})
+        self.assertEqual(sorted(wired), ['PreCompact', 'PreToolUse', 'UserPromptSubmit'])
 
     def test_every_settings_file_that_install_wires_is_named(self):
         for client in load_script('budget-check.py').CLIENTS.values():
