@@ -420,7 +420,7 @@ def read_codex(record, path, found):
         key = text_in(payload, 'response_id') or '%s@%s' % (state['thread'], state['ts'])
         add_codex_call(codex_usage(payload, 'usage'), key, True, state, found)
     elif kind == 'token_count':
-        codex_count(part(payload, 'info'), state, found)
+        codex_count(part(payload, 'info'), path, state, found)
 
 
 def codex_head(meta, state, found):
@@ -449,7 +449,7 @@ def codex_head(meta, state, found):
             state['version']))
 
 
-def codex_count(info, state, found):
+def codex_count(info, path, state, found):
     """A call, unless it is told again.
 
     A copy of a parent's history has the parent's totals, whatever its times: the family's root,
@@ -457,16 +457,33 @@ def codex_count(info, state, found):
     total, before = codex_usage(info, 'total_token_usage'), state['total']
     usage = codex_usage(info, 'last_token_usage')
     if total and total != before:
+        if not (before or any(usage) or state['root'] == state['thread']):
+            before = total_before(total, path, state['root'])
         risen = [now - then for now, then in zip(total, before or [0] * 4)]
         state['drops'] += min(risen) < 0
         state['total'] = total
-        # A fork's first total has its parent's in it.
-        if not any(usage) and (before or state['root'] == state['thread']):
+        if not any(usage):
             usage = [max(0, tokens) for tokens in risen]
     elif total:
         return
     key = '%s:%d:%s' % (state['root'], state['drops'], total or [state['ts'], usage])
     add_codex_call(usage, key, False, state, found)
+
+
+def total_before(total, path, parent):
+    """A fork's first total has its parent's in it: the highest one in that log that is below. The
+    first itself, which then counts nothing, where there is none."""
+    from glob import escape, glob
+    home, below = re.split(r'[/\\](?:archived_)?sessions[/\\]', path)[0], []
+    for log in glob(escape(home) + '/*sessions/**/*' + escape(parent) + '.jsonl', recursive=True):
+        with open_plain(log) as stream:
+            text = stream.read() + b'\n'
+        for _, line in lines_with([b'"total_token_usage"'], text):
+            for record in parse_records(line):
+                one = codex_usage(part(part(record, 'payload'), 'info'), 'total_token_usage')
+                if one and one != total and max(map(int.__sub__, one, total)) <= 0:
+                    below.append(one)
+    return max(below, default=total)
 
 
 def codex_usage(record, name):
