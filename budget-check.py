@@ -2188,7 +2188,7 @@ def parse_yaml(text, name='budgets.yaml', places=None):
     to write instead. `places` gets {keys and numbers that lead to it: (name, line, column)}."""
     places = {} if places is None else places
     places[()] = name, 1, 1
-    lines = re.sub(BEGINNING, r'\1', text.replace('\r\n', '\n'), 1).split('\n')
+    lines = re.sub(BEGINNING, r'\1', text.replace('\r\n', '\n'), count=1).split('\n')
     rows = [row for number, line in enumerate(lines, 1) for row in rows_of(line, name, number)]
     return block(rows, (), places) if rows else None
 
