@@ -3975,13 +3975,15 @@ GUARDED_VARIABLES = r'''(?x) ARMLEDGER | CLAUDE_CONFIG | CLAUDE_CODE_S(?!UBAGENT
 
 # A gate that is killed, replaced or switched off; a clock that is moved.
 LIFTS = r'''(?x) disableAllHooks | \bdate\s(?:-s|--set) | timedatectl\sset | \.make/install\.py
+    | \bhwclock\s.*(?:--set|-s) | \bfaketime\s | (?:pretooluse|budget-check) .{0,200} \bkill\b
     | \bp?kill(?:all)?\b (?: .{0,200} (?:pretooluse|budget-check)
                            | [^;&|\n]{0,200} \bpython[\d.]*\s?(?:[;&|)\n]|$) )
     | armledger [\s\S]{0,200} \bmake\s .{0,200} install | \bmake\s .{0,200} armledger .* install'''
-LIFT_WORDS = 'disableAllHooks date kill install'
+LIFT_WORDS = 'disableAllHooks date kill install hwclock faketime'
 # An agent that is started, and what may start it without its gate.
 AGENT_NAMES = 'claude codex copilot qwen gemini'
-AGENT_STARTS = r'(?:^|[\s;&|(]|bin/)(?:claude|codex|copilot|qwen|gemini)(?=\s|$)'
+AGENT_STARTS = r'''(?x) (?:^|[\s;&|(/])
+    (?:claude(?:-code)?|codex|copilot|qwen(?:-code)?|gemini(?:-cli)?) (?=\s|$|@)'''
 UNGATED = r'''(?x) \b(?:ARMLEDGER_\w+|CLAUDE_C\w+|\w*HOME|USERPROFILE|PATH)=(?!\$PATH)
     | \b(?:env\s-|unset\s|sudo\s|su\s) | hooks= | \s--(?:settings|setting-sources|bare|safe-mode
     |no-session-persistence|disable\shooks)\b'''

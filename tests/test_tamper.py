@@ -225,6 +225,7 @@ ALSO_PASSED = [
     'rm -rf src/*', 'rm -rf "$BUILD"/*', 'cp -r src/* dist/', 'mv ~/notes/todo.md .', 'cp a.md ~', 'cd ~/notes && rm todo.md', 'find / -name x.py 2>/dev/null', 'find ~ -name "x*" | xargs grep y',
     'cat ~/.claude/settings.json | jq .hooks', 'cat ~/.claude/hooks/*.yaml', 'git diff --oneline ~/.claude/hooks/budgets.yaml', "grep 'cap$' ~/.claude/hooks/budgets.yaml >/dev/null 2>&1",
     '# look\ncat ~/.claude/hooks/budgets.yaml # here', 'python3 - <<EOF\nimport json\nfor line in open("data.jsonl"): print(f"{line}")\nEOF', 'sed -i s/a/b/ budgets.yaml && cat prices.json > x',
+    'npm ls @anthropic-ai/claude-code', 'hwclock --show; cat /var/log/syslog',
     'pkill -f "python manage.py runserver"', 'kill $PID && which python3', 'killall node; python3 app.py', 'kill %1\npython3',
     'rg install ../armledger',
     'cat > big.py <<EOF\n' + 'x[%d] = {"a": b * 2}\n' * 400 + 'EOF', 'cat > big.py <<EOF\n' + 'value[key] = f(a, *b, **c)  # ${x}\n' * 4000 + 'EOF', 'npm install && rm -rf ../out', '\u00e9' * 2500000, 'cat $CARGO_HOME/config.toml > x', 'sed s/x/y/ src/a > ~/notes/b']
@@ -413,6 +414,8 @@ RELAXED = [
     "echo ok # '\nrm ~/.claude/hooks/budgets.yaml # '",
     "cat <<X\n'\nX\nrm ~/.claude/hooks/budgets.yaml #'",
     'killall python3', 'pkill -f python', 'while :; do pkill -9 python3.11; done &', 'kill -9 $(pgrep -f python3)',
+    'sudo hwclock --set --date 2027-01-01', 'faketime 2027-01-01 claude -p x', 'pgrep -f pretooluse | xargs kill',
+    'npx @anthropic-ai/claude-code --bare -p x',
     'git clone https://x.example/armledger x && make -C x uninstall', 'make -C $D/armledger uninstall',
 ]
 # Each of these kept the gate busy for more than ten seconds, or may have.
