@@ -3975,7 +3975,7 @@ GUARDED_VARIABLES = r'''(?x) ARMLEDGER | CLAUDE_CONFIG | CLAUDE_CODE_S(?!UBAGENT
 
 # A gate that is killed, replaced or switched off; a clock that is moved.
 LIFTS = r'''(?x) disableAllHooks | \bdate\s(?:-s|--set) | timedatectl\sset | \.make/install\.py
-    | \bhwclock\s.*(?:--set|-s) | \bfaketime\s | (?:pretooluse|budget-check) .{0,200} \bkill\b
+    | \bhwclock\s[^;|&]*(?:--set|\s-s\b) | \bfaketime\s | (?:pretooluse|budget-check) .{0,200} \bkill\b
     | \bp?kill(?:all)?\b (?: .{0,200} (?:pretooluse|budget-check)
                            | [^;&|\n]{0,200} \bpython[\d.]*\s?(?:[;&|)\n]|$) )
     | armledger [\s\S]{0,200} \bmake\s .{0,200} install | \bmake\s .{0,200} armledger .* install'''
