@@ -3069,11 +3069,11 @@ def judge(entry, spent_by_window, now_ms, began_ms=None):
 
 def judge_window(entry, window, cap, spent, now_ms, began_ms=None):
     start, end = window_bounds(window, now_ms)
-    ours, grace = at_rate(entry, spent), divide_even(cap * entry.grace_pct, FULL)
-    halt = None if entry.halt_pct is None else divide_even(cap * entry.halt_pct, FULL)
-    starts = divide_even(cap * entry.alert_pct, FULL), cap, grace, halt
-    reached = ['ok'] + [tier for tier, least in zip(TIERS[1:], starts)
-                        if least is not None and ours >= least]
+    ours = at_rate(entry, spent)
+    alert, grace, halt = (pct and divide_even(cap * pct, FULL)
+                          for pct in (entry.alert_pct, entry.grace_pct, entry.halt_pct))
+    reached = [tier for tier, least in zip(TIERS, (0, alert, cap, grace, halt))
+               if least is not None and ours >= least]
     highest = 'halt' if entry.action == 'hard_stop' else entry.action
     return WindowVerdict(
         window, start, ours, cap, grace, halt, min(reached[-1], highest, key=TIERS.index),
@@ -3103,14 +3103,12 @@ def stand(ledger, budgets, key, now_ms, looking_back=False):
     sums, began_ms = {}, None
     for window, _ in entry.caps:
         start, end = window_bounds(window, now_ms)
-        if budgets.spend_json:
-            sums[window] = spend_elsewhere(budgets, key), 0, 0
-        else:
-            sums[window] = ledger.spent(pairs, start, end if looking_back else None)
-        if window == 'total':                              # from the index, pair by pair
-            began_ms, = ledger.one('select min((select min(ts) from calls where owned and '
-                                   'pair = pairs.id)) from pairs where arm = ?', key)
-    verdict = judge(entry, {window: usd for window, (usd, _, _) in sums.items()}, now_ms, began_ms)
+        sums[window] = (spend_elsewhere(budgets, key), 0, 0) if budgets.spend_json else \
+            ledger.spent(pairs, start, end if looking_back else None)
+    if 'total' in sums:                                    # from the index, pair by pair
+        began_ms, = ledger.one('select min((select min(ts) from calls where owned and '
+                               'pair = pairs.id)) from pairs where arm = ?', key)
+    verdict = judge(entry, {window: usd for window, (usd, *_) in sums.items()}, now_ms, began_ms)
     reserved = 0 if looking_back else set_aside(ledger, key, entry, now_ms)
     if is_path(key):
         name = short_names(dict.fromkeys([key] + armed_keys(ledger, budgets)))[key]
@@ -3145,58 +3143,51 @@ def load_export(budgets):
 # so; else when the agent that asked has called again (`agent` is null if the tool goes on
 # besides); when its session has ended; or after 30 minutes. Set aside is what it was thought to
 # cost, or the dearest has cost by now, less what its own sub-agent has spent: the end of that is
-# in no log yet. SQL sums micro-dollars here, since forged figures overflow.
+# in no log yet. `tool` is '' where it starts no sub-agent. Micro-dollars are summed here, since
+# forged figures overflow.
 
 RUNNING_MS = 30 * 60 * 1000
 LASTING = ('Workflow', 'SendMessage', '*spawn_agent', '*followup_task', '*send_input',
            '*resume_agent', 'write_agent')
 SPAWNERS = ('Agent', 'Task', 'invoke_agent') + LASTING
+# The dearest of an arm's (?1) last ten sub-agents, but no more than a tool is thought to cost (?2).
+DEAREST = '''
+    select min(?2, 1000000 * max(micro)) from (
+        select sum(usd / 1000000) as micro from (
+            select session, name from pairs join agents on agents.pair = pairs.id
+            where arm = ?1 order by agents.ts desc limit 10) as last
+        join calls on calls.session = last.session and calls.agent = last.name
+        group by last.session, last.name)'''
+# In all, of an arm (?1) between two times (?3, ?4). A tool that no small file ties to a sub-agent
+# (a workflow's, other agents', old versions') is judged with all such of its session: what untied
+# sub-agents have spent since the oldest is taken off them together.
 RUNNING = '''
-    select sessions.id, agents.name, tool, running.ts, running.usd,
-        (select sum(usd / 1000000) from calls
-         where calls.session = sessions.id and calls.agent = agents.name)
-    from running left join sessions on sessions.name = running.session
-    left join agents on agents.session = sessions.id and agents.tool_use_id = running.id
-    where running.arm = ? and running.ts between ? and ? and not coalesce(finished, 0)
-    and not (coalesce(foreground, 1) and exists (
-        select 1 from calls where calls.session = sessions.id and calls.agent = running.agent
-        and calls.ts > running.ts and kind = 'call'))
-    and not exists (select 1 from marks
-                    where marks.session = sessions.id and marks.ts > running.ts)
-    order by running.ts'''
-# By sub-agents that no small file ties to a tool: a workflow's, other agents', old versions'.
-UNTIED = '''
-    select sum(usd / 1000000) from agents
-    join calls on calls.session = agents.session and calls.agent = agents.name
-    where agents.session = ? and coalesce(tool_use_id, '') = '' and not coalesce(finished, 0)
-    and calls.ts >= ?'''
-LAST_SUB_AGENTS = '''
-    select sum(usd / 1000000)
-    from (select session, name from pairs join agents on agents.pair = pairs.id
-          where arm = ? order by agents.ts desc limit 10) as last
-    join calls on calls.session = last.session and calls.agent = last.name
-    group by last.session, last.name'''
+    select sum(max(0, usd - 1000000 * coalesce(case when agent is null then (
+            select sum(usd / 1000000) from agents
+            join calls on calls.session = agents.session and calls.agent = agents.name
+            where agents.session = tools.session and coalesce(tool_use_id, '') = ''
+            and not coalesce(finished, 0) and calls.ts >= since)
+        else (select sum(usd / 1000000) from calls
+              where calls.session = tools.session and calls.agent = tools.agent) end, 0)))
+    from (
+        select sessions.id as session, agents.name as agent, min(running.ts) as since,
+            sum(case tool when '' then running.usd
+                else max(running.usd, coalesce((%s), 0)) end) as usd
+        from running left join sessions on sessions.name = running.session
+        left join agents on agents.session = sessions.id and agents.tool_use_id = running.id
+        where running.arm = ?1 and running.ts between ?3 and ?4 and not coalesce(finished, 0)
+        and not (coalesce(foreground, 1) and exists (
+            select 1 from calls where calls.session = sessions.id and calls.agent = running.agent
+            and calls.ts > running.ts and kind = 'call'))
+        and not exists (select 1 from marks
+                        where marks.session = sessions.id and marks.ts > running.ts)
+        group by 1, 2) as tools''' % DEAREST
 
 
 def set_aside(ledger, key, entry, now_ms):
-    """What this arm's running tools may still cost, in pico-dollars at its rate. What untied
-    sub-agents have spent since then is taken off the untied tools of their session together."""
-    rows = ledger.rows(RUNNING, key, now_ms - RUNNING_MS, now_ms + RUNNING_MS)
-    dearest, left = dearest_sub_agent(ledger, key, entry) if rows else 0, {}
-    for session, agent, tool, ts, usd, micro in rows:
-        if (session, agent) not in left:
-            if agent is None:    # the oldest, as they come
-                micro, = ledger.one(UNTIED, session, ts)
-            left[session, agent] = -(micro or 0) * MILLION
-        left[session, agent] += max(usd, dearest) if matches(tool, SPAWNERS) else usd
-    return at_rate(entry, sum(max(0, usd) for usd in left.values()))
-
-
-def dearest_sub_agent(ledger, key, entry):
-    """Pico-dollars of the dearest of an arm's last ten sub-agents, but no more than a tool is
-    thought to cost; 0 if there were none."""
-    sums = [micro or 0 for micro, in ledger.rows(LAST_SUB_AGENTS, key)]
-    return min(max(sums, default=0) * MILLION, quarter_of(entry))
+    """What this arm's running tools may still cost, in pico-dollars at its rate."""
+    usd, = ledger.one(RUNNING, key, quarter_of(entry), now_ms - RUNNING_MS, now_ms + RUNNING_MS)
+    return at_rate(entry, usd or 0)
 
 
 def quarter_of(entry):
@@ -3207,10 +3198,11 @@ def quarter_of(entry):
 def may_cost(ledger, standing, request):
     """What an expensive tool may cost, at list price: as much as the dearest of the arm's last
     sub-agents, or $1; one that starts none, as the asking agent's dearest call of late."""
+    most, usd = quarter_of(standing.entry), dearest_call(ledger, request)
     if matches(request.tool, SPAWNERS):
-        known = dearest_sub_agent(ledger, standing.key, standing.entry)
-        return known or min(PICO, quarter_of(standing.entry))
-    return min(dearest_call(ledger, request), quarter_of(standing.entry))
+        known, = ledger.one(DEAREST, standing.key, most)
+        usd = known or PICO
+    return min(usd, most)
 
 
 def dearest_call(ledger, request):
@@ -3833,7 +3825,8 @@ def reserve(ledger, request, budgets, standings, now_ms):
             'insert or ignore into running (session, id, agent, arm, tool, ts, usd) '
             'values (?, ?, ?, ?, ?, ?, ?)',
             (request.session, request.tool_use_id or 'at %d' % time.time_ns(),
-             None if goes_on else request.agent, first.key, request.tool, now_ms,
+             None if goes_on else request.agent, first.key,
+             request.tool if matches(request.tool, SPAWNERS) else '', now_ms,
              may_cost(ledger, first, request)))
     return answer
 
