@@ -3052,9 +3052,10 @@ WindowVerdict = namedtuple(
     'WindowVerdict', 'window start spent cap grace halt tier pct left cap_at projected')
 
 # Where an arm stands. shown: its name as people read it; reserved: what is set aside for running
-# tools, at the arm's rate as well.
+# tools, at the arm's rate as well; cost: what the tool that is asked for may cost, at list price.
 Standing = namedtuple(
-    'Standing', 'key entry name shown verdict reserved untranscribed_usd assumed_usd')
+    'Standing', 'key entry name shown verdict reserved untranscribed_usd assumed_usd cost',
+    defaults=(0,))
 
 
 def judge(entry, spent_by_window, now_ms, began_ms=None):
@@ -3195,12 +3196,12 @@ def quarter_of(entry):
     return min(cap for _, cap in entry.caps) * entry.grace_pct // entry.rate_pct // 4
 
 
-def may_cost(ledger, standing, request):
+def may_cost(ledger, key, entry, request):
     """What an expensive tool may cost, at list price: as much as the dearest of the arm's last
     sub-agents, or $1; one that starts none, as the asking agent's dearest call of late."""
-    most, usd = quarter_of(standing.entry), dearest_call(ledger, request)
+    most, usd = quarter_of(entry), dearest_call(ledger, request)
     if matches(request.tool, SPAWNERS):
-        known, = ledger.one(DEAREST, standing.key, most)
+        known, = ledger.one(DEAREST, key, most)
         usd = known or PICO
     return min(usd, most)
 
@@ -3220,29 +3221,24 @@ CAP_KEYS = {window: key for key, window in CAPS.items()}
 ESTIMATE = 'an estimate at list price'
 
 
-def arithmetic(standing, one=None, tier=None):
-    """Why a stop holds: arm, window, spent, and the cap times its percentage."""
+def arithmetic(standing, one=None, tier=None, tool=''):
+    """Why a stop holds: arm, window, spent, and the cap times its percentage. At 'room' it is what
+    a tool may cost, with those that are running."""
     one, tier = one or standing.verdict.worst, tier or standing.verdict.tier
-    return '%s has spent %s %s, and its %s is at %s' % (
-        standing.shown, dollars(one.spent), WINDOW_WORDS[one.window],
-        tier.replace('_', ' '), stop_and_cap(standing.entry, one, tier))
-
-
-def arithmetic_of_running(standing, one, usd, tool):
-    """Why a tool is refused for what it may cost, with those that are running."""
-    aside = ''
-    if standing.reserved:
-        aside = ' + %s set aside for tools that are running' % dollars(standing.reserved)
-    return '%s %s: %s spent%s + %s that this %s may cost > %s' % (
-        standing.shown, WINDOW_WORDS[one.window], dollars(one.spent), aside,
-        dollars(usd), 'sub-agent' if matches(tool, SPAWNERS) else 'tool',
-        stop_and_cap(standing.entry, one, 'hard_stop', ', its hard stop'))
-
-
-def stop_and_cap(entry, one, tier, what=''):
+    entry, window, spent = standing.entry, WINDOW_WORDS[one.window], dollars(one.spent)
     percent, stop = (entry.halt_pct, one.halt) if tier == 'halt' else (entry.grace_pct, one.grace)
-    percent = format_percent(percent, 4).rstrip('0').rstrip('.')
-    return '%s%s (cap %s x %s %%; %s)' % (dollars(stop), what, dollars(one.cap), percent, ESTIMATE)
+    stop, percent = dollars(stop), format_percent(percent, 4).rstrip('0').rstrip('.')
+    cap = '(cap %s x %s %%; %s)' % (dollars(one.cap), percent, ESTIMATE)
+    if tier != 'room':
+        return '%s has spent %s %s, and its %s is at %s %s' % (
+            standing.shown, spent, window, tier.replace('_', ' '), stop, cap)
+    if standing.reserved:
+        spent += ' spent + %s set aside for tools that are running' % dollars(standing.reserved)
+    else:
+        spent += ' spent'
+    return '%s %s: %s + %s that this %s may cost > %s, its hard stop %s' % (
+        standing.shown, window, spent, dollars(at_rate(entry, standing.cost)),
+        'sub-agent' if matches(tool, SPAWNERS) else 'tool', stop, cap)
 
 
 def how_to_lift(budgets, standing, one=None):
@@ -3276,11 +3272,12 @@ def describe_window(standing, one, budgets):
 
 # ---- what a person should be told besides -------------------------------------------------------
 
-# What transcripts of Claude Code up to a version can't tell, or its hooks can't do.
+# What transcripts of Claude Code behind one version and up to another can't tell, or its hooks
+# can't do.
 OLD_VERSIONS = (
-    ((2, 1, 20), 'hold no output tokens, so their cost is not known'),
-    ((2, 1, 200), 'could go on after a halt, a billed call for each refusal'),
-    ((2, 1, 270), 'have no totals, so titles and compactions are not counted'))
+    ('', '2.1.20', 'hold no output tokens, so their cost is not known'),
+    ('2.1.20', '2.1.200', 'could go on after a halt, a billed call for each refusal'),
+    ('2.1.200', '2.1.270', 'have no totals, so titles and compactions are not counted'))
 
 
 def warnings_of(ledger, budgets, prices, reading, key=None):
@@ -3288,7 +3285,7 @@ def warnings_of(ledger, budgets, prices, reading, key=None):
     keys = [key] if key else armed_keys(ledger, budgets)
     return [*log_warnings(ledger, budgets, prices, reading, key),
             *cap_warnings(ledger, budgets, key),
-            *filter(None, (ungated(ledger, one) for one in keys)),
+            *ungated(ledger, keys),
             *export_warnings(budgets, keys),
             *(() if key else version_warnings(ledger))]
 
@@ -3310,10 +3307,9 @@ def log_warnings(ledger, budgets, prices, reading, key):
     if unpriced:
         yield 'no price is known for %s: a fallback is assumed; add it to prices.json' \
             % ', '.join(map(printable, unpriced[:5]))
-    unread = unmetered(os.environ, ledger.home)
-    if unread:                   # to look where all folders of the ledger really are takes long
-        known = [path for path, in ledger.rows('select path from folders')]
-        unread = list(map(printable, unmetered(os.environ, ledger.home, known)))
+    # To look where all folders of the ledger really are takes long.
+    unread = unmetered(os.environ, ledger.home) and list(map(printable, unmetered(
+        os.environ, ledger.home, [path for path, in ledger.rows('select path from folders')])))
     if unread:
         yield '%s of logs that nobody named, so what they cost is not counted: %s; run ' \
             '`CLAUDE_CONFIG_DIR=~/.claude,%s budget-check.py` once (CODEX_HOME for Codex): it ' \
@@ -3336,47 +3332,45 @@ def export_warnings(budgets, keys):
     path = budgets and budgets.spend_json
     if not path:
         return
+    export = load_export(budgets)
     hours = int(time.time() - os.stat(path).st_mtime) // 3600
     if hours >= 24:
         yield 'spend_json is %d hours old, and what was spent since is not in it; write %s anew' \
             % (hours, path)
-    missing = [printable(key, 60) for key in keys if key not in load_export(budgets)]
+    missing = [printable(key, 60) for key in keys if key not in export]
     if missing:
         yield 'spend_json has no %s, which counts as nothing spent; add it to %s' % (
             ', '.join(missing), path)
 
 
 def version_warnings(ledger):
-    rows = [(tuple(map(int, re.findall(r'\d+', version)[:3])), number) for version, number in
-            ledger.rows("select version, count(*) from sessions where agent = 'claude-code' "
-                        "and version <> '' group by version")]
-    before = ()
-    for latest, what in OLD_VERSIONS:
-        number = sum(number for version, number in rows if before < version <= latest)
-        before = latest
+    for before, latest, what in OLD_VERSIONS:
+        number, = ledger.one("select count(*) from sessions where agent = 'claude-code' "
+                             'and version > ? and version <= ?', padded(before), padded(latest))
         if number:
-            yield '%s of Claude Code up to %d.%d.%d %s; upgrade it' % (
-                counted(number, 'session'), *latest, what)
+            yield '%s of Claude Code up to %s %s; upgrade it' % (
+                counted(number, 'session'), latest, what)
 
 
-def ungated(ledger, key):
-    """'3 sessions in acme since 2026-11-20 used tools without the gate', or None.
+# The gate leaves a mark at most every ten minutes. It was not asked in sessions that used tools
+# later than theirs, or have none, since the arm's first mark.
+UNGATED_SESSIONS = '''
+    select count(*), min(sessions.agent), max(sessions.agent), begun
+    from (select min(first) as begun from gates where arm = ?1)
+    join sessions on tool_ts > begun join pairs on pairs.id = pair
+    left join gates on gates.session = sessions.name and gates.arm = pairs.arm
+    where pairs.arm = ?1 and tool_ts > coalesce(last, 0) + ?2'''
 
-    The gate leaves a mark at most every ten minutes. It was not asked in sessions that used tools
-    later than theirs, or have none, since the arm's first mark."""
-    first, = ledger.one('select min(first) from gates where arm = ?', key)
-    found = first and ledger.rows(
-        'select sessions.agent, count(*) from sessions join pairs on pairs.id = pair '
-        'left join gates on gates.session = sessions.name and gates.arm = pairs.arm '
-        'where pairs.arm = ? and tool_ts > ? and tool_ts > coalesce(last, 0) + ? group by 1',
-        key, first, GATE_MARK_MS + 60000)
-    if not found:
-        return None
-    is_codex = [agent for agent, _ in found] == ['codex']
-    return '%s in %s since %s used tools without the gate; %s' % (
-        counted(sum(number for _, number in found), 'session'),
-        printable(tails_of(key)[0], 60), date_of(first), 'type /hooks in Codex to trust it'
-        if is_codex else '`budget-check.py --doctor` may say why')
+
+def ungated(ledger, keys):
+    """3 sessions in acme since 2026-11-20 used tools without the gate"""
+    for key in keys:
+        number, *agents, begun = ledger.one(UNGATED_SESSIONS, key, GATE_MARK_MS + 60000)
+        cure = 'type /hooks in Codex to trust it' if agents == ['codex'] * 2 else \
+            '`budget-check.py --doctor` may say why'
+        if number:
+            yield '%s in %s since %s used tools without the gate; %s' % (
+                counted(number, 'session'), printable(tails_of(key)[0], 60), date_of(begun), cure)
 
 
 def counted(number, noun):
@@ -3400,11 +3394,12 @@ EXPENSIVE_TOOLS = SPAWNERS + (
 HANDING_OVER = ('StructuredOutput', 'SendMessage', 'TaskUpdate', 'TodoWrite')
 
 # What an agent is about to do, whichever it is. event: a kind of EVENTS; agent: a sub-agent; own:
-# its session's arm; form: how no is said; problem: why it can't be decided.
+# its session's arm; form: how no is said; problem: why it can't be decided; refused_as: what a
+# hard stop refuses it as.
 Request = namedtuple(
     'Request', 'cli event tool tool_input tool_use_id session agent cwd transcript '
-               'own form problem', defaults=('', '', ''))
-NO_REQUEST = Request('claude-code', 'tool', '', None, '', '', '', '', '')
+               'own form problem refused_as', defaults=('',) * 11)
+NO_REQUEST = Request('claude-code', 'tool')
 
 # refused: it may not go on; reason: for the model; told: for the user; end: the turn ends, and the
 # reason says all.
@@ -3461,15 +3456,11 @@ CLIENTS = {name: Client(AGENTS[name], *row) for name, row in {
 def parse_request(text, agent):
     """The Request of a hook's payload, None for an event that isn't decided here; one that can't
     be read may be for any tool."""
+    problem = ''
     try:
-        payload = json.loads(text.decode('utf-8'))
-        if type(payload) is not dict:
-            raise ValueError('the payload is not a JSON object')
-    except (ValueError, RecursionError) as error:
-        form = EVENTS[CLIENTS[agent].events[0]][1] if agent in CLIENTS else ''
-        return NO_REQUEST._replace(
-            cli=agent if form else 'claude-code', form=form,
-            problem='the hook got no payload that it can read (%s)' % error)
+        payload = {**json.loads(text.decode('utf-8'))}
+    except (TypeError, ValueError, RecursionError) as error:
+        payload, problem = {}, 'the hook got no payload that it can read (%s)' % error
     cli = agent if agent in CLIENTS else 'codex' if 'turn_id' in payload else 'claude-code'
 
     def field(*names):
@@ -3478,17 +3469,19 @@ def parse_request(text, agent):
     event, tool = field('hook_event_name', 'hookName'), field('tool_name', 'toolName')
     if cli == 'copilot' and not event:                     # its own form names few events
         event = 'preToolUse' if 'toolArgs' in payload else 'userPromptSubmitted'
+    is_odd = tool and event not in EVENTS and not re.match('(?i)post|after|permission', event)
+    if is_odd or problem:                                  # a tool passes under no odd name
+        event = CLIENTS[cli].events[0]
     if event not in CLIENTS[cli].events:
-        if not tool or event in EVENTS or re.match('(?i)post|after|permission', event):
-            return None
-        event = CLIENTS[cli].events[0]                     # a tool passes under no odd name
+        return None
     (kind, form), cwd = EVENTS[event], field('cwd') or os.environ.get('PWD', '')
-    if cli == 'codex' and kind == 'prompt':
+    if cli == 'codex' and kind == 'prompt' or problem and not agent:
         form = ''
     return Request(
         cli, kind, tool, payload.get('tool_input', payload.get('toolArgs')), field('tool_use_id'),
         field('parentAgentId', 'session_id', 'sessionId'), field('agent_id', 'agentId'),
-        cwd, field('transcript_path'), '', form, '' if cwd else 'the payload names no folder')
+        cwd, field('transcript_path'), '', form,
+        problem or ('' if cwd else 'the payload names no folder'))
 
 
 def reply(request, answer):
@@ -3524,21 +3517,18 @@ def matches(tool, patterns):
     return any(fnmatchcase(tool, one) for one in likely)
 
 
-def is_expensive(request, budgets):
-    """Whether it is for a tool that a hard stop refuses; one without a name may be."""
-    if request.event != 'tool' or request.agent and request.tool == 'SendMessage':
-        return False
+def refused_as(request, budgets):
+    """As what a hard stop refuses a tool: 'expensive', one of a 'sub-agent', or '' if it doesn't.
+    A tool without a name may be expensive. A user's own list that leaves out what starts
+    sub-agents leaves them their tools."""
     listed = budgets.expensive_tools if budgets else None
-    return not request.tool or matches(request.tool, EXPENSIVE_TOOLS if listed is None else listed)
-
-
-def is_sub_agents(request, budgets):
-    """Whether a hard stop ends it as a tool of a sub-agent: not if the user's own list of
-    expensive tools leaves out what starts sub-agents."""
-    if request.event != 'tool' or not request.agent or request.tool in HANDING_OVER:
-        return False
-    listed = budgets.expensive_tools
-    return listed is None or any(matches(one.strip('*'), listed) for one in SPAWNERS)
+    if request.event != 'tool' or request.agent and request.tool == 'SendMessage':
+        return ''
+    if not request.tool or matches(request.tool, EXPENSIVE_TOOLS if listed is None else listed):
+        return 'expensive'
+    is_capped = listed is None or any(matches(one.strip('*'), listed) for one in SPAWNERS)
+    is_ended = request.agent and request.tool not in HANDING_OVER
+    return 'sub-agent' if is_ended and is_capped else ''
 
 
 # -- the decision
@@ -3552,24 +3542,31 @@ def gate(text, environ, folder, leave_open=False, agent=None):
     if not agent and environ.get('COPILOT_CLI') == '1' and \
             os.path.exists(CLIENTS['copilot'].settings(environ, home)):
         return 0, '', ''         # a repo's hooks for Claude Code run in Copilot, which has its own
-    request = parse_request(text, agent)
+    request, path = parse_request(text, agent), find_ledger(None, environ, home)
     try:
-        path = request and find_budgets(None, environ, folder, home)
-        budgets = load_budgets(path, home) if path else None
+        name = request and find_budgets(None, environ, folder, home)
+        budgets = load_budgets(name, home) if name else None
         if budgets and budgets.armed():
-            request, keys = keys_of(request, budgets, environ, home)
+            request, keys = keys_of(request, budgets, environ, home, path)
         if not keys:
             return 0, '', ''
-        answer = decide(request, budgets, keys, environ, folder, home, leave_open)
+        prices = load_prices(find_prices(None, environ, folder))
+        # A unit of work takes half a second more than the ledger is given; so may what it holds.
+        ledger = Ledger(path, home, GATE_SECONDS - 1)
+        try:
+            answer = decide(request, budgets, keys, ledger, prices, environ)
+        finally:
+            if not leave_open:   # who ends at once needn't wait for SQLite's log to be copied
+                ledger.close()
     except BaseException as error:
-        answer = answer_error(error, request, budgets, find_ledger(None, environ, home))
+        answer = answer_error(error, request, budgets, path)
     if keys and request.event == 'tool' and not answer.refused:
         entry = entry_of(budgets, keys[0])
         answer = guard(request, budgets, entry, environ, folder, home) or answer
     return reply(request, answer)
 
 
-def keys_of(request, budgets, environ, home):
+def keys_of(request, budgets, environ, home, ledger_path):
     """(request, keys of the capped arms that decide it): its folder's, and that in which its
     session began, which no `cd` leaves. UserError where its repo says what decides about it."""
     if request.problem:
@@ -3577,18 +3574,17 @@ def keys_of(request, budgets, environ, home):
     place = resolve_place(request.cwd, home)
     for name in ('ARMLEDGER_BUDGETS', 'ARMLEDGER_PRICES', 'ARMLEDGER_HOME'):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
-        is_inside = named and (named + os.sep).startswith(place.root + os.sep)
         # A folder that is no client's, such as /tmp, may well hold them; so may the home.
-        if is_inside and place.root != os.path.realpath(home) and (
-                place.is_repo or not is_path(arm_of(budgets, place))):
+        if named and (named + os.sep).startswith(place.root + os.sep) and (
+                place.is_repo or place.root != os.path.realpath(home)
+                and listed_in(budgets, place)):
             raise UserError('$%s names a file in the repo whose cap it decides about: keep it '
                             'elsewhere' % name, named)
     request, began, root = beginning(request)
-    path = find_ledger(None, environ, home)
-    if (root or not began) and os.path.exists(path):
+    if (root or not began) and os.path.exists(ledger_path):
         # A fork or a sub-agent began where its family did; where no log is named, or it has
         # moved, the ledger knows.
-        ledger = Ledger(path, home, GATE_SECONDS)
+        ledger = Ledger(ledger_path, home, GATE_SECONDS)
         row = ledger.one('select places.cwd from sessions join places on places.id = origin '
                          'where name = ? and places.id <> 0', root or request.session)
         began = row[0] if row else began
@@ -3597,7 +3593,8 @@ def keys_of(request, budgets, environ, home):
     here, own = arm_of(budgets, place, origin), arm_of(budgets, origin)
     keys = [key for key in dict.fromkeys((here, own)) if entry_of(budgets, key)]
     # What began in a folder that is no client's is no other client's session.
-    return request._replace(own=own if origin.is_repo or own in keys else here), keys
+    own = own if origin.is_repo or own in keys else here
+    return request._replace(own=own, refused_as=refused_as(request, budgets)), keys
 
 
 def beginning(request):
@@ -3623,44 +3620,42 @@ def beginning(request):
     return request._replace(session=first.name, agent=thread), first.cwd, first.name
 
 
-def decide(request, budgets, keys, environ, folder, home, leave_open):
+def decide(request, budgets, keys, ledger, prices, environ):
     """The Answer for a request of arms that have a cap."""
     now_ms = int(time.time() * 1000)
     set_zone(budgets.timezone)
-    prices = load_prices(find_prices(None, environ, folder))
-    # A unit of work takes half a second more than the ledger is given; so may what it holds.
-    ledger = Ledger(find_ledger(None, environ, home), home, GATE_SECONDS - 1)
 
     def look():
         return bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
+
+    leave_mark(ledger, request, keys, now_ms)
     try:
-        leave_mark(ledger, request, keys, now_ms)
-        try:
+        reading, standings = look()
+        if is_near(ledger, request, standings) and wait_for_response(ledger, request):
             reading, standings = look()
-        except Exception:                  # what it has not read can only add to what it holds
-            ledger.limit = time.monotonic()
-            assign_arms(ledger, budgets)
-            standings = [stand(ledger, budgets, key, now_ms) for key in keys]
-            answer = first_stop(ledger, request, budgets, standings)
-            if not answer.refused:
-                raise
-            return answer
-        if is_near(ledger, request, budgets, standings) and wait_for_response(ledger, request):
-            reading, standings = look()
-        for standing in standings:
-            notify(ledger, budgets, standing, prices)
-        answer = first_stop(ledger, request, budgets, standings)
-        if not answer.refused and is_expensive(request, budgets):
-            answer = ledger.write(lambda: reserve(ledger, request, budgets, standings, now_ms))
-        if answer.refused or request.event not in ('tool', 'prompt'):
-            return answer
-        # What a command of one's own would warn of is told once a session.
-        is_due = request.event == 'tool' and first_time(ledger, request.session, 'warned')
-        warnings = warnings_of(ledger, budgets, prices, reading, keys[-1]) if is_due else []
-        return told_once(ledger, request, budgets, standings, warnings)
-    finally:
-        if not leave_open:       # who ends at once needn't wait for SQLite's log to be copied
-            ledger.close()
+    except Exception:                      # what it has not read can only add to what it holds
+        ledger.limit = time.monotonic()
+        assign_arms(ledger, budgets)
+        reading, standings = None, stand_all(ledger, request, budgets, keys, now_ms)
+        if not first_stop(request, standings):
+            raise
+    for standing in standings if reading else ():
+        notify(ledger, budgets, standing, prices)
+    stop = first_stop(request, standings)
+    if not stop and request.refused_as == 'expensive':
+        stop = ledger.write(lambda: reserve(ledger, request, standings, now_ms))
+    if stop:
+        return refusal(ledger, request, budgets, *stop)
+    if request.event not in ('tool', 'prompt'):
+        return SILENCE
+    # What a command of one's own would warn of is told once a session.
+    is_due = request.event == 'tool' and first_time(ledger, request.session, 'warned')
+    warnings = warnings_of(ledger, budgets, prices, reading, keys[-1]) if is_due else []
+    told = [describe_window(one, one.verdict.worst, budgets) for one in standings
+            if one.verdict.tier != 'ok'
+            and first_time(ledger, request.session, one.key, one.verdict.tier)]
+    told += [printable(one, 600) for one in warnings]
+    return Answer(False, '', ' '.join('armledger: %s.' % one for one in told))
 
 
 def leave_mark(ledger, request, keys, now_ms):
@@ -3679,23 +3674,33 @@ def leave_mark(ledger, request, keys, now_ms):
 
 def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
     """(Reading, standings) by all that is on disk; UserError where what was spent isn't known."""
-    named = request.cli, request.transcript
-    reading = ledger.refresh(prices, environ, now_ms, named=named)
-    if reading.unreadable and not budgets.spend_json:
-        path, reason = reading.unreadable[0]
-        raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
-                        'owner read access to it' % reason, path)
-    path = request.event == 'tool' and not budgets.spend_json and request.transcript
-    if path and not is_own_file(path) and not session_log(ledger, request):
-        if not wait_until(lambda: is_own_file(path)):
-            raise UserError('the agent names a transcript that is not there, so what its session '
-                            'has spent is not known: let it keep its sessions (no '
-                            '--no-session-persistence)', path)
-        reading = ledger.refresh(prices, environ, now_ms, named=named)
+    def refresh():
+        return ledger.refresh(prices, environ, now_ms, named=(request.cli, request.transcript))
+
+    reading, path = refresh(), request.event == 'tool' and request.transcript
+    if not budgets.spend_json:
+        if reading.unreadable:
+            raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
+                            'owner read access to it' % reading.unreadable[0][1],
+                            reading.unreadable[0][0])
+        if path and not is_own_file(path) and not session_log(ledger, request):
+            if not wait_until(lambda: is_own_file(path)):
+                raise UserError('the agent names a transcript that is not there, so what its '
+                                'session has spent is not known: let it keep its sessions (no '
+                                '--no-session-persistence)', path)
+            reading = refresh()
     assign_arms(ledger, budgets)
     for key in keys:
         check_ambiguous(ledger, budgets, key)
-    return reading, [stand(ledger, budgets, key, now_ms) for key in keys]
+    return reading, stand_all(ledger, request, budgets, keys, now_ms)
+
+
+def stand_all(ledger, request, budgets, keys, now_ms):
+    """Where arms stand, and what the tool that is asked for may cost there."""
+    standings = [stand(ledger, budgets, key, now_ms) for key in keys]
+    if request.refused_as != 'expensive':
+        return standings
+    return [one._replace(cost=may_cost(ledger, one.key, one.entry, request)) for one in standings]
 
 
 def is_own_file(path):
@@ -3727,68 +3732,61 @@ def wait_until(is_so):
     return True
 
 
-def is_near(ledger, request, budgets, standings):
+def wait_for_response(ledger, request):
+    """Whether the response that asks for this tool has come, or comes into the transcript."""
+    asked = request.tool_use_id.encode('utf-8', 'ignore')
+    return bool(asked) and wait_until(lambda: asked in tail_of(ledger, request)[1])
+
+
+def tail_of(ledger, request):
+    """(where it begins, text) of the last of the log that the asking response comes into."""
+    path = request.transcript
+    if request.agent and request.cli == 'claude-code':     # a sub-agent's lies beside the main one
+        path = known_log(ledger, os.sep + 'agent-' + request.agent)
+    try:
+        with open_plain(path or session_log(ledger, request)) as stream:
+            start = stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL))
+            return start, stream.read()
+    except (OSError, ValueError):
+        return 0, b''
+
+
+def is_near(ledger, request, standings):
     """Whether one more call of the usual size could bring another answer."""
     usual = dearest_call(ledger, request)
-    return any(stop_of(ledger, request, budgets, one) !=
-               stop_of(ledger, request, budgets, one, at_rate(one.entry, usual))
+    return any(stop_of(request, one) != stop_of(request, one, at_rate(one.entry, usual))
                for one in standings)
 
 
-def wait_for_response(ledger, request):
-    """Whether the response that asks for this tool has come, or comes into the transcript."""
-    asked, path = request.tool_use_id.encode('utf-8', 'ignore'), request.transcript
-    if request.agent and request.cli == 'claude-code':     # a sub-agent's lies beside the main one
-        path = known_log(ledger, os.sep + 'agent-' + request.agent)
-
-    def has_come():
-        try:
-            with open_plain(path or session_log(ledger, request)) as stream:
-                stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL))
-                return asked in stream.read()
-        except (OSError, ValueError):
-            return False
-    return bool(asked) and wait_until(has_come)
+def first_stop(request, standings):
+    """What stops a request first: its session's own arm, then its folder's; or None."""
+    return next(filter(None, (stop_of(request, one) for one in reversed(standings))), None)
 
 
-def first_stop(ledger, request, budgets, standings):
-    """The Answer by where its arms stand: the session's own, then the folder's."""
-    for standing in reversed(standings):
-        stop = stop_of(ledger, request, budgets, standing)
-        if stop:
-            return refusal(ledger, request, budgets, standing, *stop)
-    return SILENCE
-
-
-def stop_of(ledger, request, budgets, standing, more=0):
-    """(tier, window, what the tool may cost) at which an arm stops a request, had it spent so
-    much more; None where it passes. 'room': with the tool's cost it would get to its hard stop."""
+def stop_of(request, standing, more=0):
+    """(standing, tier, window) at which an arm stops a request, had it spent so much more; None
+    where it passes. 'room': with what the tool may cost it would get to its hard stop."""
     if standing.entry.action != 'hard_stop':
         return None
-    expensive = is_expensive(request, budgets)
-    usd = at_rate(standing.entry, may_cost(ledger, standing, request)) if expensive else 0
+    aside = standing.reserved + at_rate(standing.entry, standing.cost)
     for one in (standing.verdict.worst, *standing.verdict.windows):
         spent = one.spent + more
         if one.halt is not None and spent >= one.halt:
-            return 'halt', one, usd
-        if spent >= one.grace and (expensive or is_sub_agents(request, budgets)):
-            return 'hard_stop', one, usd
-        if expensive and spent + standing.reserved + usd > one.grace:
-            return 'room', one, usd
+            return standing, 'halt', one
+        if request.refused_as and spent >= one.grace:
+            return standing, 'hard_stop', one
+        if request.refused_as == 'expensive' and spent + aside > one.grace:
+            return standing, 'room', one
     return None
 
 
-def refusal(ledger, request, budgets, standing, tier, one, usd):
+def refusal(ledger, request, budgets, standing, tier, one):
     """The Answer where an arm stops a request. A session of one client hears neither name nor
     figures of another's."""
     is_own, is_halt = standing.key == request.own, tier == 'halt'
     tool, arm = printable(request.tool or 'this tool', 60), standing.shown
-    if not is_own:
-        why = 'the arm that this folder belongs to is stopped'
-    elif tier == 'room':
-        why = arithmetic_of_running(standing, one, usd, request.tool)
-    else:
-        why = arithmetic(standing, one, tier)
+    why = arithmetic(standing, one, tier, request.tool) if is_own else \
+        'the arm that this folder belongs to is stopped'
     is_ended = is_halt and request.event == 'tool' and (
         request.cli not in ONE_TEXT or end_codex(ledger, request, budgets, standing, one, why))
     if not is_own:
@@ -3803,7 +3801,7 @@ def refusal(ledger, request, budgets, standing, tier, one, usd):
         return Answer(True, 'armledger stopped %s: %s. %s. %s' % (arm, why, what, lift),
                       'armledger stopped %s at its halt.' % arm, True)
     left = 'Other tools still work: finish what you can, summarise, or hand over to the user.'
-    if not is_expensive(request, budgets):
+    if request.refused_as == 'sub-agent':
         left = 'No tool of a sub-agent works any more but those that hand over: end with what ' \
                'you have.'
     return Answer(
@@ -3812,32 +3810,23 @@ def refusal(ledger, request, budgets, standing, tier, one, usd):
         'armledger refused %s: %s%s. %s' % (tool, why, nexts and '; ' + nexts, lift))
 
 
-def reserve(ledger, request, budgets, standings, now_ms):
-    """Set aside what the tool may cost, unless others have taken the room for it meanwhile."""
+def reserve(ledger, request, standings, now_ms):
+    """Set aside what the tool may cost, unless others have taken the room for it meanwhile: then
+    the stop."""
     standings = [one._replace(reserved=set_aside(ledger, one.key, one.entry, now_ms))
                  for one in standings]
-    answer, first = first_stop(ledger, request, budgets, standings), standings[0]
-    if not answer.refused and first.entry.action == 'hard_stop':
-        values = part(request._asdict(), 'tool_input')
-        goes_on = values.get('run_in_background') or matches(request.tool, LASTING)
+    stop, first = first_stop(request, standings), standings[0]
+    if not stop and first.entry.action == 'hard_stop':
+        goes_on = matches(request.tool, LASTING) or \
+            part(request._asdict(), 'tool_input').get('run_in_background')
         ledger.db.execute('delete from running where ts < ?', (now_ms - RUNNING_MS,))
         ledger.db.execute(
             'insert or ignore into running (session, id, agent, arm, tool, ts, usd) '
             'values (?, ?, ?, ?, ?, ?, ?)',
             (request.session, request.tool_use_id or 'at %d' % time.time_ns(),
              None if goes_on else request.agent, first.key,
-             request.tool if matches(request.tool, SPAWNERS) else '', now_ms,
-             may_cost(ledger, first, request)))
-    return answer
-
-
-def told_once(ledger, request, budgets, standings, warnings):
-    """What the user is told besides: each tier once a session, and warnings."""
-    told = [describe_window(one, one.verdict.worst, budgets) for one in standings
-            if one.verdict.tier != 'ok'
-            and first_time(ledger, request.session, one.key, one.verdict.tier)]
-    told += [printable(one, 600) for one in warnings]
-    return Answer(False, '', ' '.join('armledger: %s.' % one for one in told))
+             request.tool if matches(request.tool, SPAWNERS) else '', now_ms, first.cost))
+    return stop
 
 
 def first_time(ledger, *key, note=0):
@@ -3855,7 +3844,8 @@ def answer_error(error, request, budgets, ledger_path):
     """Where it can't be told what was spent: on_error decides what is expensive."""
     what, unknown = error_text(error, ledger_path), 'cannot tell what this arm has spent'
     tool = printable(request.tool or 'this call', 60)
-    if is_expensive(request, budgets) and (budgets is None or budgets.on_error == 'deny'):
+    is_expensive = refused_as(request, budgets) == 'expensive'
+    if is_expensive and (budgets is None or budgets.on_error == 'deny'):
         # What went wrong may name another arm's folder, which is not for the model.
         told = 'The user can run budget-check.py --doctor, which says why.' \
             if request.cli in ONE_TEXT else \
@@ -3879,21 +3869,20 @@ def error_text(error, ledger_path):
 
 # -- Codex at a halt: no hook of its ends a turn, and each refusal is a billed call
 
-ANSWER_MS = 1000                 # no model is so fast; what one response asks for comes at once
 CODEX_SERVERS = {
     'app-server', 'mcp-server', 'exec-server', 'mcp', 'cloud', 'proto', 'remote-control'}
 
 
 def end_codex(ledger, request, budgets, standing, one, why):
-    """Send the Codex that asks one SIGINT, where a tool is refused a good while after the first:
-    then another response has asked for it. Whether that was done."""
+    """Send the Codex that asks one SIGINT, where a tool of a later response than the first refused
+    one is refused; whether that was done."""
     if request.cli != 'codex' or os.name != 'posix' or budgets.halt_signal == 'never':
         return False
-    now_ms = int(time.time() * 1000)
     halted = 'halt', request.session, standing.key, one.start, one.halt
-    first_time(ledger, *halted, note=now_ms)
-    first_ms, = ledger.one('select ts from notices where key = ?', json.dumps(halted))
-    process = codex_above() if now_ms - first_ms >= ANSWER_MS else None
+    response = asking_response(ledger, request)
+    first_time(ledger, *halted, note=response)
+    first, = ledger.one('select ts from notices where key = ?', json.dumps(halted))
+    process = codex_above() if response > first else None
     if not process or not first_time(ledger, 'signal', *halted):
         return False
     sys.stderr.write('armledger ends this Codex: %s. `codex resume %s` goes on once the cap is '
@@ -3903,18 +3892,29 @@ def end_codex(ledger, request, budgets, standing, one, why):
     return True
 
 
+def asking_response(ledger, request):
+    """Which response asks for a tool: where in its log the usage before it stands. All that one
+    response asks for stands before its own usage, though it may run long before that comes."""
+    start, text = tail_of(ledger, request)
+    usage = b'"token_usage_record"' if b'"token_usage_record"' in text else b'"token_count"'
+    asked = request.tool_use_id.encode('utf-8', 'ignore') or b'\0'
+    return start + text.partition(asked)[0].rfind(usage)
+
+
 def codex_above():
-    """The parent's process id if it surely is `codex exec` or a terminal client. A server of Codex
-    hosts many sessions in one process."""
+    """The parent's process id if it surely is `codex exec` or a terminal client, of this user's. A
+    server of Codex hosts many sessions in one process."""
     parent = os.getppid()
     try:
+        os.kill(parent, 0)                 # may it be sent a signal?
         if os.path.isdir('/proc/self'):
+            program = os.readlink('/proc/%d/exe' % parent)
             with open('/proc/%d/cmdline' % parent, 'rb') as stream:
-                program, *words = stream.read().decode().split('\0')[:-1]
+                words = stream.read().decode().split('\0')[1:-1]
         else:
             from subprocess import check_output
-            said = check_output(['ps', '-o', 'args=', '-p', str(parent)])
-            program, *words = said.decode().split()
+            said = check_output(['ps', '-o', 'comm=,args=', '-p', str(parent)])
+            program, _, *words = said.decode().split()
     except (OSError, ValueError):
         return None
     plain = [word for before, word in zip([''] + words, words) if before[:1] != '-' != word[:1]]
