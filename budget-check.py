@@ -3321,9 +3321,9 @@ def unpriced_models(ledger, prices, key):
     """Models without a price: all of the ledger's, or those that one arm used."""
     unknown = {name for name, in ledger.rows('select name from models') if not prices.known(name)}
     if unknown and key:
-        unknown &= {name for name, in ledger.rows_in(
-            'select distinct name from calls join models on models.id = model '
-            'where owned and assumed and pair in (%s)', pairs_of(ledger, key))}
+        unknown &= {name for name, in ledger.rows(
+            'select distinct name from pairs join calls on pair = pairs.id '
+            'join models on models.id = model where arm = ? and owned and assumed', key)}
     return set(map(model_name, unknown))
 
 
@@ -3399,7 +3399,6 @@ HANDING_OVER = ('StructuredOutput', 'SendMessage', 'TaskUpdate', 'TodoWrite')
 Request = namedtuple(
     'Request', 'cli event tool tool_input tool_use_id session agent cwd transcript '
                'own form problem refused_as', defaults=('',) * 11)
-NO_REQUEST = Request('claude-code', 'tool')
 
 # refused: it may not go on; reason: for the model; told: for the user; end: the turn ends, and the
 # reason says all.
@@ -3481,7 +3480,7 @@ def parse_request(text, agent):
         cli, kind, tool, payload.get('tool_input', payload.get('toolArgs')), field('tool_use_id'),
         field('parentAgentId', 'session_id', 'sessionId'), field('agent_id', 'agentId'),
         cwd, field('transcript_path'), '', form,
-        problem or ('' if cwd else 'the payload names no folder'))
+        problem or 'the payload names no folder' * (not cwd))
 
 
 def reply(request, answer):
@@ -3508,13 +3507,13 @@ def home_of(environ):
 def matches(tool, patterns):
     """Exact names or globs, in any case: `Task` is not `TaskCreate`."""
     tool = tool.lower()
-    # Most are told by their plain parts alone: no regular expression is compiled for them.
-    likely = [one for one in map(str.lower, patterns) if '[' in one or
-              all(part in tool for part in one.replace('?', '*').split('*'))]
-    if not likely:
-        return False
-    from fnmatch import fnmatchcase
-    return any(fnmatchcase(tool, one) for one in likely)
+    for one in map(str.lower, patterns):
+        # Most are told by their plain parts alone: no regular expression is compiled for them.
+        if '[' in one or all(part in tool for part in one.replace('?', '*').split('*')):
+            from fnmatch import fnmatchcase
+            if fnmatchcase(tool, one):
+                return True
+    return False
 
 
 def refused_as(request, budgets):
@@ -3533,7 +3532,7 @@ def refused_as(request, budgets):
 
 # -- the decision
 
-def gate(text, environ, folder, leave_open=False, agent=None):
+def gate(text, environ, folder, agent=None):
     """Decide a hook's payload (bytes); (exit code, stdout, stderr).
 
     An error is decided too: where a cap could apply, what is expensive is refused (on_error: deny)
@@ -3552,12 +3551,9 @@ def gate(text, environ, folder, leave_open=False, agent=None):
             return 0, '', ''
         prices = load_prices(find_prices(None, environ, folder))
         # A unit of work takes half a second more than the ledger is given; so may what it holds.
+        # It is left open: who ends at once needn't wait for SQLite's log to be copied.
         ledger = Ledger(path, home, GATE_SECONDS - 1)
-        try:
-            answer = decide(request, budgets, keys, ledger, prices, environ)
-        finally:
-            if not leave_open:   # who ends at once needn't wait for SQLite's log to be copied
-                ledger.close()
+        answer = decide(request, budgets, keys, ledger, prices, environ)
     except BaseException as error:
         answer = answer_error(error, request, budgets, path)
     if keys and request.event == 'tool' and not answer.refused:
@@ -3631,7 +3627,9 @@ def decide(request, budgets, keys, ledger, prices, environ):
     leave_mark(ledger, request, keys, now_ms)
     try:
         reading, standings = look()
-        if is_near(ledger, request, standings) and wait_for_response(ledger, request):
+        usual = dearest_call(ledger, request)
+        if first_stop(request, standings, usual) != first_stop(request, standings) and \
+                wait_for_response(ledger, request):        # one more call may tip the scales
             reading, standings = look()
     except Exception:                      # what it has not read can only add to what it holds
         ledger.limit = time.monotonic()
@@ -3683,7 +3681,8 @@ def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
             raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
                             'owner read access to it' % reading.unreadable[0][1],
                             reading.unreadable[0][0])
-        if path and not is_own_file(path) and not session_log(ledger, request):
+        # A worktree moves it.
+        if path and not is_own_file(path) and not known_log(ledger, request):
             if not wait_until(lambda: is_own_file(path)):
                 raise UserError('the agent names a transcript that is not there, so what its '
                                 'session has spent is not known: let it keep its sessions (no '
@@ -3712,13 +3711,11 @@ def is_own_file(path):
         return False
 
 
-def session_log(ledger, request):
-    """The path of a session's log in any known folder, or '': a worktree moves it."""
-    return known_log(ledger, ('-' if request.cli == 'codex' else os.sep) + request.session)
-
-
-def known_log(ledger, name):
-    name += '.jsonl'
+def known_log(ledger, request, agent=''):
+    """The path of a session's log, or its sub-agent's, in any known folder; '' if none has it."""
+    name = ('-' if request.cli == 'codex' else os.sep) + request.session + '.jsonl'
+    if agent:
+        name = os.sep + 'agent-' + agent + '.jsonl'
     row = ledger.one('select path from files where substr(path, ?) = ?', -len(name), name)
     return row[0] if row else ''
 
@@ -3742,41 +3739,30 @@ def tail_of(ledger, request):
     """(where it begins, text) of the last of the log that the asking response comes into."""
     path = request.transcript
     if request.agent and request.cli == 'claude-code':     # a sub-agent's lies beside the main one
-        path = known_log(ledger, os.sep + 'agent-' + request.agent)
+        path = known_log(ledger, request, request.agent)
     try:
-        with open_plain(path or session_log(ledger, request)) as stream:
+        with open_plain(path or known_log(ledger, request)) as stream:
             start = stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL))
             return start, stream.read()
     except (OSError, ValueError):
         return 0, b''
 
 
-def is_near(ledger, request, standings):
-    """Whether one more call of the usual size could bring another answer."""
-    usual = dearest_call(ledger, request)
-    return any(stop_of(request, one) != stop_of(request, one, at_rate(one.entry, usual))
-               for one in standings)
-
-
-def first_stop(request, standings):
-    """What stops a request first: its session's own arm, then its folder's; or None."""
-    return next(filter(None, (stop_of(request, one) for one in reversed(standings))), None)
-
-
-def stop_of(request, standing, more=0):
-    """(standing, tier, window) at which an arm stops a request, had it spent so much more; None
-    where it passes. 'room': with what the tool may cost it would get to its hard stop."""
-    if standing.entry.action != 'hard_stop':
-        return None
-    aside = standing.reserved + at_rate(standing.entry, standing.cost)
-    for one in (standing.verdict.worst, *standing.verdict.windows):
-        spent = one.spent + more
-        if one.halt is not None and spent >= one.halt:
-            return standing, 'halt', one
-        if request.refused_as and spent >= one.grace:
-            return standing, 'hard_stop', one
-        if request.refused_as == 'expensive' and spent + aside > one.grace:
-            return standing, 'room', one
+def first_stop(request, standings, more=0):
+    """(standing, tier, window) that stops a request, had so much more been spent: of its session's
+    own arm, then of its folder's. None if it passes; at 'room' it would get to its hard stop by
+    what the tool may cost."""
+    for standing in reversed(standings):
+        entry, verdict = standing.entry, standing.verdict
+        aside = standing.reserved + at_rate(entry, standing.cost)
+        for one in (verdict.worst, *verdict.windows) if entry.action == 'hard_stop' else ():
+            spent = one.spent + at_rate(entry, more)
+            if one.halt is not None and spent >= one.halt:
+                return standing, 'halt', one
+            if request.refused_as and spent >= one.grace:
+                return standing, 'hard_stop', one
+            if request.refused_as == 'expensive' and spent + aside > one.grace:
+                return standing, 'room', one
     return None
 
 
@@ -3869,8 +3855,12 @@ def error_text(error, ledger_path):
 
 # -- Codex at a halt: no hook of its ends a turn, and each refusal is a billed call
 
-CODEX_SERVERS = {
-    'app-server', 'mcp-server', 'exec-server', 'mcp', 'cloud', 'proto', 'remote-control'}
+# The arguments of a Codex that is one session: options, then `exec`, `resume` or a prompt of
+# several words, or nothing. A server hosts many sessions in one process.
+CODEX_SESSION = r'''(?xs) [^\0]*\0
+    (?! (?:.*\0)? (?:app-server|mcp-server|exec-server|mcp|cloud|proto|remote-control) \0)
+    (?: -[^\0]*\0 (?:[^\0-][^\0]*\0)? )*
+    (?: (?:exec|e|resume|fork)\0 | [^\0-][^\0]*[ ][^\0]*\0 | $ )'''
 
 
 def end_codex(ledger, request, budgets, standing, one, why):
@@ -3902,25 +3892,22 @@ def asking_response(ledger, request):
 
 
 def codex_above():
-    """The parent's process id if it surely is `codex exec` or a terminal client, of this user's. A
-    server of Codex hosts many sessions in one process."""
+    """The parent's process id if it surely is `codex exec` or a terminal client, of this user's."""
     parent = os.getppid()
     try:
         os.kill(parent, 0)                 # may it be sent a signal?
         if os.path.isdir('/proc/self'):
             program = os.readlink('/proc/%d/exe' % parent)
             with open('/proc/%d/cmdline' % parent, 'rb') as stream:
-                words = stream.read().decode().split('\0')[1:-1]
+                words = stream.read().decode()
         else:
             from subprocess import check_output
             said = check_output(['ps', '-o', 'comm=,args=', '-p', str(parent)])
-            program, _, *words = said.decode().split()
+            program, _, words = re.sub(r'\s+|$', '\0', said.decode().strip()).partition('\0')
     except (OSError, ValueError):
         return None
-    plain = [word for before, word in zip([''] + words, words) if before[:1] != '-' != word[:1]]
-    is_session = not plain or plain[0] in ('exec', 'e', 'resume', 'fork') or ' ' in plain[0]
-    is_codex = os.path.basename(program) == 'codex' and not CODEX_SERVERS.intersection(words)
-    return parent if is_codex and is_session else None
+    is_codex = os.path.basename(program) == 'codex' and re.match(CODEX_SESSION, words)
+    return parent if is_codex else None
 
 
 # ---- tripwire: what an agent may not do to its own cap ------------------------------------------
@@ -4268,41 +4255,34 @@ STATUS_SECONDS = 2.0             # a line that comes later is of no use
 
 def statusline(options=None):
     """Print one short line for the payload on stdin, empty where no cap applies; exit code 0."""
-    home = home_of(os.environ)
-    ledger_path = find_ledger(getattr(options, 'ledger', None), os.environ, home)
+    options = options or parse_options(['--statusline'])
     try:
-        standing = standing_of_status(options, ledger_path, home)
+        standing = standing_of_status(options)
         line = format_status(standing, 'NO_COLOR' not in os.environ) if standing else ''
     except Exception as error:
-        line = 'armledger: ? ' + printable(error_text(error, ledger_path), 160)
+        line = 'armledger: ? ' + printable(error_text(error, options.ledger), 160)
     sys.stdout.buffer.write(line.encode('utf-8', 'replace') + b'\n')
     sys.stdout.buffer.flush()
     return 0
 
 
-def standing_of_status(options, ledger_path, home):
-    """The standing of the arm that a session is in; None where no cap applies."""
+def standing_of_status(options):
+    """The standing of the arm that a session is in, or began in; None where no cap applies."""
     text = b'' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
     payload = (parse_records(text) + [{}])[0]
-    workspace = part(payload, 'workspace')
-    path = find_budgets(getattr(options, 'budgets', None), os.environ, HERE, home)
-    budgets = load_budgets(path, home) if path else None
-    # Where the session is, and where it began: the first that has a cap is shown.
-    folders = workspace.get('current_dir'), payload.get('cwd'), workspace.get('project_dir')
-    for folder in list(filter(None, map(text_of, folders))) or [os.getcwd()]:
-        key = budgets and arm_of(budgets, resolve_place(folder, home))
-        if entry_of(budgets, key):
-            break
-    else:
+    path = find_budgets(options.budgets, os.environ, HERE, options.home)
+    budgets = load_budgets(path, options.home) if path else None
+    if not budgets or not budgets.armed():
+        return None
+    cwd = text_in(part(payload, 'workspace'), 'current_dir') or text_in(payload, 'cwd')
+    request = Request('claude-code', 'status', session=text_in(payload, 'session_id'),
+                      cwd=cwd or os.getcwd(), transcript=text_in(payload, 'transcript_path'))
+    request, keys = keys_of(request, budgets, os.environ, options.home, options.ledger)
+    if not keys:
         return None
     set_zone(budgets.timezone)
-    prices = load_prices(find_prices(getattr(options, 'prices', None), os.environ, HERE))
-    now_ms = getattr(options, 'now_ms', int(time.time() * 1000))
-    ledger = Ledger(ledger_path, home, STATUS_SECONDS)
-    try:
-        return bring_up(ledger, NO_REQUEST, budgets, [key], prices, os.environ, now_ms)[1][0]
-    finally:
-        ledger.close()
+    prices, ledger = load_prices(options.prices), Ledger(options.ledger, options.home, STATUS_SECONDS)
+    return bring_up(ledger, request, budgets, keys, prices, os.environ, options.now_ms)[1][0]
 
 
 def format_status(standing, colour):
