@@ -3054,8 +3054,7 @@ WindowVerdict = namedtuple(
 # Where an arm stands. shown: its name as people read it; reserved: what is set aside for running
 # tools, at the arm's rate as well; cost: what the tool that is asked for may cost, at list price.
 Standing = namedtuple(
-    'Standing', 'key entry name shown verdict reserved untranscribed_usd assumed_usd cost',
-    defaults=(0,))
+    'Standing', 'key entry name shown verdict reserved cost untranscribed_usd assumed_usd')
 
 
 def judge(entry, spent_by_window, now_ms, began_ms=None):
@@ -3097,7 +3096,7 @@ def project(spent, cap, start, end, now_ms):
     return cap_at, None if end is None else divide_even(spent * (end - start), elapsed)
 
 
-def stand(ledger, budgets, key, now_ms, looking_back=False):
+def stand(ledger, budgets, key, now_ms, looking_back=False, request=None):
     """Where an arm stands. A call that is later than the window counts as well (a clock was
     wrong), unless someone is looking back."""
     entry, pairs, name = entry_of(budgets, key), pairs_of(ledger, key), key
@@ -3111,9 +3110,11 @@ def stand(ledger, budgets, key, now_ms, looking_back=False):
                                'pair = pairs.id)) from pairs where arm = ?', key)
     verdict = judge(entry, {window: usd for window, (usd, *_) in sums.items()}, now_ms, began_ms)
     reserved = 0 if looking_back else set_aside(ledger, key, entry, now_ms)
+    is_expensive = request and request.refused_as == 'expensive'
+    cost = may_cost(ledger, key, entry, request) if is_expensive else 0
     if is_path(key):
         name = short_names(dict.fromkeys([key] + armed_keys(ledger, budgets)))[key]
-    return Standing(key, entry, name, printable(name, 60), verdict, reserved,
+    return Standing(key, entry, name, printable(name, 60), verdict, reserved, cost,
                     *sums[verdict.worst.window][1:])
 
 
@@ -3355,22 +3356,19 @@ def version_warnings(ledger):
 # The gate leaves a mark at most every ten minutes. It was not asked in sessions that used tools
 # later than theirs, or have none, since the arm's first mark.
 UNGATED_SESSIONS = '''
-    select count(*), min(sessions.agent), max(sessions.agent), begun
-    from (select min(first) as begun from gates where arm = ?1)
+    select count(*), begun from (select min(first) as begun from gates where arm = ?1)
     join sessions on tool_ts > begun join pairs on pairs.id = pair
     left join gates on gates.session = sessions.name and gates.arm = pairs.arm
     where pairs.arm = ?1 and tool_ts > coalesce(last, 0) + ?2'''
 
 
 def ungated(ledger, keys):
-    """3 sessions in acme since 2026-11-20 used tools without the gate"""
     for key in keys:
-        number, *agents, begun = ledger.one(UNGATED_SESSIONS, key, GATE_MARK_MS + 60000)
-        cure = 'type /hooks in Codex to trust it' if agents == ['codex'] * 2 else \
-            '`budget-check.py --doctor` may say why'
+        number, begun = ledger.one(UNGATED_SESSIONS, key, GATE_MARK_MS + 60000)
         if number:
-            yield '%s in %s since %s used tools without the gate; %s' % (
-                counted(number, 'session'), printable(tails_of(key)[0], 60), date_of(begun), cure)
+            yield '%s in %s since %s used tools without the gate; `budget-check.py --doctor` may ' \
+                'say why' % (counted(number, 'session'), printable(tails_of(key)[0], 60),
+                             date_of(begun))
 
 
 def counted(number, noun):
@@ -3621,23 +3619,22 @@ def decide(request, budgets, keys, ledger, prices, environ):
     now_ms = int(time.time() * 1000)
     set_zone(budgets.timezone)
 
-    def look():
-        return bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
-
     leave_mark(ledger, request, keys, now_ms)
+    problem = None
     try:
-        reading, standings = look()
-        usual = dearest_call(ledger, request)
-        if first_stop(request, standings, usual) != first_stop(request, standings) and \
-                wait_for_response(ledger, request):        # one more call may tip the scales
-            reading, standings = look()
-    except Exception:                      # what it has not read can only add to what it holds
-        ledger.limit = time.monotonic()
-        assign_arms(ledger, budgets)
-        reading, standings = None, stand_all(ledger, request, budgets, keys, now_ms)
-        if not first_stop(request, standings):
-            raise
-    for standing in standings if reading else ():
+        reading = bring_up(ledger, request, budgets, prices, environ, now_ms)
+    except Exception as error:             # what it has not read can only add to what it holds
+        problem, ledger.limit = error, time.monotonic()
+    standings = stand_all(ledger, request, budgets, keys, now_ms)
+    stop = first_stop(request, standings)
+    if problem and not stop:
+        raise problem
+    # Where one more call may tip the scales, that is waited for.
+    is_near = first_stop(request, standings, dearest_call(ledger, request)) != stop
+    if is_near and not problem and wait_for_response(ledger, request):
+        bring_up(ledger, request, budgets, prices, environ, now_ms)
+        standings = stand_all(ledger, request, budgets, keys, now_ms)
+    for standing in () if problem else standings:
         notify(ledger, budgets, standing, prices)
     stop = first_stop(request, standings)
     if not stop and request.refused_as == 'expensive':
@@ -3670,36 +3667,32 @@ def leave_mark(ledger, request, keys, now_ms):
             pass
 
 
-def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
-    """(Reading, standings) by all that is on disk; UserError where what was spent isn't known."""
+def bring_up(ledger, request, budgets, prices, environ, now_ms):
+    """The Reading of all that is on disk; UserError where what was spent isn't known."""
     def refresh():
         return ledger.refresh(prices, environ, now_ms, named=(request.cli, request.transcript))
 
     reading, path = refresh(), request.event == 'tool' and request.transcript
-    if not budgets.spend_json:
-        if reading.unreadable:
-            raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
-                            'owner read access to it' % reading.unreadable[0][1],
-                            reading.unreadable[0][0])
-        # A worktree moves it.
-        if path and not is_own_file(path) and not known_log(ledger, request):
-            if not wait_until(lambda: is_own_file(path)):
-                raise UserError('the agent names a transcript that is not there, so what its '
-                                'session has spent is not known: let it keep its sessions (no '
-                                '--no-session-persistence)', path)
-            reading = refresh()
-    assign_arms(ledger, budgets)
-    for key in keys:
-        check_ambiguous(ledger, budgets, key)
-    return reading, stand_all(ledger, request, budgets, keys, now_ms)
+    if budgets.spend_json:
+        return reading
+    for log, reason in reading.unreadable:
+        raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
+                        'owner read access to it' % reason, log)
+    # A worktree moves it.
+    if path and not is_own_file(path) and not known_log(ledger, request):
+        if not wait_until(lambda: is_own_file(path)):
+            raise UserError('the agent names a transcript that is not there, so what its session '
+                            'has spent is not known: let it keep its sessions (no '
+                            '--no-session-persistence)', path)
+        reading = refresh()
+    return reading
 
 
 def stand_all(ledger, request, budgets, keys, now_ms):
-    """Where arms stand, and what the tool that is asked for may cost there."""
-    standings = [stand(ledger, budgets, key, now_ms) for key in keys]
-    if request.refused_as != 'expensive':
-        return standings
-    return [one._replace(cost=may_cost(ledger, one.key, one.entry, request)) for one in standings]
+    assign_arms(ledger, budgets)
+    for key in keys:
+        check_ambiguous(ledger, budgets, key)
+    return [stand(ledger, budgets, key, now_ms, request=request) for key in keys]
 
 
 def is_own_file(path):
@@ -4193,43 +4186,41 @@ except subprocess.TimeoutExpired:
 except BaseException as error:
     code = type(error).__name__
 if code:
-    failure = {name: json.loads(notice)[name] for name in ('arm', 'tier')}
-    failure.update(ts=int(time.time() * 1000), code=code)
+    failure = {**json.loads(notice), 'ts': int(time.time() * 1000), 'code': code}
     with open(path, 'a') as stream:
         stream.write(json.dumps(failure) + '\\n')
 '''
 
 
 def notify(ledger, budgets, standing, prices):
-    """Run the arm's notify command for each window that has come to a tier above ok, once.
-
-    It is started and left alone: the caller waits for neither its work nor its end."""
+    """Run the arm's notify command for each window that has come to a tier above ok, once."""
     command = standing.entry.notify or budgets.notify
     for one in standing.verdict.windows if command else ():
         key = 'notify', standing.key, one.window, one.start, one.tier
-        if one.tier == 'ok' or not first_time(ledger, *key):
-            continue
-        start_notifier(command, ledger, {
-            **verdict_json([standing], budgets, prices, []), 'arm': standing.key,
-            'tier': one.tier, 'window': one.window,
-            'text': 'armledger: %s.' % describe_window(standing, one, budgets)})
+        if one.tier != 'ok' and first_time(ledger, *key):
+            start_notifier(command, ledger, {
+                **verdict_json([standing], budgets, prices, []), 'arm': standing.key,
+                'tier': one.tier, 'window': one.window,
+                'text': 'armledger: %s.' % describe_window(standing, one, budgets)})
 
 
 def start_notifier(command, ledger, notice):
+    """It is started and left alone: the caller waits for neither its work nor its end."""
     import subprocess
     path = os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES)
     try:
         runner = subprocess.Popen(
             [sys.executable or 'python3', '-IS', '-c', NOTIFIER, command, path],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd=ledger.home if os.path.isdir(ledger.home) else None,   # never a client's repo
+            start_new_session=True, cwd=ledger.home,       # never a client's repo
             creationflags=0x8 | 0x200 if os.name == 'nt' else 0)       # detached, in its own group
         runner.stdin.write(format_json(notice).encode('utf-8', 'replace') + b'\n')
         runner.stdin.close()               # it fits into a pipe
         runner.returncode = 0              # it outlives us: there is nothing to wait for
-    except (OSError, ValueError):
-        pass                               # no process can be started now; the gate decides
+    except (OSError, ValueError) as error:
+        failure = {**notice, 'ts': int(time.time() * 1000), 'code': type(error).__name__}
+        with open(path, 'a') as stream:
+            stream.write(json.dumps(failure) + '\n')
 
 
 def notify_failures(ledger, keys):
@@ -4282,7 +4273,8 @@ def standing_of_status(options):
         return None
     set_zone(budgets.timezone)
     prices, ledger = load_prices(options.prices), Ledger(options.ledger, options.home, STATUS_SECONDS)
-    return bring_up(ledger, request, budgets, keys, prices, os.environ, options.now_ms)[1][0]
+    bring_up(ledger, request, budgets, prices, os.environ, options.now_ms)
+    return stand_all(ledger, request, budgets, keys, options.now_ms)[0]
 
 
 def format_status(standing, colour):
