@@ -3039,7 +3039,6 @@ def columns(text):
 # ---- the verdict: what is spent, and may still be, against an arm's caps ------------------------
 
 TIERS = ('ok', 'alert', 'warn', 'hard_stop', 'halt')
-VERDICTS = {**{tier: tier.upper() for tier in TIERS}, 'halt': 'HARD_STOP'}
 FULL = 100 * PERCENT             # 100 %, in the millionths of a per cent that budgets are kept in
 FAR_MS = 100 * 365 * 86400000    # a cap that is reached in a hundred years is not reached
 
@@ -3064,7 +3063,8 @@ def judge(entry, spent_by_window, now_ms, began_ms=None):
     windows = [judge_window(entry, window, cap, spent_by_window.get(window, 0), now_ms, began_ms)
                for window, cap in entry.caps]
     worst = max(windows, key=lambda one: (TIERS.index(one.tier), one.pct or 0))
-    return Verdict(worst.tier, VERDICTS[worst.tier], worst, windows)
+    verdict = 'HARD_STOP' if worst.tier == 'halt' else worst.tier.upper()
+    return Verdict(worst.tier, verdict, worst, windows)
 
 
 def judge_window(entry, window, cap, spent, now_ms, began_ms=None):
@@ -3120,21 +3120,22 @@ def stand(ledger, budgets, key, now_ms, looking_back=False, request=None):
 
 def spend_elsewhere(budgets, arm):
     """Month-to-date spend of an arm from a JSON export; one that isn't in it has spent nothing."""
-    from decimal import Decimal
-    usd = load_export(budgets).get(arm, Decimal(0))
-    if type(usd) is Decimal and 0 <= usd < 10 ** 18:       # 1e3 is a number, too
-        return int(usd.scaleb(12).to_integral_value())
-    raise UserError('spend_json must be {"arm": usd}, with plain numbers; %s has %s' % (
-        printable(arm), printable(str(usd))), budgets.spend_json)
+    pico = load_export(budgets).get(arm, 0)
+    if type(pico) is not int or not 0 <= pico < 10 ** 30:
+        raise UserError('spend_json must be {"arm": usd}, with plain numbers; that of %s is not '
+                        'one' % printable(arm), budgets.spend_json)
+    return pico
 
 
 def load_export(budgets):
-    """{arm: a Decimal} of spend_json."""
-    from decimal import Decimal
+    """{arm: pico-dollars} of spend_json."""
+    def pico(text):                                        # 1e3 is a number, too
+        from decimal import Decimal
+        return int(Decimal(text) * PICO)
     text = read_text(budgets.spend_json, 16 << 20)
     try:
-        return dict(json.loads(text, parse_float=Decimal, parse_int=Decimal))
-    except (TypeError, ValueError, RecursionError) as error:
+        return dict(json.loads(text, parse_float=pico, parse_int=pico))
+    except (ArithmeticError, TypeError, ValueError, RecursionError) as error:
         raise UserError('spend_json is not {"arm": usd} in JSON: %s; write it anew, or take '
                         'spend_json out of the budgets file' % error, budgets.spend_json) from None
 
@@ -3426,8 +3427,6 @@ class Client(namedtuple('Client', 'agent file events handler')):
     """An agent as the gate knows it. file: its settings; events: what is wired in them, the one
     before a tool first; handler: how, with None for the command line."""
 
-    __slots__ = ()
-
     def settings(self, environ, home):
         """The path of the settings that wire it."""
         moved = environ.get(self.agent.variable, '').split(',')[0].strip()
@@ -3435,7 +3434,7 @@ class Client(namedtuple('Client', 'agent file events handler')):
 
 
 def handler_of(timeout, **more):
-    return dict({'type': 'command', 'command': None, 'timeout': timeout}, **more)
+    return {'type': 'command', 'command': None, 'timeout': timeout, **more}
 
 
 CLIENTS = {name: Client(AGENTS[name], *row) for name, row in {
@@ -3483,13 +3482,12 @@ def parse_request(text, agent):
 
 def reply(request, answer):
     """(exit code, stdout, stderr) that say an answer in the words of the agent that asks."""
-    reason, told, end, out = answer.reason, answer.told, answer.end, {}
-    if answer.refused and not end and (request.cli in ONE_TEXT or not request.form):
+    refused, reason, told, end = answer
+    if refused and not end and (request.cli in ONE_TEXT or not request.form):
         reason, told = reason + ' ' + told, ''
-    if answer.refused and not request.form:
+    if refused and not request.form:
         return 2, '', reason
-    if answer.refused:
-        out = json.loads(request.form % json.dumps(reason))
+    out = json.loads(request.form % json.dumps(reason)) if refused else {}
     if told and not end and request.cli != 'copilot':      # which shows no messages
         out['systemMessage'] = told
     if end and request.event == 'tool' and request.cli not in ONE_TEXT:
@@ -3655,14 +3653,15 @@ def decide(request, budgets, keys, ledger, prices, environ):
 
 def leave_mark(ledger, request, keys, now_ms):
     """Note that the gate was asked in a session, unless it was lately or others are writing."""
-    lately = 'select 1 from gates where session = ? and arm = ? and last between ? and ?'
-    insert = 'insert into gates (session, arm, first, last) values (?, ?, ?, ?) ' \
-             'on conflict (session, arm) do update set last = excluded.last'
     for key in keys if request.event == 'tool' else ():
-        mark = request.session, key, now_ms, now_ms
+        lately = ledger.one('select 1 from gates where session = ? and arm = ? and last between ? '
+                            'and ?', request.session, key, now_ms - GATE_MARK_MS, now_ms)
         try:
-            if not ledger.one(lately, request.session, key, now_ms - GATE_MARK_MS, now_ms):
-                ledger.write(lambda: ledger.db.execute(insert, mark), 0.1)
+            if not lately:
+                ledger.write(lambda: ledger.db.execute(
+                    'insert into gates (session, arm, first, last) values (?, ?, ?, ?) '
+                    'on conflict (session, arm) do update set last = excluded.last',
+                    (request.session, key, now_ms, now_ms)), 0.1)
         except sqlite().OperationalError:
             pass
 
@@ -4262,9 +4261,9 @@ def standing_of_status(options):
     text = b'' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
     payload = (parse_records(text) + [{}])[0]
     path = find_budgets(options.budgets, os.environ, HERE, options.home)
-    budgets = load_budgets(path, options.home) if path else None
-    if not budgets or not budgets.armed():
+    if not path:
         return None
+    budgets = load_budgets(path, options.home)
     cwd = text_in(part(payload, 'workspace'), 'current_dir') or text_in(payload, 'cwd')
     request = Request('claude-code', 'status', session=text_in(payload, 'session_id'),
                       cwd=cwd or os.getcwd(), transcript=text_in(payload, 'transcript_path'))
