@@ -3229,18 +3229,16 @@ def arithmetic(standing, one=None, tier=None, tool=''):
     one, tier = one or standing.verdict.worst, tier or standing.verdict.tier
     entry, window, spent = standing.entry, WINDOW_WORDS[one.window], dollars(one.spent)
     percent, stop = (entry.halt_pct, one.halt) if tier == 'halt' else (entry.grace_pct, one.grace)
-    stop, percent = dollars(stop), format_percent(percent, 4).rstrip('0').rstrip('.')
+    percent, aside = format_percent(percent, 4).rstrip('0').rstrip('.'), ''
     cap = '(cap %s x %s %%; %s)' % (dollars(one.cap), percent, ESTIMATE)
     if tier != 'room':
         return '%s has spent %s %s, and its %s is at %s %s' % (
-            standing.shown, spent, window, tier.replace('_', ' '), stop, cap)
+            standing.shown, spent, window, tier.replace('_', ' '), dollars(stop), cap)
     if standing.reserved:
-        spent += ' spent + %s set aside for tools that are running' % dollars(standing.reserved)
-    else:
-        spent += ' spent'
-    return '%s %s: %s + %s that this %s may cost > %s, its hard stop %s' % (
-        standing.shown, window, spent, dollars(at_rate(entry, standing.cost)),
-        'sub-agent' if matches(tool, SPAWNERS) else 'tool', stop, cap)
+        aside = ' + %s set aside for tools that are running' % dollars(standing.reserved)
+    return '%s %s: %s spent%s + %s that this %s may cost > %s, its hard stop %s' % (
+        standing.shown, window, spent, aside, dollars(at_rate(entry, standing.cost)),
+        'sub-agent' if matches(tool, SPAWNERS) else 'tool', dollars(stop), cap)
 
 
 def how_to_lift(budgets, standing, one=None):
@@ -3254,12 +3252,11 @@ def next_tiers(standing, budgets):
     one = standing.verdict.worst
     if standing.entry.action != 'hard_stop' or one.tier == 'halt':
         return ''
-    if one.halt == one.grace:
-        return 'from %s everything is refused' % dollars(one.halt)
-    first = 'now on' if one.tier == 'hard_stop' else dollars(one.grace)
     what = 'sub-agents, web and browsers' if budgets.expensive_tools is None else 'expensive tools'
-    rest = '' if one.halt is None else ', from %s everything' % dollars(one.halt)
-    return 'from %s %s are refused%s' % (first, what, rest)
+    steps = {one.grace: what + ' are refused',             # the stronger alone where both are one
+             one.halt: 'everything' + ' is refused' * (one.halt == one.grace)}
+    return ', '.join('from %s %s' % (dollars(least) if one.spent < least else 'now on', what)
+                     for least, what in steps.items() if least is not None)
 
 
 def describe_window(standing, one, budgets):
@@ -3616,7 +3613,6 @@ def decide(request, budgets, keys, ledger, prices, environ):
     """The Answer for a request of arms that have a cap."""
     now_ms = int(time.time() * 1000)
     set_zone(budgets.timezone)
-
     leave_mark(ledger, request, keys, now_ms)
     problem = None
     try:
@@ -3668,22 +3664,19 @@ def leave_mark(ledger, request, keys, now_ms):
 
 def bring_up(ledger, request, budgets, prices, environ, now_ms):
     """The Reading of all that is on disk; UserError where what was spent isn't known."""
-    def refresh():
-        return ledger.refresh(prices, environ, now_ms, named=(request.cli, request.transcript))
+    path = request.event == 'tool' and not budgets.spend_json and request.transcript
 
-    reading, path = refresh(), request.event == 'tool' and request.transcript
-    if budgets.spend_json:
-        return reading
-    for log, reason in reading.unreadable:
+    def is_there():                        # or elsewhere: a worktree moves it
+        return not path or is_own_file(path) or known_log(ledger, request)
+    wait_until(is_there)
+    reading = ledger.refresh(prices, environ, now_ms, named=(request.cli, request.transcript))
+    for log, reason in () if budgets.spend_json else reading.unreadable:
         raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
                         'owner read access to it' % reason, log)
-    # A worktree moves it.
-    if path and not is_own_file(path) and not known_log(ledger, request):
-        if not wait_until(lambda: is_own_file(path)):
-            raise UserError('the agent names a transcript that is not there, so what its session '
-                            'has spent is not known: let it keep its sessions (no '
-                            '--no-session-persistence)', path)
-        reading = refresh()
+    if not is_there():
+        raise UserError('the agent names a transcript that is not there, so what its session has '
+                        'spent is not known: let it keep its sessions (no '
+                        '--no-session-persistence)', path)
     return reading
 
 
