@@ -3252,11 +3252,12 @@ def next_tiers(standing, budgets):
     one = standing.verdict.worst
     if standing.entry.action != 'hard_stop' or one.tier == 'halt':
         return ''
+    if one.halt == one.grace:
+        return 'from %s everything is refused' % dollars(one.halt)
+    first = 'now on' if one.tier == 'hard_stop' else dollars(one.grace)
     what = 'sub-agents, web and browsers' if budgets.expensive_tools is None else 'expensive tools'
-    steps = {one.grace: what + ' are refused',             # the stronger alone where both are one
-             one.halt: 'everything' + ' is refused' * (one.halt == one.grace)}
-    return ', '.join('from %s %s' % (dollars(least) if one.spent < least else 'now on', what)
-                     for least, what in steps.items() if least is not None)
+    rest = '' if one.halt is None else ', from %s everything' % dollars(one.halt)
+    return 'from %s %s are refused%s' % (first, what, rest)
 
 
 def describe_window(standing, one, budgets):
@@ -3595,9 +3596,8 @@ def beginning(request):
     except (OSError, ValueError):
         return request, '', ''
     head = head[:head.rfind(b'\n') + 1]
-    here = '"cwd":' + json.dumps(request.cwd, ensure_ascii=False)
-    folders = head.count(b'"cwd":')
-    if request.cli != 'codex' and folders and folders == head.count(here.encode(errors='replace')):
+    here = json.dumps(request.cwd, ensure_ascii=False)[1:-1].encode(errors='replace')
+    if request.cli != 'codex' and {here} == set(re.findall(b'"cwd":"([^"]*)', head)):
         return request, request.cwd, ''    # it was nowhere else: no line need be parsed
     rows = AGENTS[request.cli].read(request.transcript, head, {}).sessions
     if not rows:
