@@ -3614,21 +3614,22 @@ def decide(request, budgets, keys, ledger, prices, environ):
     now_ms = int(time.time() * 1000)
     set_zone(budgets.timezone)
     leave_mark(ledger, request, keys, now_ms)
-    problem = None
+
+    def look():
+        return bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
     try:
-        reading = bring_up(ledger, request, budgets, prices, environ, now_ms)
-    except Exception as error:             # what it has not read can only add to what it holds
-        problem, ledger.limit = error, time.monotonic()
-    standings = stand_all(ledger, request, budgets, keys, now_ms)
-    stop = first_stop(request, standings)
-    if problem and not stop:
-        raise problem
-    # Where one more call may tip the scales, that is waited for.
-    is_near = first_stop(request, standings, dearest_call(ledger, request)) != stop
-    if is_near and not problem and wait_for_response(ledger, request):
-        bring_up(ledger, request, budgets, prices, environ, now_ms)
-        standings = stand_all(ledger, request, budgets, keys, now_ms)
-    for standing in () if problem else standings:
+        reading, standings = look()
+        usual = dearest_call(ledger, request)
+        if first_stop(request, standings) != first_stop(request, standings, usual) and \
+                wait_for_response(ledger, request):        # one more call may tip the scales
+            reading, standings = look()
+    except Exception:                      # what it has not read can only add to what it holds
+        ledger.limit = time.monotonic()
+        stop = first_stop(request, stand_all(ledger, request, budgets, keys, now_ms))
+        if not stop:
+            raise
+        return refusal(ledger, request, budgets, *stop)
+    for standing in standings:
         notify(ledger, budgets, standing, prices)
     stop = first_stop(request, standings)
     if not stop and request.refused_as == 'expensive':
@@ -3644,7 +3645,7 @@ def decide(request, budgets, keys, ledger, prices, environ):
             if one.verdict.tier != 'ok'
             and first_time(ledger, request.session, one.key, one.verdict.tier)]
     told += [printable(one, 600) for one in warnings]
-    return Answer(False, '', ' '.join('armledger: %s.' % one for one in told))
+    return Answer(False, '', ' '.join(map('armledger: {}.'.format, told)))
 
 
 def leave_mark(ledger, request, keys, now_ms):
@@ -3662,8 +3663,8 @@ def leave_mark(ledger, request, keys, now_ms):
             pass
 
 
-def bring_up(ledger, request, budgets, prices, environ, now_ms):
-    """The Reading of all that is on disk; UserError where what was spent isn't known."""
+def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
+    """(Reading, standings) by all that is on disk; UserError where what was spent isn't known."""
     path = request.event == 'tool' and not budgets.spend_json and request.transcript
 
     def is_there():                        # or elsewhere: a worktree moves it
@@ -3677,10 +3678,11 @@ def bring_up(ledger, request, budgets, prices, environ, now_ms):
         raise UserError('the agent names a transcript that is not there, so what its session has '
                         'spent is not known: let it keep its sessions (no '
                         '--no-session-persistence)', path)
-    return reading
+    return reading, stand_all(ledger, request, budgets, keys, now_ms)
 
 
 def stand_all(ledger, request, budgets, keys, now_ms):
+    """The standings of arms by what the ledger holds."""
     assign_arms(ledger, budgets)
     for key in keys:
         check_ambiguous(ledger, budgets, key)
@@ -4265,8 +4267,7 @@ def standing_of_status(options):
         return None
     set_zone(budgets.timezone)
     prices, ledger = load_prices(options.prices), Ledger(options.ledger, options.home, STATUS_SECONDS)
-    bring_up(ledger, request, budgets, prices, os.environ, options.now_ms)
-    return stand_all(ledger, request, budgets, keys, options.now_ms)[0]
+    return bring_up(ledger, request, budgets, keys, prices, os.environ, options.now_ms)[1][0]
 
 
 def format_status(standing, colour):
