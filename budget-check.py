@@ -3113,7 +3113,7 @@ def stand(ledger, budgets, key, now_ms, looking_back=False, request=None):
     is_expensive = request and request.refused_as == 'expensive'
     cost = may_cost(ledger, key, entry, request) if is_expensive else 0
     if is_path(key):
-        name = short_names(dict.fromkeys([key] + armed_keys(ledger, budgets)))[key]
+        name = short_names([key, *armed_keys(ledger, budgets)])[key]
     return Standing(key, entry, name, printable(name, 60), verdict, reserved, cost,
                     *sums[verdict.worst.window][1:])
 
@@ -3834,10 +3834,11 @@ def answer_error(error, request, budgets, ledger_path):
 def error_text(error, ledger_path):
     if isinstance(error, sqlite().Error):
         error = ledger_error(ledger_path, error)
-    if isinstance(error, (UserError, SystemExit)):
-        return printable(str(error), 800)
-    return printable('%s: %s (a bug in armledger; `budget-check.py --doctor` may tell more)'
-                     % (type(error).__name__, error), 800)
+    text = str(error)
+    if not isinstance(error, (UserError, SystemExit)):
+        text = '%s: %s (a bug in armledger; `budget-check.py --doctor` may tell more)' % (
+            type(error).__name__, text)
+    return printable(text, 800)
 
 
 # -- Codex at a halt: no hook of its ends a turn, and each refusal is a billed call
@@ -4226,11 +4227,9 @@ def notify_failures(ledger, keys):
         return []
     return ['the notify command of %s failed (exit code %s) at %s, when the arm came to %s; see '
             'what it says: echo "{}" | COMMAND'
-            % (printable(failure['arm'], 60), failure['code'], format_time(failure['ts']),
-               failure['tier'])
-            for number, line in enumerate(lines) for failure in parse_records(line)
-            if failure['arm'] in keys
-            and first_time(ledger, 'notify failed', number, failure['ts'])]
+            % (printable(one['arm'], 60), one['code'], format_time(one['ts']), one['tier'])
+            for number, line in enumerate(lines) for one in parse_records(line)
+            if one.get('arm') in keys and first_time(ledger, 'notify failed', number, one['ts'])]
 
 
 # -- Claude Code's status line
