@@ -3166,8 +3166,8 @@ DEAREST = '''
 # sub-agents have spent since the oldest is taken off them together.
 RUNNING = '''
     select sum(max(0, usd - 1000000 * coalesce(case when agent is null then (
-            select sum(usd / 1000000) from agents
-            join calls on calls.session = agents.session and calls.agent = agents.name
+            select sum(usd / 1000000) from agents  -- first, of which there are fewer
+            cross join calls on calls.session = agents.session and calls.agent = agents.name
             where agents.session = tools.session and coalesce(tool_use_id, '') = ''
             and not coalesce(finished, 0) and calls.ts >= since)
         else (select sum(usd / 1000000) from calls
