@@ -3194,8 +3194,10 @@ def set_aside(ledger, key, entry, now_ms):
 
 
 def quarter_of(entry):
-    """The most that a tool is thought to cost: so small caps don't lock themselves."""
-    return min(cap for _, cap in entry.caps) * entry.grace_pct // entry.rate_pct // 4
+    """The most that a tool is thought to cost: so small caps don't lock themselves. Above $10,000
+    the sum of some would be more than SQLite can hold."""
+    least = min(cap for _, cap in entry.caps)
+    return min(least * entry.grace_pct // entry.rate_pct // 4, 10000 * PICO)
 
 
 def may_cost(ledger, key, entry, request):

@@ -326,6 +326,11 @@ class RunningTest(GateCase):
         for fragment in '$0.00 spent', '$1.10 set aside', '$0.2750 that this sub-agent may cost', '$1.10, its hard stop':
             self.assertIn(fragment, said.reason)
 
+    def test_a_cap_that_is_no_limit(self):
+        self.one = self.home(ACME % '10000000.00' + '    rate_pct: 1\n')
+        self.assertTrue(self.spawn().silent)
+        self.assertEqual(self.reserved(), '0.010000')
+
     def test_what_the_asking_tool_may_cost_counts(self):
         spend(self.one, 21500000)
         said = self.spawn()
