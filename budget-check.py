@@ -3056,7 +3056,6 @@ def columns(text):
 # ---- the verdict: what is spent, and may still be, against an arm's caps ------------------------
 
 TIERS = ('ok', 'alert', 'warn', 'hard_stop', 'halt')
-VERDICTS = {**{tier: tier.upper() for tier in TIERS}, 'halt': 'HARD_STOP'}
 FULL = 100 * PERCENT             # 100 %, in the millionths of a per cent that budgets are kept in
 FAR_MS = 100 * 365 * 86400000    # a cap that is reached in a hundred years is not reached
 
@@ -3069,9 +3068,9 @@ WindowVerdict = namedtuple(
     'WindowVerdict', 'window start spent cap grace halt tier pct left cap_at projected')
 
 # Where an arm stands. shown: its name as people read it; reserved: what is set aside for running
-# tools, at the arm's rate as well.
+# tools, at the arm's rate as well; cost: what the tool that is asked for may cost, at list price.
 Standing = namedtuple(
-    'Standing', 'key entry name shown verdict reserved untranscribed_usd assumed_usd')
+    'Standing', 'key entry name shown verdict reserved cost untranscribed_usd assumed_usd')
 
 
 def judge(entry, spent_by_window, now_ms, began_ms=None):
@@ -3081,16 +3080,17 @@ def judge(entry, spent_by_window, now_ms, began_ms=None):
     windows = [judge_window(entry, window, cap, spent_by_window.get(window, 0), now_ms, began_ms)
                for window, cap in entry.caps]
     worst = max(windows, key=lambda one: (TIERS.index(one.tier), one.pct or 0))
-    return Verdict(worst.tier, VERDICTS[worst.tier], worst, windows)
+    verdict = 'HARD_STOP' if worst.tier == 'halt' else worst.tier.upper()
+    return Verdict(worst.tier, verdict, worst, windows)
 
 
 def judge_window(entry, window, cap, spent, now_ms, began_ms=None):
     start, end = window_bounds(window, now_ms)
-    ours, grace = at_rate(entry, spent), divide_even(cap * entry.grace_pct, FULL)
-    halt = None if entry.halt_pct is None else divide_even(cap * entry.halt_pct, FULL)
-    starts = divide_even(cap * entry.alert_pct, FULL), cap, grace, halt
-    reached = ['ok'] + [tier for tier, least in zip(TIERS[1:], starts)
-                        if least is not None and ours >= least]
+    ours = at_rate(entry, spent)
+    alert, grace, halt = (pct and divide_even(cap * pct, FULL)
+                          for pct in (entry.alert_pct, entry.grace_pct, entry.halt_pct))
+    reached = [tier for tier, least in zip(TIERS, (0, alert, cap, grace, halt))
+               if least is not None and ours >= least]
     highest = 'halt' if entry.action == 'hard_stop' else entry.action
     return WindowVerdict(
         window, start, ours, cap, grace, halt, min(reached[-1], highest, key=TIERS.index),
@@ -3113,45 +3113,46 @@ def project(spent, cap, start, end, now_ms):
     return cap_at, None if end is None else divide_even(spent * (end - start), elapsed)
 
 
-def stand(ledger, budgets, key, now_ms, looking_back=False):
+def stand(ledger, budgets, key, now_ms, looking_back=False, request=None):
     """Where an arm stands. A call that is later than the window counts as well (a clock was
     wrong), unless someone is looking back."""
     entry, pairs, name = entry_of(budgets, key), pairs_of(ledger, key), key
     sums, began_ms = {}, None
     for window, _ in entry.caps:
         start, end = window_bounds(window, now_ms)
-        if budgets.spend_json:
-            sums[window] = spend_elsewhere(budgets, key), 0, 0
-        else:
-            sums[window] = ledger.spent(pairs, start, end if looking_back else None)
-        if window == 'total':                              # from the index, pair by pair
-            began_ms, = ledger.one('select min((select min(ts) from calls where owned and '
-                                   'pair = pairs.id)) from pairs where arm = ?', key)
-    verdict = judge(entry, {window: usd for window, (usd, _, _) in sums.items()}, now_ms, began_ms)
+        sums[window] = (spend_elsewhere(budgets, key), 0, 0) if budgets.spend_json else \
+            ledger.spent(pairs, start, end if looking_back else None)
+    if 'total' in sums:                                    # from the index, pair by pair
+        began_ms, = ledger.one('select min((select min(ts) from calls where owned and '
+                               'pair = pairs.id)) from pairs where arm = ?', key)
+    verdict = judge(entry, {window: usd for window, (usd, *_) in sums.items()}, now_ms, began_ms)
     reserved = 0 if looking_back else set_aside(ledger, key, entry, now_ms)
+    is_expensive = request and request.refused_as == 'expensive'
+    cost = may_cost(ledger, key, entry, request) if is_expensive else 0
     if is_path(key):
-        name = short_names(dict.fromkeys([key] + armed_keys(ledger, budgets)))[key]
-    return Standing(key, entry, name, printable(name, 60), verdict, reserved,
+        name = short_names([key, *armed_keys(ledger, budgets)])[key]
+    return Standing(key, entry, name, printable(name, 60), verdict, reserved, cost,
                     *sums[verdict.worst.window][1:])
 
 
 def spend_elsewhere(budgets, arm):
     """Month-to-date spend of an arm from a JSON export; one that isn't in it has spent nothing."""
-    from decimal import Decimal
-    usd = load_export(budgets).get(arm, Decimal(0))
-    if type(usd) is Decimal and 0 <= usd < 10 ** 18:       # 1e3 is a number, too
-        return int(usd.scaleb(12).to_integral_value())
-    raise UserError('spend_json must be {"arm": usd}, with plain numbers; %s has %s' % (
-        printable(arm), printable(str(usd))), budgets.spend_json)
+    pico = load_export(budgets).get(arm, 0)
+    if type(pico) is not int or not 0 <= pico < 10 ** 30:
+        raise UserError('spend_json must be {"arm": usd}, with plain numbers; that of %s is not '
+                        'one' % printable(arm), budgets.spend_json)
+    return pico
 
 
 def load_export(budgets):
-    """{arm: a Decimal} of spend_json."""
-    from decimal import Decimal
+    """{arm: pico-dollars} of spend_json."""
+    def pico(text):                                        # 1e3 is a number, too
+        from decimal import Decimal
+        return int(Decimal(text) * PICO)
     text = read_text(budgets.spend_json, 16 << 20)
     try:
-        return dict(json.loads(text, parse_float=Decimal, parse_int=Decimal))
-    except (TypeError, ValueError, RecursionError) as error:
+        return dict(json.loads(text, parse_float=pico, parse_int=pico))
+    except (ArithmeticError, TypeError, ValueError, RecursionError) as error:
         raise UserError('spend_json is not {"arm": usd} in JSON: %s; write it anew, or take '
                         'spend_json out of the budgets file' % error, budgets.spend_json) from None
 
@@ -3162,72 +3163,68 @@ def load_export(budgets):
 # so; else when the agent that asked has called again (`agent` is null if the tool goes on
 # besides); when its session has ended; or after 30 minutes. Set aside is what it was thought to
 # cost, or the dearest has cost by now, less what its own sub-agent has spent: the end of that is
-# in no log yet. SQL sums micro-dollars here, since forged figures overflow.
+# in no log yet. `tool` is '' where it starts no sub-agent. Micro-dollars are summed here, since
+# forged figures overflow.
 
 RUNNING_MS = 30 * 60 * 1000
 LASTING = ('Workflow', 'SendMessage', '*spawn_agent', '*followup_task', '*send_input',
            '*resume_agent', 'write_agent')
 SPAWNERS = ('Agent', 'Task', 'invoke_agent') + LASTING
+# The dearest of an arm's (?1) last ten sub-agents, but no more than a tool is thought to cost (?2).
+DEAREST = '''
+    select min(?2, 1000000 * max(micro)) from (
+        select sum(usd / 1000000) as micro from (
+            select session, name from pairs join agents on agents.pair = pairs.id
+            where arm = ?1 order by agents.ts desc limit 10) as last
+        join calls on calls.session = last.session and calls.agent = last.name
+        group by last.session, last.name)'''
+# In all, of an arm (?1) between two times (?3, ?4). A tool that no small file ties to a sub-agent
+# (a workflow's, other agents', old versions') is judged with all such of its session: what untied
+# sub-agents have spent since the oldest is taken off them together.
 RUNNING = '''
-    select sessions.id, agents.name, tool, running.ts, running.usd,
-        (select sum(usd / 1000000) from calls
-         where calls.session = sessions.id and calls.agent = agents.name)
-    from running left join sessions on sessions.name = running.session
-    left join agents on agents.session = sessions.id and agents.tool_use_id = running.id
-    where running.arm = ? and running.ts between ? and ? and not coalesce(finished, 0)
-    and not (coalesce(foreground, 1) and exists (
-        select 1 from calls where calls.session = sessions.id and calls.agent = running.agent
-        and calls.ts > running.ts and kind = 'call'))
-    and not exists (select 1 from marks
-                    where marks.session = sessions.id and marks.ts > running.ts)
-    order by running.ts'''
-# By sub-agents that no small file ties to a tool: a workflow's, other agents', old versions'.
-UNTIED = '''
-    select sum(usd / 1000000) from agents
-    join calls on calls.session = agents.session and calls.agent = agents.name
-    where agents.session = ? and coalesce(tool_use_id, '') = '' and not coalesce(finished, 0)
-    and calls.ts >= ?'''
-LAST_SUB_AGENTS = '''
-    select sum(usd / 1000000)
-    from (select session, name from pairs join agents on agents.pair = pairs.id
-          where arm = ? order by agents.ts desc limit 10) as last
-    join calls on calls.session = last.session and calls.agent = last.name
-    group by last.session, last.name'''
+    select sum(max(0, usd - 1000000 * coalesce(case when agent is null then (
+            select sum(usd / 1000000) from agents  -- first, of which there are fewer
+            cross join calls on calls.session = agents.session and calls.agent = agents.name
+            where agents.session = tools.session and coalesce(tool_use_id, '') = ''
+            and not coalesce(finished, 0) and calls.ts >= since)
+        else (select sum(usd / 1000000) from calls
+              where calls.session = tools.session and calls.agent = tools.agent) end, 0)))
+    from (
+        select sessions.id as session, agents.name as agent, min(running.ts) as since,
+            sum(case tool when '' then running.usd
+                else max(running.usd, coalesce((%s), 0)) end) as usd
+        from running left join sessions on sessions.name = running.session
+        left join agents on agents.session = sessions.id and agents.tool_use_id = running.id
+        where running.arm = ?1 and running.ts between ?3 and ?4 and not coalesce(finished, 0)
+        and not (coalesce(foreground, 1) and exists (
+            select 1 from calls where calls.session = sessions.id and calls.agent = running.agent
+            and calls.ts > running.ts and kind = 'call'))
+        and not exists (select 1 from marks
+                        where marks.session = sessions.id and marks.ts > running.ts)
+        group by 1, 2) as tools''' % DEAREST
 
 
 def set_aside(ledger, key, entry, now_ms):
-    """What this arm's running tools may still cost, in pico-dollars at its rate. What untied
-    sub-agents have spent since then is taken off the untied tools of their session together."""
-    rows = ledger.rows(RUNNING, key, now_ms - RUNNING_MS, now_ms + RUNNING_MS)
-    dearest, left = dearest_sub_agent(ledger, key, entry) if rows else 0, {}
-    for session, agent, tool, ts, usd, micro in rows:
-        if (session, agent) not in left:
-            if agent is None:    # the oldest, as they come
-                micro, = ledger.one(UNTIED, session, ts)
-            left[session, agent] = -(micro or 0) * MILLION
-        left[session, agent] += max(usd, dearest) if matches(tool, SPAWNERS) else usd
-    return at_rate(entry, sum(max(0, usd) for usd in left.values()))
-
-
-def dearest_sub_agent(ledger, key, entry):
-    """Pico-dollars of the dearest of an arm's last ten sub-agents, but no more than a tool is
-    thought to cost; 0 if there were none."""
-    sums = [micro or 0 for micro, in ledger.rows(LAST_SUB_AGENTS, key)]
-    return min(max(sums, default=0) * MILLION, quarter_of(entry))
+    """What this arm's running tools may still cost, in pico-dollars at its rate."""
+    usd, = ledger.one(RUNNING, key, quarter_of(entry), now_ms - RUNNING_MS, now_ms + RUNNING_MS)
+    return at_rate(entry, usd or 0)
 
 
 def quarter_of(entry):
-    """The most that a tool is thought to cost: so small caps don't lock themselves."""
-    return min(cap for _, cap in entry.caps) * entry.grace_pct // entry.rate_pct // 4
+    """The most that a tool is thought to cost: so small caps don't lock themselves. Above $10,000
+    the sum of some would be more than SQLite can hold."""
+    least = min(cap for _, cap in entry.caps)
+    return min(least * entry.grace_pct // entry.rate_pct // 4, 10000 * PICO)
 
 
-def may_cost(ledger, standing, request):
+def may_cost(ledger, key, entry, request):
     """What an expensive tool may cost, at list price: as much as the dearest of the arm's last
     sub-agents, or $1; one that starts none, as the asking agent's dearest call of late."""
+    most, usd = quarter_of(entry), dearest_call(ledger, request)
     if matches(request.tool, SPAWNERS):
-        known = dearest_sub_agent(ledger, standing.key, standing.entry)
-        return known or min(PICO, quarter_of(standing.entry))
-    return min(dearest_call(ledger, request), quarter_of(standing.entry))
+        known, = ledger.one(DEAREST, key, most)
+        usd = known or PICO
+    return min(usd, most)
 
 
 def dearest_call(ledger, request):
@@ -3245,29 +3242,22 @@ CAP_KEYS = {window: key for key, window in CAPS.items()}
 ESTIMATE = 'an estimate at list price'
 
 
-def arithmetic(standing, one=None, tier=None):
-    """Why a stop holds: arm, window, spent, and the cap times its percentage."""
+def arithmetic(standing, one=None, tier=None, tool=''):
+    """Why a stop holds: arm, window, spent, and the cap times its percentage. At 'room' it is what
+    a tool may cost, with those that are running."""
     one, tier = one or standing.verdict.worst, tier or standing.verdict.tier
-    return '%s has spent %s %s, and its %s is at %s' % (
-        standing.shown, dollars(one.spent), WINDOW_WORDS[one.window],
-        tier.replace('_', ' '), stop_and_cap(standing.entry, one, tier))
-
-
-def arithmetic_of_running(standing, one, usd, tool):
-    """Why a tool is refused for what it may cost, with those that are running."""
-    aside = ''
+    entry, window, spent = standing.entry, WINDOW_WORDS[one.window], dollars(one.spent)
+    percent, stop = (entry.halt_pct, one.halt) if tier == 'halt' else (entry.grace_pct, one.grace)
+    percent, aside = format_percent(percent, 4).rstrip('0').rstrip('.'), ''
+    cap = '(cap %s x %s %%; %s)' % (dollars(one.cap), percent, ESTIMATE)
+    if tier != 'room':
+        return '%s has spent %s %s, and its %s is at %s %s' % (
+            standing.shown, spent, window, tier.replace('_', ' '), dollars(stop), cap)
     if standing.reserved:
         aside = ' + %s set aside for tools that are running' % dollars(standing.reserved)
-    return '%s %s: %s spent%s + %s that this %s may cost > %s' % (
-        standing.shown, WINDOW_WORDS[one.window], dollars(one.spent), aside,
-        dollars(usd), 'sub-agent' if matches(tool, SPAWNERS) else 'tool',
-        stop_and_cap(standing.entry, one, 'hard_stop', ', its hard stop'))
-
-
-def stop_and_cap(entry, one, tier, what=''):
-    percent, stop = (entry.halt_pct, one.halt) if tier == 'halt' else (entry.grace_pct, one.grace)
-    percent = format_percent(percent, 4).rstrip('0').rstrip('.')
-    return '%s%s (cap %s x %s %%; %s)' % (dollars(stop), what, dollars(one.cap), percent, ESTIMATE)
+    return '%s %s: %s spent%s + %s that this %s may cost > %s, its hard stop %s' % (
+        standing.shown, window, spent, aside, dollars(at_rate(entry, standing.cost)),
+        'sub-agent' if matches(tool, SPAWNERS) else 'tool', dollars(stop), cap)
 
 
 def how_to_lift(budgets, standing, one=None):
@@ -3301,11 +3291,12 @@ def describe_window(standing, one, budgets):
 
 # ---- what a person should be told besides -------------------------------------------------------
 
-# What transcripts of Claude Code up to a version can't tell, or its hooks can't do.
+# What transcripts of Claude Code behind one version and up to another can't tell, or its hooks
+# can't do.
 OLD_VERSIONS = (
-    ((2, 1, 20), 'hold no output tokens, so their cost is not known'),
-    ((2, 1, 200), 'could go on after a halt, a billed call for each refusal'),
-    ((2, 1, 270), 'have no totals, so titles and compactions are not counted'))
+    ('', '2.1.20', 'hold no output tokens, so their cost is not known'),
+    ('2.1.20', '2.1.200', 'could go on after a halt, a billed call for each refusal'),
+    ('2.1.200', '2.1.270', 'have no totals, so titles and compactions are not counted'))
 
 
 def warnings_of(ledger, budgets, prices, reading, key=None):
@@ -3313,7 +3304,7 @@ def warnings_of(ledger, budgets, prices, reading, key=None):
     keys = [key] if key else armed_keys(ledger, budgets)
     return [*log_warnings(ledger, budgets, prices, reading, key),
             *cap_warnings(ledger, budgets, key),
-            *filter(None, (ungated(ledger, one) for one in keys)),
+            *ungated(ledger, keys),
             *export_warnings(budgets, keys),
             *(() if key else version_warnings(ledger))]
 
@@ -3335,10 +3326,9 @@ def log_warnings(ledger, budgets, prices, reading, key):
     if unpriced:
         yield 'no price is known for %s: a fallback is assumed; add it to prices.json' \
             % ', '.join(map(printable, unpriced[:5]))
-    unread = unmetered(os.environ, ledger.home)
-    if unread:                   # to look where all folders of the ledger really are takes long
-        known = [path for path, in ledger.rows('select path from folders')]
-        unread = list(map(printable, unmetered(os.environ, ledger.home, known)))
+    # To look where all folders of the ledger really are takes long.
+    unread = unmetered(os.environ, ledger.home) and list(map(printable, unmetered(
+        os.environ, ledger.home, [path for path, in ledger.rows('select path from folders')])))
     if unread:
         yield '%s of logs that nobody named, so what they cost is not counted: %s; run ' \
             '`CLAUDE_CONFIG_DIR=~/.claude,%s budget-check.py` once (CODEX_HOME for Codex): it ' \
@@ -3350,9 +3340,9 @@ def unpriced_models(ledger, prices, key):
     """Models without a price: all of the ledger's, or those that one arm used."""
     unknown = {name for name, in ledger.rows('select name from models') if not prices.known(name)}
     if unknown and key:
-        unknown &= {name for name, in ledger.rows_in(
-            'select distinct name from calls join models on models.id = model '
-            'where owned and assumed and pair in (%s)', pairs_of(ledger, key))}
+        unknown &= {name for name, in ledger.rows(
+            'select distinct name from pairs join calls on pair = pairs.id '
+            'join models on models.id = model where arm = ? and owned and assumed', key)}
     return set(map(model_name, unknown))
 
 
@@ -3361,47 +3351,42 @@ def export_warnings(budgets, keys):
     path = budgets and budgets.spend_json
     if not path:
         return
+    export = load_export(budgets)
     hours = int(time.time() - os.stat(path).st_mtime) // 3600
     if hours >= 24:
         yield 'spend_json is %d hours old, and what was spent since is not in it; write %s anew' \
             % (hours, path)
-    missing = [printable(key, 60) for key in keys if key not in load_export(budgets)]
+    missing = [printable(key, 60) for key in keys if key not in export]
     if missing:
         yield 'spend_json has no %s, which counts as nothing spent; add it to %s' % (
             ', '.join(missing), path)
 
 
 def version_warnings(ledger):
-    rows = [(tuple(map(int, re.findall(r'\d+', version)[:3])), number) for version, number in
-            ledger.rows("select version, count(*) from sessions where agent = 'claude-code' "
-                        "and version <> '' group by version")]
-    before = ()
-    for latest, what in OLD_VERSIONS:
-        number = sum(number for version, number in rows if before < version <= latest)
-        before = latest
+    for before, latest, what in OLD_VERSIONS:
+        number, = ledger.one("select count(*) from sessions where agent = 'claude-code' "
+                             'and version > ? and version <= ?', padded(before), padded(latest))
         if number:
-            yield '%s of Claude Code up to %d.%d.%d %s; upgrade it' % (
-                counted(number, 'session'), *latest, what)
+            yield '%s of Claude Code up to %s %s; upgrade it' % (
+                counted(number, 'session'), latest, what)
 
 
-def ungated(ledger, key):
-    """'3 sessions in acme since 2026-11-20 used tools without the gate', or None.
+# The gate leaves a mark at most every ten minutes. It was not asked in sessions that used tools
+# later than theirs, or have none, since the arm's first mark.
+UNGATED_SESSIONS = '''
+    select count(*), begun from (select min(first) as begun from gates where arm = ?1)
+    join sessions on tool_ts > begun join pairs on pairs.id = pair
+    left join gates on gates.session = sessions.name and gates.arm = pairs.arm
+    where pairs.arm = ?1 and tool_ts > coalesce(last, 0) + ?2'''
 
-    The gate leaves a mark at most every ten minutes. It was not asked in sessions that used tools
-    later than theirs, or have none, since the arm's first mark."""
-    first, = ledger.one('select min(first) from gates where arm = ?', key)
-    found = first and ledger.rows(
-        'select sessions.agent, count(*) from sessions join pairs on pairs.id = pair '
-        'left join gates on gates.session = sessions.name and gates.arm = pairs.arm '
-        'where pairs.arm = ? and tool_ts > ? and tool_ts > coalesce(last, 0) + ? group by 1',
-        key, first, GATE_MARK_MS + 60000)
-    if not found:
-        return None
-    is_codex = [agent for agent, _ in found] == ['codex']
-    return '%s in %s since %s used tools without the gate; %s' % (
-        counted(sum(number for _, number in found), 'session'),
-        printable(tails_of(key)[0], 60), date_of(first), 'type /hooks in Codex to trust it'
-        if is_codex else '`budget-check.py --doctor` may say why')
+
+def ungated(ledger, keys):
+    for key in keys:
+        number, begun = ledger.one(UNGATED_SESSIONS, key, GATE_MARK_MS + 60000)
+        if number:
+            yield '%s in %s since %s used tools without the gate; `budget-check.py --doctor` may ' \
+                'say why' % (counted(number, 'session'), printable(tails_of(key)[0], 60),
+                             date_of(begun))
 
 
 def counted(number, noun):
@@ -3425,11 +3410,11 @@ EXPENSIVE_TOOLS = SPAWNERS + (
 HANDING_OVER = ('StructuredOutput', 'SendMessage', 'TaskUpdate', 'TodoWrite')
 
 # What an agent is about to do, whichever it is. event: a kind of EVENTS; agent: a sub-agent; own:
-# its session's arm; form: how no is said; problem: why it can't be decided.
+# its session's arm; form: how no is said; problem: why it can't be decided; refused_as: what a
+# hard stop refuses it as.
 Request = namedtuple(
     'Request', 'cli event tool tool_input tool_use_id session agent cwd transcript '
-               'own form problem', defaults=('', '', ''))
-NO_REQUEST = Request('claude-code', 'tool', '', None, '', '', '', '', '')
+               'own form problem refused_as', defaults=('',) * 11)
 
 # refused: it may not go on; reason: for the model; told: for the user; end: the turn ends, and the
 # reason says all.
@@ -3459,8 +3444,6 @@ class Client(namedtuple('Client', 'agent file events handler')):
     """An agent as the gate knows it. file: its settings; events: what is wired in them, the one
     before a tool first; handler: how, with None for the command line."""
 
-    __slots__ = ()
-
     def settings(self, environ, home):
         """The path of the settings that wire it."""
         moved = environ.get(self.agent.variable, '').split(',')[0].strip()
@@ -3468,7 +3451,7 @@ class Client(namedtuple('Client', 'agent file events handler')):
 
 
 def handler_of(timeout, **more):
-    return dict({'type': 'command', 'command': None, 'timeout': timeout}, **more)
+    return {'type': 'command', 'command': None, 'timeout': timeout, **more}
 
 
 CLIENTS = {name: Client(AGENTS[name], *row) for name, row in {
@@ -3486,15 +3469,11 @@ CLIENTS = {name: Client(AGENTS[name], *row) for name, row in {
 def parse_request(text, agent):
     """The Request of a hook's payload, None for an event that isn't decided here; one that can't
     be read may be for any tool."""
+    problem = ''
     try:
-        payload = json.loads(text.decode('utf-8'))
-        if type(payload) is not dict:
-            raise ValueError('the payload is not a JSON object')
-    except (ValueError, RecursionError) as error:
-        form = EVENTS[CLIENTS[agent].events[0]][1] if agent in CLIENTS else ''
-        return NO_REQUEST._replace(
-            cli=agent if form else 'claude-code', form=form,
-            problem='the hook got no payload that it can read (%s)' % error)
+        payload = {**json.loads(text.decode('utf-8'))}
+    except (TypeError, ValueError, RecursionError) as error:
+        payload, problem = {}, 'the hook got no payload that it can read (%s)' % error
     cli = agent if agent in CLIENTS else 'codex' if 'turn_id' in payload else 'claude-code'
 
     def field(*names):
@@ -3503,28 +3482,29 @@ def parse_request(text, agent):
     event, tool = field('hook_event_name', 'hookName'), field('tool_name', 'toolName')
     if cli == 'copilot' and not event:                     # its own form names few events
         event = 'preToolUse' if 'toolArgs' in payload else 'userPromptSubmitted'
+    is_odd = tool and event not in EVENTS and not re.match('(?i)post|after|permission', event)
+    if is_odd or problem:                                  # a tool passes under no odd name
+        event = CLIENTS[cli].events[0]
     if event not in CLIENTS[cli].events:
-        if not tool or event in EVENTS or re.match('(?i)post|after|permission', event):
-            return None
-        event = CLIENTS[cli].events[0]                     # a tool passes under no odd name
+        return None
     (kind, form), cwd = EVENTS[event], field('cwd') or os.environ.get('PWD', '')
-    if cli == 'codex' and kind == 'prompt':
+    if cli == 'codex' and kind == 'prompt' or problem and not agent:
         form = ''
     return Request(
         cli, kind, tool, payload.get('tool_input', payload.get('toolArgs')), field('tool_use_id'),
         field('parentAgentId', 'session_id', 'sessionId'), field('agent_id', 'agentId'),
-        cwd, field('transcript_path'), '', form, '' if cwd else 'the payload names no folder')
+        cwd, field('transcript_path'), '', form,
+        problem or 'the payload names no folder' * (not cwd))
 
 
 def reply(request, answer):
     """(exit code, stdout, stderr) that say an answer in the words of the agent that asks."""
-    reason, told, end, out = answer.reason, answer.told, answer.end, {}
-    if answer.refused and not end and (request.cli in ONE_TEXT or not request.form):
+    refused, reason, told, end = answer
+    if refused and not end and (request.cli in ONE_TEXT or not request.form):
         reason, told = reason + ' ' + told, ''
-    if answer.refused and not request.form:
+    if refused and not request.form:
         return 2, '', reason
-    if answer.refused:
-        out = json.loads(request.form % json.dumps(reason))
+    out = json.loads(request.form % json.dumps(reason)) if refused else {}
     if told and not end and request.cli != 'copilot':      # which shows no messages
         out['systemMessage'] = told
     if end and request.event == 'tool' and request.cli not in ONE_TEXT:
@@ -3540,35 +3520,32 @@ def home_of(environ):
 def matches(tool, patterns):
     """Exact names or globs, in any case: `Task` is not `TaskCreate`."""
     tool = tool.lower()
-    # Most are told by their plain parts alone: no regular expression is compiled for them.
-    likely = [one for one in map(str.lower, patterns) if '[' in one or
-              all(part in tool for part in one.replace('?', '*').split('*'))]
-    if not likely:
-        return False
-    from fnmatch import fnmatchcase
-    return any(fnmatchcase(tool, one) for one in likely)
+    for one in map(str.lower, patterns):
+        # Most are told by their plain parts alone: no regular expression is compiled for them.
+        if '[' in one or all(part in tool for part in one.replace('?', '*').split('*')):
+            from fnmatch import fnmatchcase
+            if fnmatchcase(tool, one):
+                return True
+    return False
 
 
-def is_expensive(request, budgets):
-    """Whether it is for a tool that a hard stop refuses; one without a name may be."""
-    if request.event != 'tool' or request.agent and request.tool == 'SendMessage':
-        return False
+def refused_as(request, budgets):
+    """As what a hard stop refuses a tool: 'expensive', one of a 'sub-agent', or '' if it doesn't.
+    A tool without a name may be expensive. A user's own list that leaves out what starts
+    sub-agents leaves them their tools."""
     listed = budgets.expensive_tools if budgets else None
-    return not request.tool or matches(request.tool, EXPENSIVE_TOOLS if listed is None else listed)
-
-
-def is_sub_agents(request, budgets):
-    """Whether a hard stop ends it as a tool of a sub-agent: not if the user's own list of
-    expensive tools leaves out what starts sub-agents."""
-    if request.event != 'tool' or not request.agent or request.tool in HANDING_OVER:
-        return False
-    listed = budgets.expensive_tools
-    return listed is None or any(matches(one.strip('*'), listed) for one in SPAWNERS)
+    if request.event != 'tool' or request.agent and request.tool == 'SendMessage':
+        return ''
+    if not request.tool or matches(request.tool, EXPENSIVE_TOOLS if listed is None else listed):
+        return 'expensive'
+    is_capped = listed is None or any(matches(one.strip('*'), listed) for one in SPAWNERS)
+    is_ended = request.agent and request.tool not in HANDING_OVER
+    return 'sub-agent' if is_ended and is_capped else ''
 
 
 # -- the decision
 
-def gate(text, environ, folder, leave_open=False, agent=None):
+def gate(text, environ, folder, agent=None):
     """Decide a hook's payload (bytes); (exit code, stdout, stderr).
 
     An error is decided too: where a cap could apply, what is expensive is refused (on_error: deny)
@@ -3577,24 +3554,28 @@ def gate(text, environ, folder, leave_open=False, agent=None):
     if not agent and environ.get('COPILOT_CLI') == '1' and \
             os.path.exists(CLIENTS['copilot'].settings(environ, home)):
         return 0, '', ''         # a repo's hooks for Claude Code run in Copilot, which has its own
-    request = parse_request(text, agent)
+    request, path = parse_request(text, agent), find_ledger(None, environ, home)
     try:
-        path = request and find_budgets(None, environ, folder, home)
-        budgets = load_budgets(path, home) if path else None
+        name = request and find_budgets(None, environ, folder, home)
+        budgets = load_budgets(name, home) if name else None
         if budgets and budgets.armed():
-            request, keys = keys_of(request, budgets, environ, home)
+            request, keys = keys_of(request, budgets, environ, home, path)
         if not keys:
             return 0, '', ''
-        answer = decide(request, budgets, keys, environ, folder, home, leave_open)
+        prices = load_prices(find_prices(None, environ, folder))
+        # A unit of work takes half a second more than the ledger is given; so may what it holds.
+        # It is left open: who ends at once needn't wait for SQLite's log to be copied.
+        ledger = Ledger(path, home, GATE_SECONDS - 1)
+        answer = decide(request, budgets, keys, ledger, prices, environ)
     except BaseException as error:
-        answer = answer_error(error, request, budgets, find_ledger(None, environ, home))
+        answer = answer_error(error, request, budgets, path)
     if keys and request.event == 'tool' and not answer.refused:
         entry = entry_of(budgets, keys[0])
         answer = guard(request, budgets, entry, environ, folder, home) or answer
     return reply(request, answer)
 
 
-def keys_of(request, budgets, environ, home):
+def keys_of(request, budgets, environ, home, ledger_path):
     """(request, keys of the capped arms that decide it): its folder's, and that in which its
     session began, which no `cd` leaves. UserError where its repo says what decides about it."""
     if request.problem:
@@ -3602,18 +3583,17 @@ def keys_of(request, budgets, environ, home):
     place = resolve_place(request.cwd, home)
     for name in ('ARMLEDGER_BUDGETS', 'ARMLEDGER_PRICES', 'ARMLEDGER_HOME'):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
-        is_inside = named and (named + os.sep).startswith(place.root + os.sep)
         # A folder that is no client's, such as /tmp, may well hold them; so may the home.
-        if is_inside and place.root != os.path.realpath(home) and (
-                place.is_repo or not is_path(arm_of(budgets, place))):
+        if named and (named + os.sep).startswith(place.root + os.sep) and (
+                place.is_repo or place.root != os.path.realpath(home)
+                and listed_in(budgets, place)):
             raise UserError('$%s names a file in the repo whose cap it decides about: keep it '
                             'elsewhere' % name, named)
     request, began, root = beginning(request)
-    path = find_ledger(None, environ, home)
-    if (root or not began) and os.path.exists(path):
+    if (root or not began) and os.path.exists(ledger_path):
         # A fork or a sub-agent began where its family did; where no log is named, or it has
         # moved, the ledger knows.
-        ledger = Ledger(path, home, GATE_SECONDS)
+        ledger = Ledger(ledger_path, home, GATE_SECONDS)
         row = ledger.one('select places.cwd from sessions join places on places.id = origin '
                          'where name = ? and places.id <> 0', root or request.session)
         began = row[0] if row else began
@@ -3622,7 +3602,8 @@ def keys_of(request, budgets, environ, home):
     here, own = arm_of(budgets, place, origin), arm_of(budgets, origin)
     keys = [key for key in dict.fromkeys((here, own)) if entry_of(budgets, key)]
     # What began in a folder that is no client's is no other client's session.
-    return request._replace(own=own if origin.is_repo or own in keys else here), keys
+    own = own if origin.is_repo or own in keys else here
+    return request._replace(own=own, refused_as=refused_as(request, budgets)), keys
 
 
 def beginning(request):
@@ -3634,9 +3615,8 @@ def beginning(request):
     except (OSError, ValueError):
         return request, '', ''
     head = head[:head.rfind(b'\n') + 1]
-    here = '"cwd":' + json.dumps(request.cwd, ensure_ascii=False)
-    folders = head.count(b'"cwd":')
-    if request.cli != 'codex' and folders and folders == head.count(here.encode(errors='replace')):
+    here = json.dumps(request.cwd, ensure_ascii=False)[1:-1].encode(errors='replace')
+    if request.cli != 'codex' and {here} == set(re.findall(b'"cwd":"([^"]*)', head)):
         return request, request.cwd, ''    # it was nowhere else: no line need be parsed
     rows = AGENTS[request.cli].read(request.transcript, head, {}).sessions
     if not rows:
@@ -3648,79 +3628,84 @@ def beginning(request):
     return request._replace(session=first.name, agent=thread), first.cwd, first.name
 
 
-def decide(request, budgets, keys, environ, folder, home, leave_open):
+def decide(request, budgets, keys, ledger, prices, environ):
     """The Answer for a request of arms that have a cap."""
     now_ms = int(time.time() * 1000)
     set_zone(budgets.timezone)
-    prices = load_prices(find_prices(None, environ, folder))
-    # A unit of work takes half a second more than the ledger is given; so may what it holds.
-    ledger = Ledger(find_ledger(None, environ, home), home, GATE_SECONDS - 1)
+    leave_mark(ledger, request, keys, now_ms)
 
     def look():
         return bring_up(ledger, request, budgets, keys, prices, environ, now_ms)
     try:
-        leave_mark(ledger, request, keys, now_ms)
-        try:
+        reading, standings = look()
+        usual = dearest_call(ledger, request)
+        if first_stop(request, standings) != first_stop(request, standings, usual) and \
+                wait_for_response(ledger, request):        # one more call may tip the scales
             reading, standings = look()
-        except Exception:                  # what it has not read can only add to what it holds
-            ledger.limit = time.monotonic()
-            assign_arms(ledger, budgets)
-            standings = [stand(ledger, budgets, key, now_ms) for key in keys]
-            answer = first_stop(ledger, request, budgets, standings)
-            if not answer.refused:
-                raise
-            return answer
-        if is_near(ledger, request, budgets, standings) and wait_for_response(ledger, request):
-            reading, standings = look()
-        for standing in standings:
-            notify(ledger, budgets, standing, prices)
-        answer = first_stop(ledger, request, budgets, standings)
-        if not answer.refused and is_expensive(request, budgets):
-            answer = ledger.write(lambda: reserve(ledger, request, budgets, standings, now_ms))
-        if answer.refused or request.event not in ('tool', 'prompt'):
-            return answer
-        # What a command of one's own would warn of is told once a session.
-        is_due = request.event == 'tool' and first_time(ledger, request.session, 'warned')
-        warnings = warnings_of(ledger, budgets, prices, reading, keys[-1]) if is_due else []
-        return told_once(ledger, request, budgets, standings, warnings)
-    finally:
-        if not leave_open:       # who ends at once needn't wait for SQLite's log to be copied
-            ledger.close()
+    except Exception:                      # what it has not read can only add to what it holds
+        ledger.limit = time.monotonic()
+        stop = first_stop(request, stand_all(ledger, request, budgets, keys, now_ms))
+        if not stop:
+            raise
+        return refusal(ledger, request, budgets, *stop)
+    for standing in standings:
+        notify(ledger, budgets, standing, prices)
+    stop = first_stop(request, standings)
+    if not stop and request.refused_as == 'expensive':
+        stop = ledger.write(lambda: reserve(ledger, request, standings, now_ms))
+    if stop:
+        return refusal(ledger, request, budgets, *stop)
+    if request.event not in ('tool', 'prompt'):
+        return SILENCE
+    # What a command of one's own would warn of is told once a session.
+    is_due = request.event == 'tool' and first_time(ledger, request.session, 'warned')
+    warnings = warnings_of(ledger, budgets, prices, reading, keys[-1]) if is_due else []
+    told = [describe_window(one, one.verdict.worst, budgets) for one in standings
+            if one.verdict.tier != 'ok'
+            and first_time(ledger, request.session, one.key, one.verdict.tier)]
+    told += [printable(one, 600) for one in warnings]
+    return Answer(False, '', ' '.join(map('armledger: {}.'.format, told)))
 
 
 def leave_mark(ledger, request, keys, now_ms):
     """Note that the gate was asked in a session, unless it was lately or others are writing."""
-    lately = 'select 1 from gates where session = ? and arm = ? and last between ? and ?'
-    insert = 'insert into gates (session, arm, first, last) values (?, ?, ?, ?) ' \
-             'on conflict (session, arm) do update set last = excluded.last'
     for key in keys if request.event == 'tool' else ():
-        mark = request.session, key, now_ms, now_ms
+        lately = ledger.one('select 1 from gates where session = ? and arm = ? and last between ? '
+                            'and ?', request.session, key, now_ms - GATE_MARK_MS, now_ms)
         try:
-            if not ledger.one(lately, request.session, key, now_ms - GATE_MARK_MS, now_ms):
-                ledger.write(lambda: ledger.db.execute(insert, mark), 0.1)
+            if not lately:
+                ledger.write(lambda: ledger.db.execute(
+                    'insert into gates (session, arm, first, last) values (?, ?, ?, ?) '
+                    'on conflict (session, arm) do update set last = excluded.last',
+                    (request.session, key, now_ms, now_ms)), 0.1)
         except sqlite().OperationalError:
             pass
 
 
 def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
     """(Reading, standings) by all that is on disk; UserError where what was spent isn't known."""
-    named = request.cli, request.transcript
-    reading = ledger.refresh(prices, environ, now_ms, named=named)
-    if reading.unreadable and not budgets.spend_json:
-        path, reason = reading.unreadable[0]
-        raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
-                        'owner read access to it' % reason, path)
     path = request.event == 'tool' and not budgets.spend_json and request.transcript
-    if path and not is_own_file(path) and not session_log(ledger, request):
-        if not wait_until(lambda: is_own_file(path)):
-            raise UserError('the agent names a transcript that is not there, so what its session '
-                            'has spent is not known: let it keep its sessions (no '
-                            '--no-session-persistence)', path)
-        reading = ledger.refresh(prices, environ, now_ms, named=named)
+
+    def is_there():                        # or elsewhere: a worktree moves it
+        return not path or is_own_file(path) or known_log(ledger, request)
+    wait_until(is_there)
+    reading = ledger.refresh(prices, environ, now_ms, named=(request.cli, request.transcript))
+    for log, reason in () if budgets.spend_json else reading.unreadable:
+        raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
+                        'owner read access to it' % reason, log)
+    if not is_there():
+        raise UserError('the agent names a transcript that is not there, so what its session has '
+                        'spent is not known: let it keep its sessions (no '
+                        '--no-session-persistence)', path)
+    return reading, stand_all(ledger, request, budgets, keys, now_ms)
+
+
+def stand_all(ledger, request, budgets, keys, now_ms):
+    """The standings of arms by what the ledger holds."""
     assign_arms(ledger, budgets)
     for key in keys:
         check_ambiguous(ledger, budgets, key)
-    return reading, [stand(ledger, budgets, key, now_ms) for key in keys]
+    return [stand(ledger, budgets, key, now_ms, request=request) for key in keys]
 
 
 def is_own_file(path):
@@ -3732,13 +3717,11 @@ def is_own_file(path):
         return False
 
 
-def session_log(ledger, request):
-    """The path of a session's log in any known folder, or '': a worktree moves it."""
-    return known_log(ledger, ('-' if request.cli == 'codex' else os.sep) + request.session)
-
-
-def known_log(ledger, name):
-    name += '.jsonl'
+def known_log(ledger, request, agent=''):
+    """The path of a session's log, or its sub-agent's, in any known folder; '' if none has it."""
+    name = ('-' if request.cli == 'codex' else os.sep) + request.session + '.jsonl'
+    if agent:
+        name = os.sep + 'agent-' + agent + '.jsonl'
     row = ledger.one('select path from files where substr(path, ?) = ?', -len(name), name)
     return row[0] if row else ''
 
@@ -3752,68 +3735,50 @@ def wait_until(is_so):
     return True
 
 
-def is_near(ledger, request, budgets, standings):
-    """Whether one more call of the usual size could bring another answer."""
-    usual = dearest_call(ledger, request)
-    return any(stop_of(ledger, request, budgets, one) !=
-               stop_of(ledger, request, budgets, one, at_rate(one.entry, usual))
-               for one in standings)
-
-
 def wait_for_response(ledger, request):
     """Whether the response that asks for this tool has come, or comes into the transcript."""
-    asked, path = request.tool_use_id.encode('utf-8', 'ignore'), request.transcript
+    asked = request.tool_use_id.encode('utf-8', 'ignore')
+    return bool(asked) and wait_until(lambda: asked in tail_of(ledger, request)[1])
+
+
+def tail_of(ledger, request):
+    """(where it begins, text) of the last of the log that the asking response comes into."""
+    path = request.transcript
     if request.agent and request.cli == 'claude-code':     # a sub-agent's lies beside the main one
-        path = known_log(ledger, os.sep + 'agent-' + request.agent)
-
-    def has_come():
-        try:
-            with open_plain(path or session_log(ledger, request)) as stream:
-                stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL))
-                return asked in stream.read()
-        except (OSError, ValueError):
-            return False
-    return bool(asked) and wait_until(has_come)
+        path = known_log(ledger, request, request.agent)
+    try:
+        with open_plain(path or known_log(ledger, request)) as stream:
+            start = stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL))
+            return start, stream.read()
+    except (OSError, ValueError):
+        return 0, b''
 
 
-def first_stop(ledger, request, budgets, standings):
-    """The Answer by where its arms stand: the session's own, then the folder's."""
+def first_stop(request, standings, more=0):
+    """(standing, tier, window) that stops a request, had so much more been spent: of its session's
+    own arm, then of its folder's. None if it passes; at 'room' it would get to its hard stop by
+    what the tool may cost."""
     for standing in reversed(standings):
-        stop = stop_of(ledger, request, budgets, standing)
-        if stop:
-            return refusal(ledger, request, budgets, standing, *stop)
-    return SILENCE
-
-
-def stop_of(ledger, request, budgets, standing, more=0):
-    """(tier, window, what the tool may cost) at which an arm stops a request, had it spent so
-    much more; None where it passes. 'room': with the tool's cost it would get to its hard stop."""
-    if standing.entry.action != 'hard_stop':
-        return None
-    expensive = is_expensive(request, budgets)
-    usd = at_rate(standing.entry, may_cost(ledger, standing, request)) if expensive else 0
-    for one in (standing.verdict.worst, *standing.verdict.windows):
-        spent = one.spent + more
-        if one.halt is not None and spent >= one.halt:
-            return 'halt', one, usd
-        if spent >= one.grace and (expensive or is_sub_agents(request, budgets)):
-            return 'hard_stop', one, usd
-        if expensive and spent + standing.reserved + usd > one.grace:
-            return 'room', one, usd
+        entry, verdict = standing.entry, standing.verdict
+        aside = standing.reserved + at_rate(entry, standing.cost)
+        for one in (verdict.worst, *verdict.windows) if entry.action == 'hard_stop' else ():
+            spent = one.spent + at_rate(entry, more)
+            if one.halt is not None and spent >= one.halt:
+                return standing, 'halt', one
+            if request.refused_as and spent >= one.grace:
+                return standing, 'hard_stop', one
+            if request.refused_as == 'expensive' and spent + aside > one.grace:
+                return standing, 'room', one
     return None
 
 
-def refusal(ledger, request, budgets, standing, tier, one, usd):
+def refusal(ledger, request, budgets, standing, tier, one):
     """The Answer where an arm stops a request. A session of one client hears neither name nor
     figures of another's."""
     is_own, is_halt = standing.key == request.own, tier == 'halt'
     tool, arm = printable(request.tool or 'this tool', 60), standing.shown
-    if not is_own:
-        why = 'the arm that this folder belongs to is stopped'
-    elif tier == 'room':
-        why = arithmetic_of_running(standing, one, usd, request.tool)
-    else:
-        why = arithmetic(standing, one, tier)
+    why = arithmetic(standing, one, tier, request.tool) if is_own else \
+        'the arm that this folder belongs to is stopped'
     is_ended = is_halt and request.event == 'tool' and (
         request.cli not in ONE_TEXT or end_codex(ledger, request, budgets, standing, one, why))
     if not is_own:
@@ -3828,7 +3793,7 @@ def refusal(ledger, request, budgets, standing, tier, one, usd):
         return Answer(True, 'armledger stopped %s: %s. %s. %s' % (arm, why, what, lift),
                       'armledger stopped %s at its halt.' % arm, True)
     left = 'Other tools still work: finish what you can, summarise, or hand over to the user.'
-    if not is_expensive(request, budgets):
+    if request.refused_as == 'sub-agent':
         left = 'No tool of a sub-agent works any more but those that hand over: end with what ' \
                'you have.'
     return Answer(
@@ -3837,31 +3802,23 @@ def refusal(ledger, request, budgets, standing, tier, one, usd):
         'armledger refused %s: %s%s. %s' % (tool, why, nexts and '; ' + nexts, lift))
 
 
-def reserve(ledger, request, budgets, standings, now_ms):
-    """Set aside what the tool may cost, unless others have taken the room for it meanwhile."""
+def reserve(ledger, request, standings, now_ms):
+    """Set aside what the tool may cost, unless others have taken the room for it meanwhile: then
+    the stop."""
     standings = [one._replace(reserved=set_aside(ledger, one.key, one.entry, now_ms))
                  for one in standings]
-    answer, first = first_stop(ledger, request, budgets, standings), standings[0]
-    if not answer.refused and first.entry.action == 'hard_stop':
-        values = part(request._asdict(), 'tool_input')
-        goes_on = values.get('run_in_background') or matches(request.tool, LASTING)
+    stop, first = first_stop(request, standings), standings[0]
+    if not stop and first.entry.action == 'hard_stop':
+        goes_on = matches(request.tool, LASTING) or \
+            part(request._asdict(), 'tool_input').get('run_in_background')
         ledger.db.execute('delete from running where ts < ?', (now_ms - RUNNING_MS,))
         ledger.db.execute(
             'insert or ignore into running (session, id, agent, arm, tool, ts, usd) '
             'values (?, ?, ?, ?, ?, ?, ?)',
             (request.session, request.tool_use_id or 'at %d' % time.time_ns(),
-             None if goes_on else request.agent, first.key, request.tool, now_ms,
-             may_cost(ledger, first, request)))
-    return answer
-
-
-def told_once(ledger, request, budgets, standings, warnings):
-    """What the user is told besides: each tier once a session, and warnings."""
-    told = [describe_window(one, one.verdict.worst, budgets) for one in standings
-            if one.verdict.tier != 'ok'
-            and first_time(ledger, request.session, one.key, one.verdict.tier)]
-    told += [printable(one, 600) for one in warnings]
-    return Answer(False, '', ' '.join('armledger: %s.' % one for one in told))
+             None if goes_on else request.agent, first.key,
+             request.tool if matches(request.tool, SPAWNERS) else '', now_ms, first.cost))
+    return stop
 
 
 def first_time(ledger, *key, note=0):
@@ -3879,7 +3836,8 @@ def answer_error(error, request, budgets, ledger_path):
     """Where it can't be told what was spent: on_error decides what is expensive."""
     what, unknown = error_text(error, ledger_path), 'cannot tell what this arm has spent'
     tool = printable(request.tool or 'this call', 60)
-    if is_expensive(request, budgets) and (budgets is None or budgets.on_error == 'deny'):
+    is_expensive = refused_as(request, budgets) == 'expensive'
+    if is_expensive and (budgets is None or budgets.on_error == 'deny'):
         # What went wrong may name another arm's folder, which is not for the model.
         told = 'The user can run budget-check.py --doctor, which says why.' \
             if request.cli in ONE_TEXT else \
@@ -3895,29 +3853,33 @@ def answer_error(error, request, budgets, ledger_path):
 def error_text(error, ledger_path):
     if isinstance(error, sqlite().Error):
         error = ledger_error(ledger_path, error)
-    if isinstance(error, (UserError, SystemExit)):
-        return printable(str(error), 800)
-    return printable('%s: %s (a bug in armledger; `budget-check.py --doctor` may tell more)'
-                     % (type(error).__name__, error), 800)
+    text = str(error)
+    if not isinstance(error, (UserError, SystemExit)):
+        text = '%s: %s (a bug in armledger; `budget-check.py --doctor` may tell more)' % (
+            type(error).__name__, text)
+    return printable(text, 800)
 
 
 # -- Codex at a halt: no hook of its ends a turn, and each refusal is a billed call
 
-ANSWER_MS = 1000                 # no model is so fast; what one response asks for comes at once
-CODEX_SERVERS = {
-    'app-server', 'mcp-server', 'exec-server', 'mcp', 'cloud', 'proto', 'remote-control'}
+# The arguments of a Codex that is one session: options, then `exec`, `resume` or a prompt of
+# several words, or nothing. A server hosts many sessions in one process.
+CODEX_SESSION = r'''(?xs) [^\0]*\0
+    (?! (?:.*\0)? (?:app-server|mcp-server|exec-server|mcp|cloud|proto|remote-control) \0)
+    (?: -[^\0]*\0 (?:[^\0-][^\0]*\0)? )*
+    (?: (?:exec|e|resume|fork)\0 | [^\0-][^\0]*[ ][^\0]*\0 | $ )'''
 
 
 def end_codex(ledger, request, budgets, standing, one, why):
-    """Send the Codex that asks one SIGINT, where a tool is refused a good while after the first:
-    then another response has asked for it. Whether that was done."""
+    """Send the Codex that asks one SIGINT, where a tool of a later response than the first refused
+    one is refused; whether that was done."""
     if request.cli != 'codex' or os.name != 'posix' or budgets.halt_signal == 'never':
         return False
-    now_ms = int(time.time() * 1000)
     halted = 'halt', request.session, standing.key, one.start, one.halt
-    first_time(ledger, *halted, note=now_ms)
-    first_ms, = ledger.one('select ts from notices where key = ?', json.dumps(halted))
-    process = codex_above() if now_ms - first_ms >= ANSWER_MS else None
+    response = asking_response(ledger, request)
+    first_time(ledger, *halted, note=response)
+    first, = ledger.one('select ts from notices where key = ?', json.dumps(halted))
+    process = codex_above() if response > first else None
     if not process or not first_time(ledger, 'signal', *halted):
         return False
     sys.stderr.write('armledger ends this Codex: %s. `codex resume %s` goes on once the cap is '
@@ -3927,24 +3889,32 @@ def end_codex(ledger, request, budgets, standing, one, why):
     return True
 
 
+def asking_response(ledger, request):
+    """Which response asks for a tool: where in its log the usage before it stands. All that one
+    response asks for stands before its own usage, though it may run long before that comes."""
+    start, text = tail_of(ledger, request)
+    usage = b'"token_usage_record"' if b'"token_usage_record"' in text else b'"token_count"'
+    asked = request.tool_use_id.encode('utf-8', 'ignore') or b'\0'
+    return start + text.partition(asked)[0].rfind(usage)
+
+
 def codex_above():
-    """The parent's process id if it surely is `codex exec` or a terminal client. A server of Codex
-    hosts many sessions in one process."""
+    """The parent's process id if it surely is `codex exec` or a terminal client, of this user's."""
     parent = os.getppid()
     try:
+        os.kill(parent, 0)                 # may it be sent a signal?
         if os.path.isdir('/proc/self'):
+            program = os.readlink('/proc/%d/exe' % parent)
             with open('/proc/%d/cmdline' % parent, 'rb') as stream:
-                program, *words = stream.read().decode().split('\0')[:-1]
+                words = stream.read().decode()
         else:
             from subprocess import check_output
-            said = check_output(['ps', '-o', 'args=', '-p', str(parent)])
-            program, *words = said.decode().split()
+            said = check_output(['ps', '-o', 'comm=,args=', '-p', str(parent)])
+            program, _, words = re.sub(r'\s+|$', '\0', said.decode().strip()).partition('\0')
     except (OSError, ValueError):
         return None
-    plain = [word for before, word in zip([''] + words, words) if before[:1] != '-' != word[:1]]
-    is_session = not plain or plain[0] in ('exec', 'e', 'resume', 'fork') or ' ' in plain[0]
-    is_codex = os.path.basename(program) == 'codex' and not CODEX_SERVERS.intersection(words)
-    return parent if is_codex and is_session else None
+    is_codex = os.path.basename(program) == 'codex' and re.match(CODEX_SESSION, words)
+    return parent if is_codex else None
 
 
 # ---- tripwire: what an agent may not do to its own cap ------------------------------------------
@@ -4232,43 +4202,41 @@ except subprocess.TimeoutExpired:
 except BaseException as error:
     code = type(error).__name__
 if code:
-    failure = {name: json.loads(notice)[name] for name in ('arm', 'tier')}
-    failure.update(ts=int(time.time() * 1000), code=code)
+    failure = {**json.loads(notice), 'ts': int(time.time() * 1000), 'code': code}
     with open(path, 'a') as stream:
         stream.write(json.dumps(failure) + '\\n')
 '''
 
 
 def notify(ledger, budgets, standing, prices):
-    """Run the arm's notify command for each window that has come to a tier above ok, once.
-
-    It is started and left alone: the caller waits for neither its work nor its end."""
+    """Run the arm's notify command for each window that has come to a tier above ok, once."""
     command = standing.entry.notify or budgets.notify
     for one in standing.verdict.windows if command else ():
         key = 'notify', standing.key, one.window, one.start, one.tier
-        if one.tier == 'ok' or not first_time(ledger, *key):
-            continue
-        start_notifier(command, ledger, {
-            **verdict_json([standing], budgets, prices, []), 'arm': standing.key,
-            'tier': one.tier, 'window': one.window,
-            'text': 'armledger: %s.' % describe_window(standing, one, budgets)})
+        if one.tier != 'ok' and first_time(ledger, *key):
+            start_notifier(command, ledger, {
+                **verdict_json([standing], budgets, prices, []), 'arm': standing.key,
+                'tier': one.tier, 'window': one.window,
+                'text': 'armledger: %s.' % describe_window(standing, one, budgets)})
 
 
 def start_notifier(command, ledger, notice):
+    """It is started and left alone: the caller waits for neither its work nor its end."""
     import subprocess
     path = os.path.join(os.path.dirname(ledger.path), NOTIFY_FAILURES)
     try:
         runner = subprocess.Popen(
             [sys.executable or 'python3', '-IS', '-c', NOTIFIER, command, path],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd=ledger.home if os.path.isdir(ledger.home) else None,   # never a client's repo
+            start_new_session=True, cwd=ledger.home,       # never a client's repo
             creationflags=0x8 | 0x200 if os.name == 'nt' else 0)       # detached, in its own group
         runner.stdin.write(format_json(notice).encode('utf-8', 'replace') + b'\n')
         runner.stdin.close()               # it fits into a pipe
         runner.returncode = 0              # it outlives us: there is nothing to wait for
-    except (OSError, ValueError):
-        pass                               # no process can be started now; the gate decides
+    except (OSError, ValueError) as error:
+        failure = {**notice, 'ts': int(time.time() * 1000), 'code': type(error).__name__}
+        with open(path, 'a') as stream:
+            stream.write(json.dumps(failure) + '\n')
 
 
 def notify_failures(ledger, keys):
@@ -4280,11 +4248,9 @@ def notify_failures(ledger, keys):
         return []
     return ['the notify command of %s failed (exit code %s) at %s, when the arm came to %s; see '
             'what it says: echo "{}" | COMMAND'
-            % (printable(failure['arm'], 60), failure['code'], format_time(failure['ts']),
-               failure['tier'])
-            for number, line in enumerate(lines) for failure in parse_records(line)
-            if failure['arm'] in keys
-            and first_time(ledger, 'notify failed', number, failure['ts'])]
+            % (printable(one['arm'], 60), one['code'], format_time(one['ts']), one['tier'])
+            for number, line in enumerate(lines) for one in parse_records(line)
+            if one.get('arm') in keys and first_time(ledger, 'notify failed', number, one['ts'])]
 
 
 # -- Claude Code's status line
@@ -4294,41 +4260,34 @@ STATUS_SECONDS = 2.0             # a line that comes later is of no use
 
 def statusline(options=None):
     """Print one short line for the payload on stdin, empty where no cap applies; exit code 0."""
-    home = home_of(os.environ)
-    ledger_path = find_ledger(getattr(options, 'ledger', None), os.environ, home)
+    options = options or parse_options(['--statusline'])
     try:
-        standing = standing_of_status(options, ledger_path, home)
+        standing = standing_of_status(options)
         line = format_status(standing, 'NO_COLOR' not in os.environ) if standing else ''
     except Exception as error:
-        line = 'armledger: ? ' + printable(error_text(error, ledger_path), 160)
+        line = 'armledger: ? ' + printable(error_text(error, options.ledger), 160)
     sys.stdout.buffer.write(line.encode('utf-8', 'replace') + b'\n')
     sys.stdout.buffer.flush()
     return 0
 
 
-def standing_of_status(options, ledger_path, home):
-    """The standing of the arm that a session is in; None where no cap applies."""
+def standing_of_status(options):
+    """The standing of the arm that a session is in, or began in; None where no cap applies."""
     text = b'' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
     payload = (parse_records(text) + [{}])[0]
-    workspace = part(payload, 'workspace')
-    path = find_budgets(getattr(options, 'budgets', None), os.environ, HERE, home)
-    budgets = load_budgets(path, home) if path else None
-    # Where the session is, and where it began: the first that has a cap is shown.
-    folders = workspace.get('current_dir'), payload.get('cwd'), workspace.get('project_dir')
-    for folder in list(filter(None, map(text_of, folders))) or [os.getcwd()]:
-        key = budgets and arm_of(budgets, resolve_place(folder, home))
-        if entry_of(budgets, key):
-            break
-    else:
+    path = find_budgets(options.budgets, os.environ, HERE, options.home)
+    if not path:
+        return None
+    budgets = load_budgets(path, options.home)
+    cwd = text_in(part(payload, 'workspace'), 'current_dir') or text_in(payload, 'cwd')
+    request = Request('claude-code', 'status', session=text_in(payload, 'session_id'),
+                      cwd=cwd or os.getcwd(), transcript=text_in(payload, 'transcript_path'))
+    request, keys = keys_of(request, budgets, os.environ, options.home, options.ledger)
+    if not keys:
         return None
     set_zone(budgets.timezone)
-    prices = load_prices(find_prices(getattr(options, 'prices', None), os.environ, HERE))
-    now_ms = getattr(options, 'now_ms', int(time.time() * 1000))
-    ledger = Ledger(ledger_path, home, STATUS_SECONDS)
-    try:
-        return bring_up(ledger, NO_REQUEST, budgets, [key], prices, os.environ, now_ms)[1][0]
-    finally:
-        ledger.close()
+    prices, ledger = load_prices(options.prices), Ledger(options.ledger, options.home, STATUS_SECONDS)
+    return bring_up(ledger, request, budgets, keys, prices, os.environ, options.now_ms)[1][0]
 
 
 def format_status(standing, colour):

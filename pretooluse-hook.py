@@ -43,7 +43,7 @@ def main():
             raise OldPython('armledger needs Python 3.9 or later, and python3 is %d.%d here; put '
                             'a newer one first on PATH' % sys.version_info[:2])
         gate = load(os.path.join(HERE, 'budget-check.py'))
-        code, out, err = gate.gate(text, os.environ, HERE, True, agent)
+        code, out, err = gate.gate(text, os.environ, HERE, agent)
     except BaseException as error:
         code, out, err = decide_alone(text, agent, error)
     finish(code, out, err)

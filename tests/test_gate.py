@@ -1,4 +1,5 @@
 """Ways around a cap that real agents found, and what keeps each of them shut."""
+import itertools
 import json
 import os
 import shutil
@@ -325,6 +326,11 @@ class RunningTest(GateCase):
         for fragment in '$0.00 spent', '$1.10 set aside', '$0.2750 that this sub-agent may cost', '$1.10, its hard stop':
             self.assertIn(fragment, said.reason)
 
+    def test_a_cap_that_is_no_limit(self):
+        self.one = self.home(ACME % '10000000.00' + '    rate_pct: 1\n')
+        self.assertTrue(self.spawn().silent)
+        self.assertEqual(self.reserved(), '0.010000')
+
     def test_what_the_asking_tool_may_cost_counts(self):
         spend(self.one, 21500000)
         said = self.spawn()
@@ -338,9 +344,7 @@ class RunningTest(GateCase):
             self.agents('a%d' % n, 0.5, 'toolu_%d' % n, requestShape='background')
         self.one.main()
         with self.one.ledger() as ledger:
-            plan = ' '.join(row[3] for row in ledger.rows('explain query plan ' + script.RUNNING, 'acme', 0, 1))
-            plan += ' '.join(row[3] for row in ledger.rows('explain query plan ' + script.UNTIED, 1, 0))
-            plan += ' '.join(row[3] for row in ledger.rows('explain query plan ' + script.LAST_SUB_AGENTS, 'acme'))
+            plan = ' '.join(row[3] for row in ledger.rows('explain query plan ' + script.RUNNING, 'acme', 0, 1, 2))
         self.assertNotRegex(plan, r'SCAN (calls|marks|sessions|agents|running|pairs)\b')
 
 
@@ -348,25 +352,39 @@ class RunningTest(GateCase):
 class CodexHaltTest(GateCase):
     """No hook ends a turn of Codex: at a halt it gets one SIGINT."""
 
-    def run_codex(self, arguments, budgets=ACME % '1.00', seconds=1.1):
-        """What a `codex` says that asks for tools and goes on when they are refused: the answers, and whether it was ended."""
+    def run_codex(self, arguments, budgets=ACME % '1.00', there=('call_1', 'usage'), then=('call_2', 'usage')):
+        """What a `codex` says that asks for tools and goes on when they are refused: the answers, and whether it was ended.
+
+        `there` is what its log holds when the first of two is refused, `then` what comes before the second."""
         home = self.home(budgets)
         thread = '01a207f3-2364-7ca3-b2af-00000000000a'
         rollout = '.codex/sessions/2026/11/10/rollout-2026-11-10T12-00-00-%s.jsonl' % thread
-        usage = {'input_tokens': 1000000, 'cached_input_tokens': 0, 'output_tokens': 0}
+        usage, numbers = {'input_tokens': 1000000, 'cached_input_tokens': 0, 'output_tokens': 0}, itertools.count(1)
 
         def line(kind, **more):
             return {'timestamp': time.strftime('%Y-%m-%dT%H:%M:%S.000Z', time.gmtime()), 'type': kind, 'payload': more}
+
+        def lines(words):
+            for word in words:
+                number = next(numbers)
+                if word == 'count':
+                    total = {name: tokens * number for name, tokens in usage.items()}
+                    yield line('event_msg', type='token_count', info={'total_token_usage': total, 'last_token_usage': usage})
+                elif word == 'usage':
+                    yield line('token_usage_record', thread_id=thread, response_id='resp_%d' % number, usage=usage)
+                else:
+                    yield line('response_item', type='function_call', name='shell', call_id=word)
         path = home.write(rollout, [line('session_meta', id=thread, cwd=home.at('clients/acme'), cli_version='0.169.0'),
                                     line('turn_context', model='gpt-5.5', cwd=home.at('clients/acme')),
-                                    line('token_usage_record', thread_id=thread, response_id='resp_1', usage=usage)])
+                                    *lines(there if 'count' in there else ('usage', *there))])
+        home.write('more', list(lines(then)))
         for n in 1, 2:
             given = payload(home, tool='Bash', session=thread, transcript_path=path, turn_id='t', tool_use_id='call_%d' % n)
             home.write('payload%d' % n, json.dumps(given))
         shutil.copy(shutil.which('sh'), home.at('codex'))
         hook = ' '.join("'%s'" % word for word in home.command('pretooluse-hook.py'))
         for name in {word for word in arguments if word[:1] != '-'}:
-            home.write(name, '%s <payload1 >out1; sleep %s; %s <payload2 >out2\necho went on\n' % (hook, seconds, hook))
+            home.write(name, '%s <payload1 >out1; cat more >>%s; %s <payload2 >out2\necho went on\n' % (hook, path, hook))
         done = subprocess.run([home.at('codex')] + arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=home.environ(),
                               cwd=home.path, timeout=60)
         return done, home
@@ -391,8 +409,16 @@ class CodexHaltTest(GateCase):
                     self.assertNotIn('turn ends', said['permissionDecisionReason'])
 
     def test_two_tools_of_one_response(self):
-        done, _ = self.run_codex(['exec'], seconds=0)
-        self.assertEqual(done.stdout, b'went on\n', done)
+        for there, then in ((('call_1', 'call_2', 'usage'), ()), (('call_1',), ('call_2', 'usage')), ((), ())):
+            with self.subTest(there=there):                # however long the second takes to come
+                done, _ = self.run_codex(['exec'], there=there, then=then)
+                self.assertEqual(done.stdout, b'went on\n', done)
+
+    def test_an_old_log_has_token_counts_alone(self):
+        for then, went_on in (('call_2', 'count'), b''), (('call_2',), b'went on\n'):
+            with self.subTest(then):
+                done, _ = self.run_codex(['exec'], there=('count', 'call_1') + ('count',) * (not went_on), then=then)
+                self.assertEqual(done.stdout, went_on, done)
 
     def test_never(self):
         done, _ = self.run_codex(['exec'], 'halt_signal: never\n' + ACME % '1.00')

@@ -37,7 +37,7 @@ class Notify(unittest.TestCase):
         for folder in (self.hooks, self.arm, self.logs, self.told):
             os.makedirs(folder)
         copy_scripts(self.hooks)
-        self.calls = 0
+        self.calls, self.environ = 0, {}
         self.command = 'cat > "%s/$$"' % self.told
 
     def budgets(self, command=None, text=BUDGETS):
@@ -56,7 +56,7 @@ class Notify(unittest.TestCase):
 
     def run_script(self, name, *arguments, text=''):
         done = run_script(os.path.join(self.hooks, name), *arguments, input=text.encode(), cwd=self.arm,
-                          env={'HOME': self.home, 'PATH': os.environ['PATH'], 'TZ': 'UTC'})
+                          env={'HOME': self.home, 'PATH': os.environ['PATH'], 'TZ': 'UTC', **self.environ})
         done.stdout, done.stderr = done.stdout.decode('utf-8'), done.stderr.decode('utf-8')
         return done
 
@@ -199,6 +199,20 @@ class Notify(unittest.TestCase):
                 self.assertIn('the notify command of acme failed (exit code %d) at ' % code, first.stderr)
                 self.assertNotIn('notify', second.stderr)
                 os.remove(self.logs + '/s.jsonl')
+
+    def test_one_that_cannot_be_started_is_reported(self):
+        self.budgets()
+        self.spend(20)
+        self.home, home = self.home + '/gone', self.home
+        self.environ = {'ARMLEDGER_HOME': home + '/state', 'CLAUDE_CONFIG_DIR': home + '/.claude', 'ARMLEDGER_BUDGETS': self.hooks + '/budgets.yaml'}
+        with open(self.hooks + '/budgets.yaml') as stream:
+            text = stream.read()
+        with open(self.hooks + '/budgets.yaml', 'w') as stream:
+            stream.write(text.replace('~/', home + '/'))
+        self.assertIn('continue', self.gate())             # it decides as ever
+        first, second = self.run_script('budget-check.py'), self.run_script('budget-check.py')
+        self.assertIn('the notify command of acme failed (exit code FileNotFoundError) at ', first.stderr)
+        self.assertNotIn('notify', second.stderr)
 
     def test_a_report_of_one_arm_leaves_anothers_failure(self):
         self.budgets('exit 1', BUDGETS + '  - arm: other\n    path: ~/other\n    monthly_usd_cap: 1.00\n')

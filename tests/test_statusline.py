@@ -79,10 +79,10 @@ class StatusLine(unittest.TestCase):
         os.remove(self.hooks + '/budgets.yaml')
         self.assertEqual(self.show(), '')
 
-    def test_the_folder_is_the_current_one_then_the_project(self):
+    def test_the_folder_is_the_current_one_then_that_in_which_the_session_began(self):
         self.spend(1)
-        for payload in ({'workspace': {'current_dir': self.arm}}, {'cwd': self.arm}, {'cwd': '/', 'workspace': {'project_dir': self.arm}},
-                        {'cwd': 5, 'workspace': {'current_dir': None, 'project_dir': self.arm}}):
+        for payload in ({'workspace': {'current_dir': self.arm}}, {'cwd': self.arm}, {'cwd': '/', 'transcript_path': self.logs + '/s.jsonl'},
+                        {'cwd': '/', 'session_id': 's'}, {'cwd': self.arm, 'workspace': {'current_dir': None}}):
             with self.subTest(payload=payload):
                 self.assertIn('acme $1.00 of', self.show(payload))
 
