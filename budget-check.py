@@ -28,6 +28,7 @@ import json
 import os
 import re
 import time
+from bisect import bisect_left
 from collections import namedtuple
 from functools import lru_cache
 from itertools import takewhile
@@ -99,8 +100,8 @@ class UserError(Exception):
     """A mistake that its user can mend; str() is `name:line:column: message`, 1-based."""
 
     def __init__(self, message, *place):
-        place = ':'.join(str(one) for one in place if one)
-        Exception.__init__(self, place + ': ' + message if place else message)
+        place = ':'.join(map(str, filter(None, place)))
+        super().__init__(place + ': ' + message if place else message)
 
 
 def printable(text, limit=200):
@@ -116,10 +117,9 @@ def parse_time(text):
     """Milliseconds since the epoch of an ISO 8601 time; None if it isn't one. No zone is UTC."""
     form = (r'(?a)(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::([0-5]\d))?(?:[.,](\d+))?'
             r'(?:[Zz]|([+-]\d\d:?\d\d))?\Z')
-    try:
-        day, minute, second, fraction, zone = re.match(form, text).groups('0')
-        ahead = int(zone[:3]) * 60 + int(zone[0] + zone[-2:])
-        minutes = minutes_to(day + ' ' + minute) - ahead
+    try:                                       # what isn't said is a nought: +0000
+        day, minute, second, fraction, zone = re.match(form, text).groups('+0000')
+        minutes = minutes_to(day + ' ' + minute + zone[:3] + ':' + zone[-2:])
     except (AttributeError, TypeError, ValueError):
         return None
     return (minutes * 60 + int(second)) * 1000 + int(fraction[:3].ljust(3, '0'))
@@ -127,10 +127,10 @@ def parse_time(text):
 
 @lru_cache(1000)
 def minutes_to(minute):
-    """From the epoch to a minute of UTC; ValueError if there is none such."""
+    """From the epoch to a minute; ValueError if there is none such."""
     from _datetime import datetime             # `datetime` alone takes 1 ms more to import
 
-    return int(datetime.fromisoformat(minute + '+00:00').timestamp()) // 60
+    return int(datetime.fromisoformat(minute).timestamp()) // 60
 
 
 def time_of(record):
@@ -177,6 +177,11 @@ def split_input(whole, read, written, output):
     read = min(read, whole)
     written = min(written, whole - read)
     return whole - read - written, output, written, 0, read, 0
+
+
+def tokens_of(usage, names):
+    """The same, of a map; the names are those of input, reads, writes and output."""
+    return split_input(*counts(usage, *names))
 
 
 # -- lines
@@ -241,12 +246,12 @@ def reader(words, read_record):
     return read
 
 
-def totals_of(models, tokens_of):
+def totals_of(models, tokens_in, names):
     """A Mark's totals; what the names of one model have used is put together."""
     totals = {}
     for model in models:
         name, usage = model_name(model), part(models, model)
-        used = [*tokens_of(usage), round(figure(usage.get('costUSD'), MILLION) * PICO)]
+        used = [*tokens_in({**usage, **part(usage, 'usage')}, names), round(figure(usage.get('costUSD'), MILLION) * PICO)]
         totals[name] = list(map(int.__add__, totals.get(name) or [0] * 7, used))
     return totals
 
@@ -384,7 +389,7 @@ def claude_mark(record, ts, cwd):
         int(figure(record.get('startTime'), OPEN)),
         all(CLAUDE_TOTAL[4] in part(models, model) for model in models),
         OPEN,
-        totals_of(models, lambda usage: claude_tokens(usage, CLAUDE_TOTAL)))
+        totals_of(models, claude_tokens, CLAUDE_TOTAL))
 
 
 # -- Codex CLI: rollouts
@@ -395,15 +400,14 @@ CODEX_WORDS = (
 
 def read_codex(record, path, found):
     """A record of a rollout (an internal format, from 2025-09 to 0.169)."""
-    state, thread = found.state, os.path.basename(path)[-42:-6]
+    state, payload = found.state, part(record, 'payload')
     if not state:          # until its head says more: rollout-<local time>-<thread>.jsonl
+        thread = path[-42:-6]
         state.update(
             thread=thread, session=thread, root=thread, began=None, ts=None,
             version='', cwd='', model='', tier='', tool=False,
             total=[], drops=0, last=([], '', False))
-    kind, payload = record.get('type'), part(record, 'payload')
-    if kind in ('event_msg', 'response_item'):
-        kind = payload.get('type')
+    kind = payload.get('type', record.get('type'))
     state['ts'] = time_of(record) or state['ts']
     is_own = payload.get('thread_id') in (None, state['thread'])
     if kind == 'session_meta':
@@ -429,8 +433,6 @@ def codex_head(meta, state, found):
     A sub-agent's calls are its session's; a fork is a session of its own."""
     thread, session, parent, fork_of, cwd, version = texts(
         meta, 'id', 'session_id', 'parent_thread_id', 'forked_from_id', 'cwd', 'cli_version')
-    spawn = part(part(part(meta, 'source'), 'subagent'), 'thread_spawn')
-    parent = parent or text_in(spawn, 'parent_thread_id')
     if thread and not state['version']:
         session = parent or thread if session in ('', thread) else session
         state.update(
@@ -506,6 +508,10 @@ def add_codex_call(usage, key, is_record, state, found):
 
 # -- Copilot CLI, Qwen Code, Gemini CLI
 
+COPILOT_USAGE = 'inputTokens', 'cacheReadTokens', 'cacheWriteTokens', 'outputTokens'
+QWEN_TOTAL = 'inputTokens', 'cachedTokens', None, 'outputTokens'
+
+
 def read_copilot(record, path, found):
     """Of events.jsonl. Before 1.0.102 it has totals alone, written as a session ends."""
     data, ts, state = part(record, 'data'), time_of(record), found.state
@@ -513,9 +519,9 @@ def read_copilot(record, path, found):
     place = part(data, 'context') or data
     state['cwd'] = text_in(place, 'cwd') or state.get('cwd', '')
     found.add_session(dict(place, version=data.get('copilotVersion')), session, ts, ts)
-    usage = part(data, 'usage') or part(data, 'compactionTokensUsed')
-    call, models = text_in(usage, 'apiCallId'), part(data, 'modelMetrics')
-    key, tokens = call or text_in(data, 'compactionAttemptId'), copilot_tokens(usage)
+    usage, models = part(data, 'usage') or part(data, 'compactionTokensUsed'), part(data, 'modelMetrics')
+    call, tokens = text_in(usage, 'apiCallId'), tokens_of(usage, COPILOT_USAGE)
+    key = call or text_in(data, 'compactionAttemptId')
     if key and any(tokens):
         state['has_calls'] = True
         found.add_calls([Call(
@@ -527,13 +533,8 @@ def read_copilot(record, path, found):
             tokens,
             bool(usage.get('numToolCalls')))])
     elif models and 'has_calls' not in state:
-        totals = totals_of(models, lambda model: copilot_tokens(part(model, 'usage')))
+        totals = totals_of(models, tokens_of, COPILOT_USAGE)
         found.add_mark(Mark(session, ts, state['cwd'], 0, True, OPEN, totals))
-
-
-def copilot_tokens(usage):
-    return split_input(*counts(
-        usage, 'inputTokens', 'cacheReadTokens', 'cacheWriteTokens', 'outputTokens'))
 
 
 def read_qwen(record, path, found):
@@ -555,25 +556,23 @@ def read_qwen(record, path, found):
             split_input(whole, read, 0, output),
             False))
     elif models:
-        ts = int(figure(record.get('timestamp'), OPEN))
-        totals = totals_of(models, lambda usage: split_input(
-            *counts(usage, 'inputTokens', 'cachedTokens', None, 'outputTokens')))
+        ts, totals = int(figure(record.get('timestamp'), OPEN)), totals_of(models, tokens_of, QWEN_TOTAL)
         found.marks.append(Mark(session, ts, project, 0, True, ts + 1, totals))
 
 
 def read_gemini(record, path, found):
     """Of a session's or sub-agent's chat; its folder stands in .project_root, beside all chats."""
     tokens, state, name = part(record, 'tokens'), found.state, text_in(record, 'sessionId')
-    if name:                                   # a head, at each start and resume
+    if name or not state:        # a head, at each start and resume; where it is torn, the file says
         home, _, inner = path.rpartition(os.sep + 'chats' + os.sep)
-        is_agent = record.get('kind') == 'subagent'
+        parent, log = os.path.split(inner[:-6])
         state.update(
-            session=os.path.dirname(inner) if is_agent else name,
-            agent=name * is_agent,
+            session=parent or name or log,
+            agent=parent and (name or log),
             cwd=state.get('cwd') or read_small(home + '/.project_root'))
-        began = parse_time(record.get('startTime'))
+        began = parse_time(record.get('startTime')) or time_of(record)
         found.add_session(state, state['session'], began, began)
-    elif record.get('type') == 'gemini' and tokens and state:
+    if record.get('type') == 'gemini' and tokens:
         whole, read, output, thoughts, tool = counts(
             tokens, 'input', 'cached', 'output', 'thoughts', 'tool')
         found.calls.append(Call(
@@ -682,9 +681,9 @@ def load_prices(path):
 class Prices:
     """A price list. Unit prices are whole pico-dollars per token, so sums of them are exact.
 
-    A call is priced at its own time. Between two dated entries the earlier one holds, before the
-    first one the first, and after the last one the last: such a price is assumed. So is that of a
-    tag (fast, flex, ...) that the list doesn't have: the price is the one without it."""
+    A call is priced at its own time. Where no entry is of its day the last one holds, and such a
+    price is assumed. So is that of a tag (fast, flex, ...) that the list doesn't have, or not then:
+    the price is the one without it."""
 
     def __init__(self, text, path='prices.json'):
         self.text, self.path = text, path
@@ -692,17 +691,21 @@ class Prices:
     @property
     @lru_cache(None)  # most gates never ask for more than its text
     def listed(self):
-        """({name: model}, {family: name}); a model has its provider's values too."""
+        """({name: model}, {family: model}, the sizes above which other prices hold, with -1); a
+        model has its provider's values too, and its long-context prices among the others."""
         try:
             listed = json.loads(
                 self.text, parse_float=millionths, parse_int=millionths, object_hook=priced)
-            models = {}
+            models, sizes = {}, {-1}
             for name, model in listed['models'].items():
                 model = {**listed['providers'][model['provider']], **model}
+                model['prices'] = model.pop('long_context', []) + model['prices']
+                sizes.update(price.get('above', -1) for price in model['prices'])
                 for alias in [name] + model.pop('aliases', []):
                     models[split_model(alias)[1]] = model
-            families = listed['fallbacks'].items()
-            return models, {family: split_model(name)[1] for family, name in families}
+            families = {family: models[split_model(name)[1]]
+                        for family, name in listed['fallbacks'].items()}
+            return models, families, sorted(sizes)
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
             raise UserError('this is no price list; `budget-check.py --doctor` says where', self.path)
 
@@ -711,13 +714,13 @@ class Prices:
         return max(re.findall(r'"as_of": *"(\d{4}-\d\d-\d\d)"', self.text), default='')
 
     def known(self, model):
-        return self.resolve(model)[0]
+        return bool(self.resolve(model)[1][0])
 
     def digest(self, model):
         """Changes with everything that this model is priced by."""
         from binascii import crc32
 
-        return '%08x' % crc32(repr((PRICING, self.resolve(model)[2])).encode())
+        return '%08x' % crc32(repr((PRICING, self.resolve(model)[1])).encode())
 
     def usd(self, model, ts, tokens, *more):
         """Pico-dollars of a call, and whether a price is assumed; more: as for units."""
@@ -729,42 +732,39 @@ class Prices:
 
         The tokens are one call's, or a sum over calls: no long context is seen in that."""
         context = (tokens[0] + tokens[2] + tokens[3] + tokens[4]) * is_one_call
-        for above, units, assumed in self.rows(model, ts // 86400000, variant):
-            if context > above:
-                return units, any([tokens[n] for n in assumed])
+        sizes = self.listed[2]
+        size = sizes[bisect_left(sizes, context) - 1]
+        units, assumed = self.units_above(size, model, ts // 86400000, variant)
+        return units, any([tokens[n] for n in assumed])
 
     @lru_cache(None)                           # few, and calls are many
-    def rows(self, model, day, variant):
-        """[(context, units, the classes at an assumed price)]: the first below a call's holds."""
-        is_listed, tags, links = self.resolve(model, variant)
+    def units_above(self, size, model, day, variant):
+        """(units, the classes at an assumed price) of a call of more tokens than a size."""
+        tags, links = self.resolve(model, variant)
         day = time.strftime('%Y-%m-%d', time.gmtime(day * 86400))
-        rows = []
-        tiers = links[0].get('long_context', ())
-        for above in sorted([-1, *(tier['above'] for tier in tiers)]):
-            units = [None] * 6
-            for link in reversed(links):
-                units, assumed = listed_units(link, tags, day, above, units)
-            rows.insert(0, (above, units, assumed if is_listed else range(6)))
-        return rows
+        units = [None] * 6
+        for link in filter(None, reversed(links)):
+            units, assumed = listed_units(link, tags, day, size, units)
+        return units, assumed if links[0] else range(6)
 
     def resolve(self, model, variant=''):
-        """(whether a model is listed, the tags that change its price, what to price it by: itself,
-        and what lends it the classes that it hasn't: its family's fallback, that for all else)."""
-        (models, families), (region, name) = self.listed, split_model(model)
+        """(the tags that change a model's price, what to price it by: itself, None where it isn't
+        listed, and what lends it the classes that it hasn't: its family's fallback, that for all
+        else)."""
+        (models, families, _), (region, name) = self.listed, split_model(model)
         tags = set(variant.split())
         if region:
             tags.add('us_gov' if region == 'us-gov' else 'regional')
-        if name.endswith('-fast') and name not in models:  # Foundry's way to say it
-            name = split_model(name[:-5])[1]
+        if name.endswith('-fast') and name not in models:  # Foundry's and OpenRouter's way to say it
+            name = name[:-5]
             tags.add('fast')
         if 'fast' in tags:
             tags -= {'batch', 'priority'}      # not sold together; another name of it
         family = max((key for key in families if name.startswith(key)), key=len, default='*')
-        links = name, families[family], families['*']
-        return name in models, tags, [models[link] for link in links if link in models]
+        return tags, [models.get(name), families[family], families['*']]
 
 
-PRICING = 2  # raise it when prices.json is read in another way
+PRICING = 3  # raise it when prices.json is read in another way
 
 
 def millionths(text):
@@ -788,36 +788,35 @@ def priced(entry):
 
 def listed_units(model, tags, day, size, lent):
     """(units, the classes at an assumed price) of a listed model; what it doesn't have is lent."""
-    base, is_assumed = in_force(model['prices'], day)
-    tiers = [tier for tier in model.get('long_context', ())
-             if tier['above'] <= size and not in_force([tier], day)[1]]
-    entry = max(tiers, key=lambda tier: tier['above'], default=base)
-    factors = []
+    entry, is_assumed = in_force(model['prices'], day, size)
+    factor = scale = 1
     for tag in tags:
         modifier = model.get(tag, model.get('fast') if tag == 'priority' else None)
         tagged, is_over = in_force(modifier, day)
+        rule = tagged.get('long_context') if 'above' in entry else ''
         if is_over:
             is_assumed = True
-            continue
-        rule = tagged.get('long_context') if entry is not base else ''
-        entry = base if rule == 'flat' else entry
-        factors += [tagged['multiplier']] * (rule != 'standard')
+        elif rule == 'flat':
+            entry, _ = in_force(model['prices'], day)
+        if not is_over and rule != 'standard':
+            factor *= tagged['multiplier']
+            scale *= MILLION
     listed = list(map({**model, **entry}.get, UNIT_NAMES))
     units = [entry.get(unit) if type(unit) is str else unit for unit in listed]
-    for factor in factors:                     # to the nearest pico-dollar, if it has decimals
-        units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
+    # To the nearest pico-dollar, if it has decimals.
+    units[:5] = [unit and (unit * factor + scale // 2) // scale for unit in units[:5]]
     units = [theirs if own is None else own for own, theirs in zip(units, lent)]
     return units, [n for n in range(6) if is_assumed or type(listed[n]) is not int]
 
 
-def in_force(dated, day):
-    """Of dated entries that of a day, else the one before it, else the first; and whether it isn't
-    the day's. A tag may be a number for all days, or None."""
+def in_force(dated, day, size=-1):
+    """Of dated entries that of a day and a size, else the last one; and whether that isn't the
+    day's. A tag may be a number for all days, or None."""
     if type(dated) is not list:
         return {'multiplier': dated}, not dated
-    begun = [one for one in dated if one.get('from', '') <= day] or dated[:1]
-    entry = max(begun, key=lambda one: one.get('from', ''))
-    return entry, not entry.get('from', '') <= day < entry.get('until', '9999')
+    now = [one for one in dated if one.get('above', -1) <= size
+           and one.get('from', '') <= day < one.get('until', '9999')]
+    return max(now or dated[-1:], key=lambda one: one.get('above', -1)), not now
 
 
 # --- END shared block

@@ -422,6 +422,19 @@ class CopilotTest(unittest.TestCase):
         self.assertEqual([row.version for row in found.sessions], ['1.0.92'])
 
 
+class GeminiTest(unittest.TestCase):
+
+    def test_a_chat_whose_head_is_torn(self):
+        """Its calls count; the session is the one that the file is named by, a sub-agent's its parent's."""
+        call = json.dumps({'id': 'i', 'type': 'gemini', 'timestamp': AT, 'tokens': {'input': 9, 'output': 2, 'thoughts': 3}, 'model': 'gemini-2.5-pro'}).encode()
+        for path, session, agent in (('/l/acme/chats/session-x-12345678.jsonl', 'session-x-12345678', ''),
+                                     ('/l/acme/chats/%s/sub.jsonl' % SESSION, SESSION, 'sub')):
+            with self.subTest(path):
+                found = read(b'{"sessionId":"s","startTime":"2026', call, path=path, agent='gemini')
+                self.assertEqual([(one.session, one.agent, one.tokens) for one in found.calls], [(session, agent, (9, 5, 0, 0, 0, 0))])
+                self.assertEqual(found.skipped, 1)
+
+
 class AgentsTest(unittest.TestCase):
 
     def test_where_logs_are(self):
