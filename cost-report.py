@@ -886,14 +886,17 @@ def run_alone(options):
     for folder, usd in sorted(folders.items(), key=lambda item: -sum(item[1])):
         whole, rest = divmod(sum(usd) // MILLION, MILLION)
         rows.append(row % (whole, rest, len(usd), shown(folder)))
-    put(options.output, page.format(
-        since=since, rows=between.join(rows), alone=ALONE, lost=lost, as_of=prices.as_of))
+    rows = between.join(rows)
+    text = page.format(since=since, rows=rows, alone=ALONE, lost=lost, as_of=prices.as_of)
+    put(options.output, text)
     return 0
 
 
 def read_alone(prices, since_ms):
     """({folder: [pico-dollars of each call]}, how much could not be read) of all logs."""
-    lines, folders, lost = {}, {}, 0
+    lines = defaultdict(list)
+    folders = defaultdict(list)
+    lost = 0
     for agent, path in all_logs():
         try:
             with open_plain(path) as stream:
@@ -901,19 +904,22 @@ def read_alone(prices, since_ms):
         except OSError:
             lost += 1
             continue
-        found = agent.read(path, text[:text.rfind(b'\n') + 1], {})
+        whole_lines = text[:text.rfind(b'\n') + 1]
+        found = agent.read(path, whole_lines, {})
         lost += found.skipped
         for call in found.calls:
-            lines.setdefault((agent.name, call.key), []).append(call)
-
-    def fullness(call):
-        return -(call.standing // 2), call.tokens[1], call.tokens
+            lines[agent.name, call.key].append(call)
     for same in lines.values():
         call = max(same, key=fullness)
         if call.kind != 'echo' and (call.ts or 0) >= since_ms:
             usd, _ = prices.usd(call.model, call.ts, call.tokens, call.variant)
-            folders.setdefault(call.cwd or UNATTRIBUTED, []).append(usd)
+            folders[call.cwd or UNATTRIBUTED].append(usd)
     return folders, lost
+
+
+def fullness(call):
+    """Of the lines of one call the main session's goes first, then that with most output."""
+    return -(call.standing // 2), call.tokens[1], call.tokens
 
 
 def all_logs():
@@ -948,45 +954,55 @@ def choose_span(options, books):
              if getattr(options, name)]
     if len(asked) > 1 and asked != ['since', 'until']:
         raise UserError('--%s and --%s cannot go together' % tuple(asked[:2]))
-    option, now = '--' + (asked or ['month'])[0], books.now
-    first, last = options.last or options.since, options.until or 'today'
+    now = books.now
+    option = '--' + (asked or ['month'])[0]
+    first = options.last or options.since
+    last = options.until or 'today'
     if option == '--month':
         first = last = options.month or label_of('month', now)
     if option == '--yesterday':
         first = last = 'yesterday'
-    since = parse_moment(first, option, now)[0] if first else min(books.oldest, now)
+    since = min(books.oldest, now)
+    if first:
+        since, _ = parse_moment(first, option, now)
     end, window = parse_moment(last, '--until' if options.until else option, now)
     if window:                   # a date is meant with all of its day
-        end = window_bounds(window, end)[1]
+        _, end = window_bounds(window, end)
     if since >= end or since > now:
         raise UserError('%s has to begin before it ends, and not in the future' % option)
     until = max(since, min(end, books.through))
-    window = next((one for one in TIMES if window_bounds(one, since) == (since, end)), None)
-    return Span(since, until, window, since, end)
+    for window in TIMES:
+        if window_bounds(window, since) == (since, end):
+            return Span(since, until, window, since, end)
+    return Span(since, until, None, since, end)
 
 
 def parse_moment(text, option, now):
     """(ms, the window that is meant) of a time, date, month, today, yesterday, or 7d."""
     days = re.match(r'0*([1-9]\d{0,4})d\Z', text, re.ASCII)
     ago = int(days[1]) - 1 if days else {'today': 0, 'yesterday': 1}.get(text)
-    unit, size, tail = ('month', 7, '-01') if option == '--month' else ('day', 10, '')
+    if option == '--month':
+        unit, size, first = 'month', 7, '-01'
+        right = 'month; write 2026-10'
+    else:
+        unit, size, first = 'day', 10, ''
+        right = 'date; write 2026-11-01, 2026-11-01T09:30, today, yesterday or 7d'
     try:
         if ago is not None:
-            noon = window_bounds('day', now)[0] + DAY_MS // 2 - ago * DAY_MS
-            return window_bounds('day', noon)[0], 'day'
-        start = start_of(text[:10] + tail)
+            midnight, _ = window_bounds('day', now)
+            noon = midnight + DAY_MS // 2      # days have 23 to 25 hours
+            return window_bounds('day', noon - ago * DAY_MS)[0], 'day'
+        start = start_of(text[:10] + first)
         if start > 0 and len(text) == size:
             return start, unit
         ms = parse_time(text)
-        if parse_time(text + 'Z'):               # no zone is said: it is the calendar's
+        if parse_time(text + 'Z'):             # no zone is said: it is the calendar's
             ms = start + ms % DAY_MS
         if ms and ms > 0 and unit == 'day':
             return ms, None
     except (ValueError, OverflowError):
         pass
-    raise UserError('%s: %s is no %s' % (
-        option, printable(repr(text)), 'month; write 2026-10' if tail else
-        'date; write 2026-11-01, 2026-11-01T09:30, today, yesterday or 7d'))
+    raise UserError('%s: %s is no %s' % (option, printable(repr(text)), right))
 
 
 def split(span, unit):
@@ -1000,7 +1016,9 @@ def split(span, unit):
 def unit_of(by):
     """The window that --by divides time into: of several the day, which others consist of."""
     times = [key for key in TIMES if key in by]
-    return 'day' if len(times) > 1 else times[0] if times else None
+    if len(times) > 1:
+        return 'day'
+    return times[0] if times else None
 
 
 def before(span, now):
@@ -1010,27 +1028,32 @@ def before(span, now):
     if not span.window:
         return span._replace(since=2 * span.since - until, until=span.since)
     start, end = window_bounds(span.window, span.start - 1)
-    last = end if until == span.end else min(end, start + until - span.start)
-    return span._replace(since=min(end, start + span.since - span.start), until=last)
+    since = min(end, start + span.since - span.start)
+    if until < span.end:
+        end = min(end, start + until - span.start)
+    return span._replace(since=since, until=end)
 
 
 # ---- sums over the calls in the ledger ----------------------------------------------------------
 
 # A field, and how it is summed up. Amounts are at the arm's own rate; list_usd is at list price.
 # SQLite's integers end at nine million dollars: an amount is summed up in halves.
+HALVES = 'sum(usd >> 20){0}, sum(usd & 1048575){0}'
 PLAIN = {                        # an index holds what these need
-    'usd': 'sum(usd >> 20), sum(usd & 1048575)',
-    'untranscribed_usd': "sum(usd >> 20) filter (where kind = 'untranscribed'), "
-                         "sum(usd & 1048575) filter (where kind = 'untranscribed')",
-    'assumed_usd': 'sum(usd >> 20) filter (where assumed), '
-                   'sum(usd & 1048575) filter (where assumed)',
+    'usd': HALVES.format(''),
+    'untranscribed_usd': HALVES.format(" filter (where kind = 'untranscribed')"),
+    'assumed_usd': HALVES.format(' filter (where assumed)'),
     'calls': "sum(kind <> 'untranscribed')"}
 AMOUNTS = tuple(PLAIN)[:3]
 TOKENS = {'tokens': 'sum(input + output + write_short + write_long + read)'}
 FIELDS = dict(
-    PLAIN, input_tokens='sum(input)', output_tokens='sum(output)',
-    cache_write_tokens='sum(write_short + write_long)', cache_read_tokens='sum(read)',
-    web_searches='sum(searches)', **TOKENS)
+    PLAIN,
+    input_tokens='sum(input)',
+    output_tokens='sum(output)',
+    cache_write_tokens='sum(write_short + write_long)',
+    cache_read_tokens='sum(read)',
+    web_searches='sum(searches)',
+    **TOKENS)
 METERS = {name: 'sum(%s)' % name
           for name in ('input', 'output', 'write_short', 'write_long', 'read', 'searches')}
 
@@ -1056,20 +1079,24 @@ def key_of(row, by):
 
 def sum_by(books, spans, by, fields=PLAIN):
     """{the values of these keys: {field: sum}} over all calls of some spans."""
-    keys = [key for key in by if key in DETAILS]
+    details = [key for key in by if key in DETAILS]
+    times = [key for key in by if key in TIMES]
     found = defaultdict(lambda: dict.fromkeys([*fields, 'list_usd'], 0))
     for run in runs_of(spans):
-        labels = [{key: label_of(key, span.start) for key in by if key in TIMES} for span in run]
-        for names, at, arm, sums in groups_of(books, run, keys, 'arm' in by, fields):
-            known = dict(zip(keys, names), arm=arm, **labels[at])
+        labels = [{key: label_of(key, span.start) for key in times} for span in run]
+        for names, at, arm, sums in groups_of(books, run, details, 'arm' in by, fields):
+            known = dict(zip(details, names), arm=arm, **labels[at])
             add_up(found[key_of(known, by)], iter(sums), fields, books.rate(arm))
     return found
 
 
 def groups_of(books, run, keys, has_arm, fields):
     """(names of the keys, which span of the run, arm, sums) of each group of calls."""
-    first, several, count = run[0], len(run) > 1, len(keys)
-    at = '(ts - %d) / %d' % (first.since, first.until - first.since) if several else '0'
+    first = run[0]
+    several = len(run) > 1
+    at = '0'
+    if several:
+        at = '(ts - %d) / %d' % (first.since, first.until - first.since)
     has_arm = has_arm or books.has_rates
     columns = [column for key in keys for column in DETAILS[key][0].split(', ')]
     shown = [at + ' at', 'arm' if has_arm else "'' arm", *columns, *fields.values()]
@@ -1078,17 +1105,21 @@ def groups_of(books, run, keys, has_arm, fields):
     group += [str(n + 3) for n in range(len(columns))]
     if several and columns[:1] in (['model'], ['session']) and not has_arm:
         group[:2] = ['at + %d * %s' % (len(run), columns[0])]         # one number sorts faster
-    tail = 'group by ' + (', '.join(group) or "''")
     tables = BY_PAIR
     if books.arm is None and first.since <= books.oldest and (columns or fields is not PLAIN):
         # All of them, and more than an index has: as they lie in the file.
         tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm
     names = [DETAILS[key][1] for key in keys]
-    around = 'select %s from (%%s) calls' % ', '.join([*names, '*'])
-    span = first._replace(until=run[-1].until)
-    for row in books.rows(', '.join(shown), span, tail, tables, around):
-        at, arm, *sums = row[count:count + 2] + row[count + 2 + len(columns):]
-        yield row[:count], at, arm, sums
+    rows = books.rows(
+        ', '.join(shown),
+        first._replace(until=run[-1].until),
+        'group by ' + (', '.join(group) or "''"),
+        tables,
+        'select %s from (%%s) calls' % ', '.join([*names, '*']))
+    for row in rows:
+        names = row[:len(keys)]
+        at, arm, *sums = row[len(keys):]
+        yield names, at, arm, sums[len(columns):]
 
 
 def add_up(row, sums, fields, rate):
@@ -1096,7 +1127,8 @@ def add_up(row, sums, fields, rate):
         number = next(sums) or 0
         if name in AMOUNTS:
             number = (number << 20) + (next(sums) or 0)
-            row['list_usd'] += number * (name == 'usd')
+            if name == 'usd':
+                row['list_usd'] += number
             number = divide_even(number * rate, WHOLE)
         row[name] += number
 
@@ -1114,10 +1146,13 @@ def runs_of(spans):
 
 
 # ---- rows: a row is {key of --by, field, name of a column: value} -------------------------------
-#
+
 # Amounts are pico-dollars. None is what can't be known; what isn't there says nothing.
 
-SPIKE_TIMES, SPIKE_FLOOR, SPIKE_DAYS, SPIKE_LEAST = 3, 5 * PICO, 28, 5
+SPIKE_TIMES = 3
+SPIKE_FLOOR = 5 * PICO
+SPIKE_DAYS = 28
+SPIKE_LEAST = 5
 
 
 def make_rows(books, span, by, fields=PLAIN):
@@ -1136,17 +1171,23 @@ def make_rows(books, span, by, fields=PLAIN):
             set_against_cap(books, row, spans[row.get(unit)])
 
     def order(row):
-        first = [(-by_arm[row[key]], row[key]) if key == 'arm' else row[key]
-                 for key in by if key in ('arm', *TIMES)]
+        first = []
+        for key in by:
+            if key == 'arm':
+                first += [-by_arm[row['arm']], row['arm']]
+            elif key in TIMES:
+                first.append(row[key])
         return first, -row['usd'], str(row)
     return sorted(rows, key=order)
 
 
 def set_against_cap(books, row, span):
     """What a row comes to, and its cap, if it is all that its arm spent in a window."""
-    now, entry = books.now, books.entry(row['arm'])
+    now = books.now
+    entry = books.entry(row['arm'])
     is_running = span.start < now < span.end
-    if not span.window or span.since > span.start or span.until < span.end and not is_running:
+    is_cut = span.since > span.start or span.until < span.end and not is_running
+    if not span.window or is_cut:
         return                   # a part of a week says little of its cap
     if is_running:
         row['projected_usd'] = divide_even(row['usd'] * (span.end - span.start), now - span.start)
@@ -1159,26 +1200,38 @@ def set_against_cap(books, row, span):
 
 def against_cap(one):
     """The columns of budget-check's verdict on one window."""
-    reached = 'yes' if one.left == 0 else label_of('day', one.cap_at) if one.cap_at else '-'
-    return {'cap_usd': one.cap, 'bar': (one.spent, one.cap, one.tier), 'pct': one.pct,
-            'tier': one.tier, 'cap_at': reached}
+    reached = '-'
+    if one.left == 0:
+        reached = 'yes'
+    elif one.cap_at:
+        reached = label_of('day', one.cap_at)
+    return {
+        'cap_usd': one.cap,
+        'bar': (one.spent, one.cap, one.tier),
+        'pct': one.pct,
+        'tier': one.tier,
+        'cap_at': reached}
 
 
 def mark_spikes(books, rows, by):
     """A day is marked when it is above SPIKE_FLOOR and above SPIKE_TIMES the median of the days
     with spend among the SPIKE_DAYS days before it, of which there are at least SPIKE_LEAST."""
-    history, others = defaultdict(list), [key for key in by if key != 'day']
+    others = [key for key in by if key != 'day']
     since = books.span.since - (SPIKE_DAYS + 1) * DAY_MS
     days = split(books.span._replace(since=since), 'day')
+    history = defaultdict(list)
     for (day, *key), sums in sum_by(books, days, ('day', *others)).items():
         history[tuple(key)].append((day, sums['usd']))
     for row in rows:
-        first = label_of('day', start_of(row['day']) - SPIKE_DAYS * DAY_MS + DAY_MS // 2)
+        noon = start_of(row['day']) + DAY_MS // 2
+        first = label_of('day', noon - SPIKE_DAYS * DAY_MS)
         spent = sorted(usd for day, usd in history[key_of(row, others)]
                        if first <= day < row['day'] and usd)
-        middle = len(spent) // 2
-        row['spike'] = len(spent) >= SPIKE_LEAST and row['usd'] > SPIKE_FLOOR and \
-            2 * row['usd'] > SPIKE_TIMES * (spent[middle] + spent[-1 - middle])
+        row['spike'] = False
+        if len(spent) >= SPIKE_LEAST:
+            middle = len(spent) // 2
+            twice_median = spent[middle] + spent[-1 - middle]
+            row['spike'] = row['usd'] > SPIKE_FLOOR and 2 * row['usd'] > SPIKE_TIMES * twice_median
 
 
 def set_beside(books, rows, by):
@@ -1186,25 +1239,29 @@ def set_beside(books, rows, by):
     times = [key for key in by if key in TIMES]
     earlier = [before(one, books.now) for one in split(books.span, unit_of(by))]
     spent = sum_by(books, earlier, by)
-    since = {tuple([label_of(key, one.start) for key in times]): one.since
-             for one in reversed(earlier)}
+    since = {}
+    for one in reversed(earlier):
+        since[tuple([label_of(key, one.start) for key in times])] = one.since
     if not times:                # what was there before, and is no more, is a row too
         nothing = dict.fromkeys([*FIELDS, 'list_usd'], 0)
         known = {key_of(row, by) for row in rows}
         rows += [dict(zip(by, key), **nothing) for key in spent if key not in known]
     for row in rows:
-        usd, is_known = spent[key_of(row, by)]['usd'], since[key_of(row, times)] >= books.oldest
-        usd = usd if usd or is_known else None
-        row.update(before_usd=usd, change_usd=None if usd is None else row['usd'] - usd)
+        usd = spent[key_of(row, by)]['usd']
+        is_known = usd or since[key_of(row, times)] >= books.oldest
+        row['before_usd'] = usd if is_known else None
+        row['change_usd'] = row['usd'] - usd if is_known else None
 
 
 def set_baseline(books, rows, by):
     """What each row's tokens would have cost on one model, at its standard price of their day."""
-    prices, model, costs = books.prices, books.options.baseline, Counter()
+    prices = books.prices
+    model = books.options.baseline
     if not prices.known(model):
         raise UserError('--baseline: prices.json has no %s%s' % (
             printable(model), did_you_mean(model, prices.listed[0])))
     used = sum_by(books, split(books.span, unit_of(by)), ('arm', 'utc-day', *by), METERS)
+    costs = Counter()
     for (arm, day, *key), sums in used.items():
         tokens = [sums[name] for name in METERS]
         usd, _ = prices.usd(model, day * DAY_MS, tokens, '', False)
@@ -1216,24 +1273,32 @@ def set_baseline(books, rows, by):
 
 def set_invoice(books, rows):
     """Cents that add up: each amount is rounded so that the rounded ones are the rounded total."""
-    entry, total, billed = books.entry(books.arm), 0, 0
-    factor = books.rate(books.arm) * (WHOLE + (entry.markup_pct if entry else 0))
+    entry = books.entry(books.arm)
+    markup_pct = entry.markup_pct if entry else 0
+    factor = books.rate(books.arm) * (WHOLE + markup_pct)
+    cent = PICO // 100
+    total = billed = 0
     for row in rows:
         total += row['list_usd'] * factor
-        upto = divide_even(total, WHOLE * WHOLE * PICO // 100) * (PICO // 100)
-        row.update(invoice_usd=upto - billed, contracted_usd=row['usd'],
-                   margin_usd=upto - billed - row['usd'])
+        upto = divide_even(total, WHOLE * WHOLE * cent) * cent
+        row['invoice_usd'] = upto - billed
+        row['contracted_usd'] = row['usd']
+        row['margin_usd'] = row['invoice_usd'] - row['usd']
         billed = upto
 
 
 def total_of(rows, by):
     """The last row: what can be added up. Windows before rows of days, weeks, months overlap."""
     total = dict.fromkeys(by, '')
-    apart = ('cap_usd',) + ('before_usd', 'change_usd') * bool(unit_of(by))
+    apart = ['cap_usd']
+    if unit_of(by):
+        apart += ['before_usd', 'change_usd']
     for column in COLUMNS:
-        values = [row[column.name] for row in rows if column.name in row]
-        if column.kind in SUMMED and column.name not in apart and len(values) == len(rows):
-            total[column.name] = None if None in values else sum(values)
+        name = column.name
+        values = [row[name] for row in rows if name in row]
+        is_whole = len(values) == len(rows)
+        if column.kind in SUMMED and name not in apart and is_whole:
+            total[name] = None if None in values else sum(values)
     return total
 
 
@@ -1297,10 +1362,12 @@ NOTHING = 'No spend in this time.'
 def tables_of(report, draw):
     """(heading, columns, [[text]]) for people; a column that no row has is left out. `draw` is how
     a bar is shown, given what is spent, the cap, the tier."""
-    for one in filter(lambda one: one.rows, (report, *report.below)):
+    for one in (report, *report.below):
+        if not one.rows:
+            continue
         told = {name for row in one.rows for name, value in row.items() if value != ''}
-        shown = [column for column in one.columns if column.title != '-'
-                 and column.name in told.union(one.by)]
+        told.update(one.by)
+        shown = [column for column in one.columns if column.title != '-' and column.name in told]
         rows = [[cell_of(one, column, row, draw) for column in shown] for row in one.rows]
         if one.total:
             total = [cell_of(one, column, one.total, draw) for column in shown[1:]]
@@ -1311,13 +1378,21 @@ def tables_of(report, draw):
 def cell_of(report, column, row, draw=None):
     """A text, never raw. What isn't known is a question mark."""
     value = row.get(column.name, '')
+    if value is None:
+        return '?'
     if column.name == 'arm' and row is not report.total:
         value = report.books.names.get(value, value)
-    if value in (None, ''):
-        return '' if value == '' else '?'
-    text = draw(*value) if column.kind == 'bar' else KINDS[column.kind][0](value)
+    if value == '':
+        return ''
+    if column.kind == 'bar':
+        return draw(*value)
+    for_people, _ = KINDS[column.kind]
+    text = for_people(value)
     if column.name == 'usd':
-        return '\u25b2 ' * row.get('spike', False) + '~' * bool(row.get('assumed_usd')) + text
+        if row.get('assumed_usd'):
+            text = '~' + text
+        if row.get('spike'):
+            text = '\u25b2 ' + text
     return text
 
 
@@ -1325,15 +1400,21 @@ def short_count(number):
     """12345 -> 12.3k; four or five characters for whatever there is."""
     for power, unit in (12, 'T'), (9, 'G'), (6, 'M'), (3, 'k'):
         tenths = number // 10 ** (power - 1)
+        if tenths >= 1000:
+            return '%d%s' % (tenths // 10, unit)
         if tenths >= 10:
-            return '%s%s' % (tenths // 10 if tenths >= 1000 else tenths / 10, unit)
+            return '%.1f%s' % (tenths / 10, unit)
     return str(number)
 
 
 # How each kind is written for people; and for programs, if they are told at all.
 KINDS = {
-    'name': (printable, str), 'text': (printable, None), 'tier': (printable, None),
-    'bar': (None, None), 'count': (short_count, int), 'short': (short_count, None),
+    'name': (printable, str),
+    'text': (printable, None),
+    'tier': (printable, None),
+    'bar': (None, None),
+    'count': (short_count, int),
+    'short': (short_count, None),
     'flag': (('', 'yes').__getitem__, bool),
     'usd': (lambda usd: format_usd(usd, 2, True), lambda usd: number(format_usd(usd, 6))),
     'percent': (lambda millionths: format_percent(millionths) + ' %',
@@ -1344,7 +1425,8 @@ def values_of(report, row, names):
     """What programs are told of a row."""
     found = {}
     for column in report.columns:
-        value, write = row.get(column.name), KINDS[column.kind][1]
+        _, write = KINDS[column.kind]
+        value = row.get(column.name)
         if column.name == 'arm':
             value = names.get(value, value)
         if write:
@@ -1356,11 +1438,14 @@ def format_page(report, write, table, title='%s', heading='%s\n', note='%s',
                 draw=lambda spent, cap, tier: bar(spent, cap)):
     """`write` is how a text, `table` how a table, `draw` how a bar is written; the rest stands
     around them."""
-    parts = [title % write(report.title)] + [NOTHING] * (not report.rows)
+    parts = [title % write(report.title)]
+    if not report.rows:
+        parts.append(NOTHING)
     for name, heads, rows in tables_of(report, draw):
-        parts.append(heading % name * bool(name) + table(heads, rows))
-    parts.append('\n'.join(note % write(printable(text, 1000))
-                           for text in report.notes + report.cautions))
+        above = heading % name if name else ''
+        parts.append(above + table(heads, rows))
+    notes = [printable(text, 1000) for text in report.notes + report.cautions]
+    parts.append('\n'.join(note % write(text) for text in notes))
     return '\n\n'.join(parts) + '\n'
 
 
@@ -1368,9 +1453,12 @@ def format_page(report, write, table, title='%s', heading='%s\n', note='%s',
 
 def format_text(report):
     from textwrap import fill
+
     width, colour = terminal()
-    return format_page(report, lambda text: fill(text, width),
-                       lambda heads, rows: lay_out(heads, rows, width, colour))
+
+    def table(heads, rows):
+        return lay_out(heads, rows, width, colour)
+    return format_page(report, lambda text: fill(text, width), table)
 
 
 def lay_out(heads, rows, width, colour):
@@ -1378,18 +1466,23 @@ def lay_out(heads, rows, width, colour):
     table = [[head.title, *cells] for head, cells in zip(heads, zip(*rows))]
     ranked = sorted((head.rank, head) for head in heads if head.rank > '0')
 
+    def width_of(cells):
+        return max(map(columns, cells))
+
     def excess():
-        return sum(max(map(columns, cells)) + 2 for cells in table) - 2 - width
+        return sum(width_of(cells) + 2 for cells in table) - 2 - width
     for least in 24, 8:
         for n, head in enumerate(heads):
             if head.kind == 'name':
-                size = max(least, max(map(columns, table[n])) - max(0, excess()))
+                size = max(least, width_of(table[n]) - max(0, excess()))
                 table[n] = [cut(cell, size) for cell in table[n]]
         while ranked and excess() > 0:
-            n = heads.index(ranked.pop(0)[1])
+            _, head = ranked.pop(0)
+            n = heads.index(head)
             del heads[n], table[n]
-    right = [n for n, head in enumerate(heads) if head.kind in NUMBERS]
-    tiers = [n for n, head in enumerate(heads) if head.kind == 'tier' and colour]
+    kinds = [head.kind for head in heads]
+    right = [n for n, kind in enumerate(kinds) if kind in NUMBERS]
+    tiers = [n for n, kind in enumerate(kinds) if kind == 'tier' and colour]
     return '\n'.join(format_table(list(zip(*table)), right, *tiers))
 
 
@@ -1402,7 +1495,8 @@ def cut(text, size):
 
 def terminal():
     """(width, colour) of standard output."""
-    is_terminal, width = sys.stdout and sys.stdout.isatty(), os.environ.get('COLUMNS', '')
+    is_terminal = sys.stdout and sys.stdout.isatty()
+    width = os.environ.get('COLUMNS', '')
     if not width.isdigit():
         width = os.get_terminal_size(sys.stdout.fileno()).columns if is_terminal else 80
     colour = is_terminal and not os.environ.get('NO_COLOR') and os.environ.get('TERM') != 'dumb'
@@ -1413,18 +1507,25 @@ def terminal():
 
 def format_json(report):
     """Arms by their paths in full."""
-    books, names = report.books, {'': UNATTRIBUTED}
-    span, total = books.span, number(format_usd(report.total['usd'], 6))
+    books = report.books
+    span = books.span
+    names = {'': UNATTRIBUTED}
     unattributed = sum_by(books, [span], ('arm',))['',]
+    unpriced = books.rows(
+        'distinct (select name from models where id = model)', span, 'and assumed')
     facts = {
-        'estimate': True, 'currency': 'USD', 'since': format_time(span.since),
+        'estimate': True,
+        'currency': 'USD',
+        'since': format_time(span.since),
         'until': format_time(max(span.since, min(span.until, books.now))),
-        'timezone': books.timezone, 'prices_as_of': books.prices.as_of, 'total_usd': total,
+        'timezone': books.timezone,
+        'prices_as_of': books.prices.as_of,
+        'total_usd': number(format_usd(report.total['usd'], 6)),
         'rows': [values_of(report, row, names) for row in report.rows],
         'unattributed_usd': number(format_usd(unattributed['usd'], 6)),
-        'unpriced_models': sorted(name for name, in books.rows(
-            'distinct (select name from models where id = model)', span, 'and assumed')),
-        'skipped_lines': books.reading.skipped, 'warnings': report.cautions}
+        'unpriced_models': sorted(name for name, in unpriced),
+        'skipped_lines': books.reading.skipped,
+        'warnings': report.cautions}
     if books.options.billed:
         bills = report.below[-1]
         facts['billed'] = [values_of(bills, row, {}) for row in bills.rows]
@@ -1435,8 +1536,9 @@ def format_csv(report):
     """Rows alone, of bills where there are some."""
     if report.books.options.billed:
         report = report.below[-1]
+    heads = values_of(report, {}, {})
     rows = [values_of(report, row, report.books.names) for row in report.rows]
-    return csv_text([values_of(report, {}, {})] + [row.values() for row in rows])
+    return csv_text([heads] + [row.values() for row in rows])
 
 
 def csv_text(lines):
@@ -1444,13 +1546,16 @@ def csv_text(lines):
 
 
 def csv_cell(value):
+    if value is None:
+        return ''
     if type(value) is not str:
-        return '' if value is None else str(value).lower()
+        return str(value).lower()
     if value[:1] == '\0':        # it is a number
         return value[1:]
     text = printable(value, 4096)
     # A sheet takes what begins like this for a formula; an apostrophe says that it is text.
-    text = "'" * text.lstrip().startswith(tuple('=+-@\uff1d\uff0b\uff0d\uff20')) + text
+    if text.lstrip().startswith(tuple('=+-@\uff1d\uff0b\uff0d\uff20')):
+        text = "'" + text
     return '"%s"' % text.replace('"', '""') if re.search('[,"]|^\'', text) else text
 
 
@@ -1459,17 +1564,18 @@ def format_markdown(report):
 
 
 def markdown_table(heads, rows):
-    lines = [[head.title for head in heads],
-             ['---:' if head.kind in NUMBERS else '---' for head in heads],
-             *[map(markdown_escaped, row) for row in rows]]
+    lines = [[head.title for head in heads]]
+    lines.append(['---:' if head.kind in NUMBERS else '---' for head in heads])
+    lines += [map(markdown_escaped, row) for row in rows]
     return '\n'.join('| %s |' % ' | '.join(line) for line in lines)
 
 
 def markdown_escaped(text):
     """No name becomes markup or breaks a table."""
     text = re.sub(r'([\\`*\[\]|])', r'\\\1', printable(text, 4096))
-    text = re.sub(r'(?<![^\W_])_|_(?![^\W_])', r'\\_', text)
-    return html_escaped(text).replace('&quot;', '"').replace('://', ':\u200b//')
+    text = re.sub(r'(?<![^\W_])_|_(?![^\W_])', r'\\_', text)     # not within a word
+    text = html_escaped(text).replace('&quot;', '"')
+    return text.replace('://', ':\u200b//')                      # no link either
 
 
 # ---- HTML: one file, no network, no script ------------------------------------------------------
