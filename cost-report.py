@@ -1652,9 +1652,11 @@ def html_escaped(text):
 
 
 def format_html(report):
-    cards = ''.join(CARD % (column.title, cell_of(report, column, report.total))
-                    for column in report.columns if column.kind in SUMMED
-                    and column.title != '-' and column.name in report.total)
+    cards = ''
+    for column in report.columns:
+        is_shown = column.kind in SUMMED and column.title != '-' and column.name in report.total
+        if is_shown:
+            cards += CARD % (column.title, cell_of(report, column, report.total))
     page = format_page(report, html_escaped, html_table, HEADING.replace('CARDS', cards),
                        '<h2>%s</h2>\n', '<p class="notes">%s</p>', html_meter)
     return PAGE % (html_escaped(report.title), STYLE, page)
@@ -1665,8 +1667,10 @@ def html_meter(spent, cap, tier):
 
 
 def html_table(heads, rows):
-    titles = ''.join('<th scope="col"%s>%s</th>' % (
-        ' class="num"' * (head.kind in NUMBERS), html_escaped(head.title)) for head in heads)
+    titles = ''
+    for head in heads:
+        right = ' class="num"' * (head.kind in NUMBERS)
+        titles += '<th scope="col"%s>%s</th>' % (right, html_escaped(head.title))
     lines = []
     for first, *cells in rows:
         line = '<th scope="row">%s</th>' % html_escaped(first)
@@ -1676,9 +1680,13 @@ def html_table(heads, rows):
 
 
 def html_cell(head, cell):
-    name = 'num' if head.kind in NUMBERS else cell if head.kind == 'tier' else ''
-    return '<td%s>%s</td>' % (' class="%s"' % name if name else '',
-                              cell if head.kind == 'bar' else html_escaped(cell))
+    if head.kind == 'bar':
+        return '<td>%s</td>' % cell            # it is HTML already
+    text = html_escaped(cell)
+    if head.kind == 'tier' and cell:
+        return '<td class="%s">%s</td>' % (text, text)
+    right = ' class="num"' * (head.kind in NUMBERS)
+    return '<td%s>%s</td>' % (right, text)
 
 
 # ---- FOCUS 1.4: Cost and Usage ------------------------------------------------------------------
@@ -1746,36 +1754,51 @@ def format_focus(report):
     heads, cells = zip(*(column.strip().split('=') for column in FOCUS))
     lines = [heads]
     for day in split(books.span, 'day'):
-        periods = [time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ms // 1000))
-                   for window in ('day', 'month') for ms in window_bounds(window, day.since)]
-        sold = {}        # {(arm, model, meter, price): [(quantity, of it untranscribed, assumed)]}
-        for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(CALLS, day):
-            units = books.prices.units(model, ts, tokens, variant, not is_rest)[0]
-            for meter, price, count in zip(SOLD, units, tokens):
-                held = sold.setdefault((arm, model, meter, price), [])
-                held.append((count, count * is_rest, count * assumed))
-        for key, counts in sorted(sold.items()):
-            quantity, *of_it = map(sum, zip(*counts))
-            if quantity:
-                values = focus_values(books, *key, quantity, *of_it)
+        bounds = *window_bounds('day', day.since), *window_bounds('month', day.since)
+        periods = [time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ms // 1000)) for ms in bounds]
+        for key, quantities in sorted(sold_in(books, day).items()):
+            if quantities[0]:
+                values = focus_values(books, *key, *quantities)
                 lines.append([cell.format(*periods, **values) for cell in cells])
     return csv_text(lines)
 
 
+def sold_in(books, day):
+    """{(arm, model, meter, price): [quantity, of it untranscribed, of it assumed]}"""
+    sold = defaultdict(lambda: [0, 0, 0])
+    for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(CALLS, day):
+        units, _ = books.prices.units(model, ts, tokens, variant, not is_rest)
+        for meter, price, count in zip(SOLD, units, tokens):
+            held = sold[arm, model, meter, price]
+            held[0] += count
+            held[1] += count * is_rest
+            held[2] += count * assumed
+    return sold
+
+
 def focus_values(books, arm, model, meter, price, quantity, untranscribed, assumed):
     """Prices are pico-dollars for one. Quantity times price is the cost, exactly."""
-    rate, scale = books.rate(arm), 12 if meter == 'Web Searches' else 6
+    rate = books.rate(arm)
+    scale = 12 if meter == 'Web Searches' else 6
     unit, pricing_unit, per = LOTS[scale]
-    provider, service = next(one[1:] for one in PROVIDERS if re.match(one[0], model))
+    provider, service = next(names for form, *names in PROVIDERS if re.match(form, model))
+    arm_or_none = arm or UNATTRIBUTED
     return dict(
         model=model, meter=meter, sku='%s/%s' % (model, SOLD[meter]),
-        provider=provider, service=service, unit=unit, pricing_unit=pricing_unit, per=per,
-        quantity=quantity, priced=exact(quantity, scale) if scale == 6 else quantity,
-        unit_price=exact(price, scale), contracted_price=exact(price * rate, scale + 8),
-        cost=exact(quantity * price, 12), contracted=exact(quantity * price * rate, 20),
-        untranscribed=exact(untranscribed * price, 12), assumed=exact(assumed * price, 12),
-        arm=arm, name=books.names[arm] * bool(arm), arm_or_none=arm or UNATTRIBUTED,
-        tags=json.dumps({'arm': arm or UNATTRIBUTED}), as_of=books.prices.as_of)
+        provider=provider, service=service,
+        unit=unit, pricing_unit=pricing_unit, per=per,
+        quantity=quantity,
+        priced=exact(quantity, scale) if scale == 6 else quantity,
+        unit_price=exact(price, scale),
+        contracted_price=exact(price * rate, scale + 8),
+        cost=exact(quantity * price, 12),
+        contracted=exact(quantity * price * rate, 20),
+        untranscribed=exact(untranscribed * price, 12),
+        assumed=exact(assumed * price, 12),
+        arm=arm, arm_or_none=arm_or_none,
+        name=books.names[arm] if arm else '',
+        tags=json.dumps({'arm': arm_or_none}),
+        as_of=books.prices.as_of)
 
 
 def exact(value, scale):
@@ -1802,29 +1825,42 @@ METRICS = '''
 
 
 def format_prometheus(report):
-    books, reading, lines = report.books, report.books.reading, []
-    spent = [dict(row, window=window) for window in TIMES for row in make_rows(
-        books, span_of(window, books.now, books.through), ('arm',))]
+    books = report.books
+    reading = books.reading
+    spent = []
+    for window in TIMES:
+        span = span_of(window, books.now, books.through)
+        spent += [dict(row, window=window) for row in make_rows(books, span, ('arm',))]
     # A percentage is in millionths, an amount in millionths of a millionth.
     caps = [dict(row, level=TIERS.index(row['tier']), ratio_usd=row['pct'] and row['pct'] * 10000)
             for row in books.caps]
-    machine = {'now': books.now // 1000, 'as_of': (books.as_of_ms or 0) // 1000,
-               'skipped': reading.skipped, 'budgets': int(not books.problem),
-               'unreadable': len(reading.unreadable) + reading.compressed}
+    machine = {
+        'now': books.now // 1000,
+        'as_of': (books.as_of_ms or 0) // 1000,
+        'skipped': reading.skipped,
+        'unreadable': len(reading.unreadable) + reading.compressed,
+        'budgets': int(not books.problem)}
+    subjects = {'spent': spent, 'caps': caps, 'machine': [machine]}
+    lines = []
     for metric in METRICS.strip().split('\n'):
         name, subject, column, text = re.split('  +', metric.strip())
         name = 'armledger_' + name
-        rows = {'spent': spent, 'caps': caps, 'machine': [machine]}[subject]
-        lines += ['# HELP %s %s' % (name, text), '# TYPE %s gauge' % name] * bool(rows)
-        for row in rows:
-            value, labels = row[column], ''
-            if 'arm' in row:
-                arm = re.sub(r'[\\"]', r'\\\g<0>', printable(row['arm'] or UNATTRIBUTED, 4096))
-                labels = '{arm="%s",window="%s"}' % (arm, row['window'])
+        if subjects[subject]:
+            lines += ['# HELP %s %s' % (name, text), '# TYPE %s gauge' % name]
+        for row in subjects[subject]:
+            value = row[column]
             if value is not None:
                 value = format_usd(value, 6) if 'usd' in column else value
-                lines.append('%s%s %s' % (name, labels, value))
+                lines.append('%s%s %s' % (name, metric_labels(row), value))
     return '\n'.join(lines) + '\n'
+
+
+def metric_labels(row):
+    if 'arm' not in row:
+        return ''
+    arm = printable(row['arm'] or UNATTRIBUTED, 4096)
+    escaped = re.sub(r'[\\"]', r'\\\g<0>', arm)
+    return '{arm="%s",window="%s"}' % (escaped, row['window'])
 
 
 # ---- bills beside estimates ---------------------------------------------------------------------
@@ -1843,28 +1879,38 @@ def read_bills(path):
 
 def parse_bills(text, name):
     """{arm or 'total': pico-dollars} of a JSON object, or of CSV lines `arm,usd`."""
-    text, bills, pairs = text.lstrip('\ufeff \t\r\n'), {}, []
-    if text.startswith('{'):
-        try:
-            pairs = json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=list)
-        except ValueError as error:
-            raise UserError('not JSON: %s' % error, name)
-    else:
-        for line in filter(str.strip, text.splitlines()):
-            cells = re.fullmatch(BILL, line)
-            pairs.append((cells[1] or cells[2], cells[3]) if cells else (line, None))
-        if pairs and pairs[0][1] is not None and parse_usd(pairs[0][1]) is None:
-            del pairs[0]         # the headings
+    text = text.lstrip('\ufeff \t\r\n')
+    pairs = pairs_of_json(text, name) if text.startswith('{') else pairs_of_csv(text)
+    bills = {}
     for key, value in pairs:
         usd = parse_usd(value)
-        if usd is None or key in bills:
-            raise UserError('%s: %s' % (printable(key), 'stands here twice' if key in bills else
-                                        'expected are lines of arm,usd, or {"arm": usd}, in '
-                                        'plain dollars such as 123.45'), name)
+        if usd is None:
+            raise UserError('%s: expected are lines of arm,usd, or {"arm": usd}, in plain dollars '
+                            'such as 123.45' % printable(key), name)
+        if key in bills:
+            raise UserError('%s: stands here twice' % printable(key), name)
         bills[key] = usd
     if not bills:
         raise UserError('no amounts are in it; write {"acme": 123.45}, or lines of arm,usd', name)
     return bills
+
+
+def pairs_of_json(text, name):
+    try:
+        return json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=list)
+    except ValueError as error:
+        raise UserError('not JSON: %s' % error, name)
+
+
+def pairs_of_csv(text):
+    pairs = []
+    for line in filter(str.strip, text.splitlines()):
+        cells = re.fullmatch(BILL, line)
+        pairs.append((cells[1] or cells[2], cells[3]) if cells else (line, None))
+    _, first = pairs[0] if pairs else ('', None)
+    if first is not None and parse_usd(first) is None:
+        del pairs[0]             # the headings
+    return pairs
 
 
 def parse_usd(text):
@@ -1878,25 +1924,32 @@ def parse_usd(text):
 
 def reconcile(books, billed, rows):
     """([{what each arm, or the total, was billed, beside its estimate}], warnings)"""
-    estimates, bills, told = {}, [], []
+    estimates = {}
     if books.arm is None:
         estimates['total'] = sum(row['usd'] for row in rows)
     for row in rows:
         estimates[row['arm']] = estimates[books.names[row['arm']]] = row['usd']
+    bills = []
+    told = []
     for name, usd in billed.items():
         estimate = estimates.get(name, estimates.get(name.lower()))
+        if estimate is None and books.arm is not None:
+            continue             # it may be another client's
         if estimate is None:
-            if books.arm is not None:
-                continue         # it may be another client's
-            told.append('--billed: there is no arm %s%s' % (printable(name),
-                                                            did_you_mean(name, estimates)))
+            near = did_you_mean(name, estimates)
+            told.append('--billed: there is no arm %s%s' % (printable(name), near))
             estimate = 0
+        difference = usd - estimate
         bills.append({
-            'arm': name, 'estimate_usd': estimate, 'billed_usd': usd,
-            'difference_usd': usd - estimate,
+            'arm': name,
+            'estimate_usd': estimate,
+            'billed_usd': usd,
+            'difference_usd': difference,
             'factor': divide_even(usd * PICO, estimate) if estimate > 0 else None,
-            'over_20_pct': 5 * abs(usd - estimate) > abs(estimate)})
-    return bills, told if bills else ['--billed: it has no amount of this arm']
+            'over_20_pct': 5 * abs(difference) > abs(estimate)})
+    if not bills:
+        told = ['--billed: it has no amount of this arm']
+    return bills, told
 
 
 # ---- the books: all that a report is made from --------------------------------------------------
