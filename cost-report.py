@@ -1958,32 +1958,38 @@ class Books:
     """The ledger brought up to date, prices, budgets, the clock, what is asked for."""
 
     def __init__(self, options):
-        self.options, self.home, self.now = options, home_of(os.environ), options.now_ms
-        self.through = self.now + 1 if options.now else OPEN  # else a clock may be ahead
+        self.options = options
+        self.home = home_of(os.environ)
+        self.now = options.now_ms
+        self.through = self.now + 1 if options.now else OPEN   # else a clock may be ahead
         self.problem = self.arm = None
         self.budgets = self.attempt(self.read_budgets)
         self.timezone = self.budgets.timezone if self.budgets else 'local'
         set_zone(self.timezone)
         self.prices = load_prices(find_prices(options.prices, os.environ, HERE))
         self.as_of_ms = parse_time(self.prices.as_of + 'T00:00')
-        self.ledger = Ledger(find_ledger(options.ledger, os.environ, self.home), self.home, 3600.0)
-        self.reading = self.ledger.refresh(self.prices, os.environ, self.now,
-                                           progress_on(sys.stderr))
+        path = find_ledger(options.ledger, os.environ, self.home)
+        self.ledger = Ledger(path, self.home, 3600.0)
+        progress = progress_on(sys.stderr)
+        self.reading = self.ledger.refresh(self.prices, os.environ, self.now, progress)
         assign_arms(self.ledger, self.budgets)
         self.attempt(lambda: check_ambiguous(self.ledger, self.budgets))
         self.survey()
-        self.arm = self.choose_arm(options.arm) if options.arm else None
+        if options.arm:
+            self.arm = self.choose_arm(options.arm)
         self.span = choose_span(options, self)
         self.caps = self.attempt(lambda: list(self.find_caps())) or []
         shown = [*self.oldest_of, *self.listed] if self.arm is None else [self.arm]
-        self.names = dict(short_names(dict.fromkeys(shown)), **{'': UNATTRIBUTED})
+        self.names = dict(short_names(dict.fromkeys(shown)))
+        self.names[''] = UNATTRIBUTED
 
     def attempt(self, step):
         """Where budgets.yaml can't be gone by, there is none: that is told when the costs are."""
         try:
             return step()
         except UserError as error:
-            self.problem, self.budgets = str(error), None
+            self.problem = str(error)
+            self.budgets = None
 
     def read_budgets(self):
         path = find_budgets(self.options.budgets, os.environ, HERE, self.home)
@@ -1996,9 +2002,7 @@ class Books:
 
     def survey(self):
         """Which arms there are, and how far their calls reach."""
-        of_pair = '(select %s(ts) from calls where pair = pairs.id and owned)'
-        reach = self.ledger.rows('select arm, min(%s), max(%s) from pairs group by arm' % (
-            of_pair % 'min', of_pair % 'max'))
+        reach = self.ledger.rows(REACH)
         self.oldest_of = {arm: first or OPEN for arm, first, _ in reach}
         self.oldest = min(self.oldest_of.values(), default=OPEN)
         self.latest = max([last or 0 for _, _, last in reach], default=0)
@@ -2007,8 +2011,10 @@ class Books:
     def choose_arm(self, text):
         """A word that is no arm is refused: as a folder, a slip would show another client."""
         if self.problem:
-            raise UserError(self.problem)        # which calls are the arm's is not known
-        arm = '' if text == UNATTRIBUTED else find_arm(text, self.ledger, self.budgets, self.home)
+            raise UserError(self.problem)      # which calls are the arm's is not known
+        if text == UNATTRIBUTED:
+            return ''
+        arm = find_arm(text, self.ledger, self.budgets, self.home)
         if arm and arm not in [*self.oldest_of, *self.listed]:
             raise UserError('--arm: nothing was spent in %s, and no arm of budgets.yaml has it'
                             % printable(text))
@@ -2017,11 +2023,16 @@ class Books:
     def find_caps(self):
         """A row for each cap as it stands now."""
         for key in armed_keys(self.ledger, self.budgets):
+            if self.arm not in (None, key):
+                continue
             entry = self.entry(key)
-            for window, cap in entry.caps * (self.arm in (None, key)):
-                usd = spend_elsewhere(self.budgets, key) if self.budgets.spend_json else \
-                    self.spent_in(window)[key,]['list_usd']
-                one = judge_window(entry, window, cap, usd, self.now, self.oldest_of.get(key))
+            for window, cap in entry.caps:
+                if self.budgets.spend_json:
+                    usd = spend_elsewhere(self.budgets, key)
+                else:
+                    usd = self.spent_in(window)[key,]['list_usd']
+                oldest = self.oldest_of.get(key)
+                one = judge_window(entry, window, cap, usd, self.now, oldest)
                 if usd or key in self.listed:
                     yield dict(against_cap(one), arm=key, window=window, usd=one.spent,
                                projected_usd=one.projected)
@@ -2033,14 +2044,16 @@ class Books:
 
     def rows(self, columns, span, tail='', tables=BY_PAIR, around='%s'):
         """Of the calls in a span: pair by pair, as the index has them."""
+        until = min(span.until, self.latest + 1)
+        of_arm = '' if self.arm is None else ' and arm = ?'
         sql = 'select %s from %s where owned and ts >= %d and ts < %d%s %s' % (
-            columns, tables, span.since, min(span.until, self.latest + 1),
-            ' and arm = ?' * (self.arm is not None), tail)
+            columns, tables, span.since, until, of_arm, tail)
         return self.ask(around % sql)
 
     @lru_cache(8)                # the month of the caps is that of most reports
     def ask(self, sql):
-        return self.ledger.rows(sql, *[self.arm] * ('arm = ?' in sql))
+        values = [self.arm] if 'arm = ?' in sql else []
+        return self.ledger.rows(sql, *values)
 
     def entry(self, arm):
         return entry_of(self.budgets, arm)
@@ -2049,167 +2062,207 @@ class Books:
         entry = self.entry(arm)
         return entry.rate_pct if entry else WHOLE
 
-    def strays(self):
-        """A line for each arm that has spent outside of its folders, in sessions begun in them."""
-        places, outside = self.ledger.places(), {}
-        for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', self.span,
-                                         'and place <> origin group by pairs.id'):
-            if arm in self.listed and arm_of(self.budgets, places.get(place)) != arm:
-                path = places[place].path if place else 'no known folder'
-                path = path.replace(self.home.rstrip('/') + '/', '~/')
-                usd = usd * MILLION * self.rate(arm) // WHOLE
-                outside.setdefault(arm, Counter())[path] += usd
-        for arm, folders in outside.items():
-            (path, _), *others = folders.most_common()
-            yield '%s of %s was spent in %s%s' % (
-                dollars(sum(folders.values())), arm, path, ' and elsewhere' * bool(others))
 
-    def warnings(self):
-        """What may be wrong with the figures."""
-        told, reading = [], self.reading
-        age = (self.now - (self.as_of_ms or self.now)) // DAY_MS
-        if age > STALE_DAYS:
-            told.append('the prices are %d days old (%s): look whether they still hold, and put '
-                        'the new ones into prices.json' % (age, self.prices.as_of))
-        if self.options.quiet:   # what is long gone, and can't be mended, is no alarm each morning
-            rows = self.ledger.rows('select path, skipped from files where skipped')
-            reading = reading._replace(skipped=sum(
-                skipped for path, skipped in rows if os.path.exists(path)
-                and os.stat(path).st_mtime * 1000 >= self.span.since))
-        told += warnings_of(self.ledger, self.budgets, self.prices, reading, self.arm)
-        if self.options.format not in ('focus', 'prometheus') and not self.options.statement:
-            told += notify_failures(self.ledger, [self.arm] if self.arm else self.listed)
-            told += self.strays()
-        return told
+REACH = """select arm, min((select min(ts) from calls where pair = pairs.id and owned)),
+    max((select max(ts) from calls where pair = pairs.id and owned)) from pairs group by arm"""
 
 
 # ---- what is said of the figures ----------------------------------------------------------------
 
 STALE_DAYS = 60
+STALE = ('the prices are %d days old (%s): look whether they still hold, and put the new ones into '
+         'prices.json')
+
+
+def warnings_of_books(books):
+    """What may be wrong with the figures."""
+    told = []
+    options = books.options
+    reading = books.reading
+    age = (books.now - (books.as_of_ms or books.now)) // DAY_MS
+    if age > STALE_DAYS:
+        told.append(STALE % (age, books.prices.as_of))
+    if options.quiet:            # what is long gone, and can't be mended, is no alarm each morning
+        reading = reading._replace(skipped=skipped_lately(books))
+    told += warnings_of(books.ledger, books.budgets, books.prices, reading, books.arm)
+    if options.format not in ('focus', 'prometheus') and not options.statement:
+        told += notify_failures(books.ledger, [books.arm] if books.arm else books.listed)
+        told += strays_of(books)
+    return told
+
+
+def skipped_lately(books):
+    """Lines that could not be read, of logs that were written since the report's window began."""
+    lately = 0
+    for path, skipped in books.ledger.rows('select path, skipped from files where skipped'):
+        if os.path.exists(path) and os.stat(path).st_mtime * 1000 >= books.span.since:
+            lately += skipped
+    return lately
+
+
+def strays_of(books):
+    """A line for each arm that has spent outside of its folders, in sessions begun in them."""
+    places = books.ledger.places()
+    home = books.home.rstrip('/') + '/'
+    outside = defaultdict(Counter)
+    rows = books.rows('arm, place, sum(usd / 1000000)', books.span,
+                      'and place <> origin group by pairs.id')
+    for arm, place, millionths in rows:
+        if arm in books.listed and arm_of(books.budgets, places.get(place)) != arm:
+            path = places[place].path if place else 'no known folder'
+            usd = millionths * MILLION * books.rate(arm) // WHOLE
+            outside[arm][path.replace(home, '~/')] += usd
+    for arm, folders in outside.items():
+        (path, _), *others = folders.most_common()
+        yield '%s of %s was spent in %s%s' % (
+            dollars(sum(folders.values())), arm, path, ' and elsewhere' * bool(others))
 
 
 def title_of(books):
-    span, now = books.span, books.now
+    span = books.span
+    now = books.now
     first = label_of('day', span.since)
     last = label_of('day', max(span.since, min(span.until, now + 1) - 1))
-    if span.window in ('month', 'day'):
-        running = ' to date (%s)' % last * (now < span.end)
-        return label_of(span.window, span.since) + running
-    return '%s to %s' % (first, last)
+    if span.window not in ('month', 'day'):
+        return '%s to %s' % (first, last)
+    title = label_of(span.window, span.since)
+    return title + ' to date (%s)' % last if now < span.end else title
+
+
+UNTRANSCRIBED = ('%s of it is untranscribed: titles, compactions and other helper calls that stand '
+                 "in no transcript line, only in the agent's own totals.")
+SPIKE = '\u25b2 A day far above the usual: more than %d times the median of the days with spend ' \
+    'in the %d days before it, and more than $%d.' % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO)
+BASELINE = 'Baseline: what the same tokens would have cost on %s, at its standard price.'
+BEFORE = ('Before: the window before, as far as this one has come; ? is before the oldest call '
+          'that is known.')
 
 
 def small_print(books, rows, total):
     """What has to be known of the figures."""
-    rates = ', '.join('%s (%g %%)' % (printable(books.names[arm]), books.rate(arm) / MILLION)
-                      for arm in sorted(books.names) if books.rate(arm) != WHOLE)
-    return [text for is_so, text in (
-        (True, 'Estimate at list price, not a bill; prices as of %s.' % books.prices.as_of),
-        (rates, 'At its rate_pct of list price, as the gate counts it: %s.' % rates),
-        (total['untranscribed_usd'],
-         "%s of it is untranscribed: titles, compactions and other helper calls that stand in no "
-         "transcript line, only in the agent's own totals." % dollars(total['untranscribed_usd'])),
-        (any(row.get('arm') == '' and row['usd'] for row in rows),
-         '%s: calls whose record names no folder.' % UNATTRIBUTED),
-        (any(row.get('spike') for row in rows),
-         '\u25b2 A day far above the usual: more than %d times the median of the days with spend '
-         'in the %d days before it, and more than $%d.'
-         % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO)),
-        (books.options.baseline,
-         'Baseline: what the same tokens would have cost on %s, at its standard price.'
-         % printable(books.options.baseline or '')),
-        (books.options.compare,
-         'Before: the window before, as far as this one has come; ? is before the oldest call '
-         'that is known.')) if is_so]
+    options = books.options
+    told = ['Estimate at list price, not a bill; prices as of %s.' % books.prices.as_of]
+    rates = ['%s (%g %%)' % (printable(books.names[arm]), books.rate(arm) / MILLION)
+             for arm in sorted(books.names) if books.rate(arm) != WHOLE]
+    if rates:
+        told.append('At its rate_pct of list price, as the gate counts it: %s.' % ', '.join(rates))
+    if total['untranscribed_usd']:
+        told.append(UNTRANSCRIBED % dollars(total['untranscribed_usd']))
+    if any(row.get('arm') == '' and row['usd'] for row in rows):
+        told.append('%s: calls whose record names no folder.' % UNATTRIBUTED)
+    if any(row.get('spike') for row in rows):
+        told.append(SPIKE)
+    if options.baseline:
+        told.append(BASELINE % printable(options.baseline))
+    if options.compare:
+        told.append(BEFORE)
+    return told
 
 
 def cautions_of(books, assumed_usd):
     """What whoever sends the figures on has to know."""
+    told = []
+    if assumed_usd:
+        told.append('~ %s of it is at an assumed price: its model has none in prices.json.'
+                    % dollars(assumed_usd))
+    if books.budgets and books.budgets.spend_json:
+        told.append('Caps are compared with the spend that %s has (spend_json in budgets.yaml), '
+                    'as the gate does, not with the logs.'
+                    % printable(books.budgets.spend_json, 500))
     created = books.ledger.meta('created') or 0
-    spend_json = books.budgets and books.budgets.spend_json
-    oldest = '; its oldest call is of ' + label_of('day', books.oldest) \
-        if books.oldest < OPEN else ''
-    return [text for is_so, text in (
-        (assumed_usd, '~ %s of it is at an assumed price: its model has none in prices.json.'
-         % dollars(assumed_usd)),
-        (spend_json, 'Caps are compared with the spend that %s has (spend_json in budgets.yaml), '
-         'as the gate does, not with the logs.' % printable(spend_json or '', 500)),
-        (books.span.since < created,
-         'This ledger was begun on %s%s: spend whose logs had been deleted before that is missing.'
-         % (label_of('day', created), oldest))) if is_so]
+    if books.span.since < created:
+        oldest = ''
+        if books.oldest < OPEN:
+            oldest = '; its oldest call is of ' + label_of('day', books.oldest)
+        told.append('This ledger was begun on %s%s: spend whose logs had been deleted before that '
+                    'is missing.' % (label_of('day', created), oldest))
+    return told
 
 
 def make_report(books, warnings):
     """The operator's."""
-    options, by, below = books.options, books.options.by or ('arm',), []
+    options = books.options
+    by = options.by or ('arm',)
     fields = FIELDS
     if options.format in ('table', 'prometheus'):      # what it has no room for takes time
         fields = PLAIN if by == ('arm',) else dict(PLAIN, **TOKENS)
     rows = make_rows(books, books.span, by, fields)
     parts = ['spend', 'usage']
-    for part, is_wanted, add in (('spike', set(by) in ({'day'}, {'arm', 'day'}), mark_spikes),
-                                 ('compare', options.compare, set_beside),
-                                 ('baseline', options.baseline, set_baseline)):
-        if is_wanted:
-            add(books, rows, by)
-            parts.append(part)
+    if set(by) in ({'day'}, {'arm', 'day'}):
+        mark_spikes(books, rows, by)
+        parts.append('spike')
+    if options.compare:
+        set_beside(books, rows, by)
+        parts.append('compare')
+    if options.baseline:
+        set_baseline(books, rows, by)
+        parts.append('baseline')
     total = total_of(rows, by)
-    # The caps that no row shows; of a window that has ended those at alert or above, which are why
-    # cron is told.
-    is_running, window = books.now < books.span.end, books.span.window
-    has_caps = unit_of(by) in (None, window) and any('cap_usd' in row for row in rows)
-    caps = [row for row in books.caps if row['tier'] != 'ok' or is_running]
-    if is_running and has_caps:
-        caps = [row for row in caps if row['window'] != window]
+    below = []
+
+    def add_below(title, keys, more, *of):
+        below.append(Report(books, title, keys, more, None, columns_of(keys, *of)))
+    caps = other_caps(books, rows, by)
     if caps:
-        keys = 'arm', 'window'
-        below.append(Report(books, 'Other caps, now', keys, caps, None,
-                            columns_of(keys, 'spend')))
+        add_below('Other caps, now', ('arm', 'window'), caps, 'spend')
     if options.format == 'html':
         parts.append('chart')
-        add_chart(books, rows, by, below)
+        unit = chart_unit(books, by)
+        charted = rows if by == (unit,) else make_rows(books, books.span, (unit,))
+        if charted is not rows:
+            add_below('By ' + unit, (unit,), charted, 'spend', 'chart')
+        most = max([row['usd'] for row in charted], default=0)
+        for row in charted:
+            row['share'] = row['usd'], most, 'spend'
     if options.billed:
         bills, told = reconcile(books, read_bills(options.billed), rows)
-        below.append(Report(books, 'Billed', ('arm',), bills, None,
-                            columns_of(('arm',), 'billed')))
+        add_below('Billed', ('arm',), bills, 'billed')
         warnings = warnings + told
     title = 'Spend by %s: %s' % (', '.join(by), title_of(books))
     if books.arm is not None:
         title += ', arm ' + printable(books.names[books.arm])
-    return Report(books, title, by, rows, total, columns_of(by, *parts), below,
-                  small_print(books, rows, total),
-                  cautions_of(books, total['assumed_usd']) + warnings)
+    return Report(
+        books, title, by, rows, total, columns_of(by, *parts), below,
+        small_print(books, rows, total),
+        cautions_of(books, total['assumed_usd']) + warnings)
 
 
-def add_chart(books, rows, by, below):
-    """Bars beside what was spent day by day, week by week or month by month."""
+def other_caps(books, rows, by):
+    """The caps that no row shows; of a window that has ended those at alert or above, which are
+    why cron is told."""
+    span = books.span
+    if books.now >= span.end:
+        return [cap for cap in books.caps if cap['tier'] != 'ok']
+    has_caps = any('cap_usd' in row for row in rows) and unit_of(by) in (None, span.window)
+    shown = span.window if has_caps else None
+    return [cap for cap in books.caps if cap['window'] != shown]
+
+
+def chart_unit(books, by):
+    """Bars stand beside what was spent day by day, week by week or month by month."""
     days = (books.span.until - books.span.since) // DAY_MS
-    unit = unit_of(by) or ('day' if days <= 62 else 'week' if days <= 400 else 'month')
-    if by != (unit,):
-        rows = make_rows(books, books.span, (unit,))
-        below.append(Report(books, 'By ' + unit, (unit,), rows, None,
-                            columns_of((unit,), 'spend', 'chart')))
-    most = max([row['usd'] for row in rows], default=0)
-    for row in rows:
-        row['share'] = row['usd'], most, 'spend'
+    return unit_of(by) or ('day' if days <= 62 else 'week' if days <= 400 else 'month')
 
 
 def make_statement(books):
     """For the client: what is to be paid, and nothing that it is made of."""
-    options, parts = books.options, ['usage', 'invoice']
+    options = books.options
     by = options.by or ('arm',) * (options.format == 'csv') + ('day', 'model')
     rows = [row for row in make_rows(books, books.span, by, FIELDS) if row['tokens'] or row['usd']]
     set_invoice(books, rows)
-    zone = time.strftime('%Z (UTC%z)', time.localtime(books.span.since // 1000))
-    notes = ['An estimate, metered from session logs, in US dollars.',
-             'Days are whole in the time zone %s.' % (zone if books.timezone == 'local'
-                                                      else books.timezone)]
+    zone = books.timezone
+    if zone == 'local':
+        zone = time.strftime('%Z (UTC%z)', time.localtime(books.span.since // 1000))
+    parts = ['usage', 'invoice']
     title = 'Statement %s, %s' % (printable(books.names[books.arm]), title_of(books))
+    notes = ['An estimate, metered from session logs, in US dollars.',
+             'Days are whole in the time zone %s.' % zone]
     if options.internal:
+        parts.append('internal')
         title = 'INTERNAL: ' + title
         notes.insert(0, 'INTERNAL, not for the client: list price, contracted amount and margin.')
-        parts.append('internal')
-    return Report(books, title, by, rows, total_of(rows, by), columns_of(by, *parts), (),
-                  notes, [])
+    total = total_of(rows, by)
+    return Report(books, title, by, rows, total, columns_of(by, *parts), (), notes, [])
 
 
 # ---- the command line ---------------------------------------------------------------------------
@@ -2354,7 +2407,7 @@ def complain(text):
 def run(options):
     try:
         books = Books(options)
-        warnings = books.warnings()
+        warnings = warnings_of_books(books)
         report = make_report(books, warnings)
         shown = make_statement(books) if options.statement else report
         text = FORMATS[options.format](shown)
