@@ -956,53 +956,59 @@ def choose_span(options, books):
         raise UserError('--%s and --%s cannot go together' % tuple(asked[:2]))
     now = books.now
     option = '--' + (asked or ['month'])[0]
-    first = options.last or options.since
-    last = options.until or 'today'
     if option == '--month':
-        first = last = options.month or label_of('month', now)
-    if option == '--yesterday':
-        first = last = 'yesterday'
-    since = min(books.oldest, now)
-    if first:
-        since, _ = parse_moment(first, option, now)
-    end, window = parse_moment(last, '--until' if options.until else option, now)
-    if window:                   # a date is meant with all of its day
-        _, end = window_bounds(window, end)
+        inside = parse_month(options.month) if options.month else now
+        since, end = window_bounds('month', inside)
+    else:
+        first = options.last or options.since
+        last = options.until or 'today'
+        if options.yesterday:
+            first = last = 'yesterday'
+        since = min(books.oldest, now)
+        if first:
+            since, _ = parse_moment(first, option, now)
+        end, is_day = parse_moment(last, '--until' if options.until else option, now)
+        if is_day:               # all of it is meant
+            _, end = window_bounds('day', end)
     if since >= end or since > now:
         raise UserError('%s has to begin before it ends, and not in the future' % option)
     until = max(since, min(end, books.through))
-    for window in TIMES:
-        if window_bounds(window, since) == (since, end):
-            return Span(since, until, window, since, end)
-    return Span(since, until, None, since, end)
+    whole = [window for window in TIMES if window_bounds(window, since) == (since, end)]
+    return Span(since, until, whole[0] if whole else None, since, end)
+
+
+def parse_month(text):
+    """When the month YYYY-MM begins, in ms."""
+    try:
+        start = start_of(text + '-01')
+        if start > 0:
+            return start
+    except (ValueError, OverflowError):
+        pass
+    raise UserError('--month: %s is no month; write 2026-10' % printable(repr(text)))
 
 
 def parse_moment(text, option, now):
-    """(ms, the window that is meant) of a time, date, month, today, yesterday, or 7d."""
+    """(ms, whether a whole day is meant) of a time, a date, today, yesterday, or 7d."""
     days = re.match(r'0*([1-9]\d{0,4})d\Z', text, re.ASCII)
     ago = int(days[1]) - 1 if days else {'today': 0, 'yesterday': 1}.get(text)
-    if option == '--month':
-        unit, size, first = 'month', 7, '-01'
-        right = 'month; write 2026-10'
-    else:
-        unit, size, first = 'day', 10, ''
-        right = 'date; write 2026-11-01, 2026-11-01T09:30, today, yesterday or 7d'
+    is_day = ago is not None or len(text) == 10
     try:
         if ago is not None:
             midnight, _ = window_bounds('day', now)
             noon = midnight + DAY_MS // 2      # days have 23 to 25 hours
-            return window_bounds('day', noon - ago * DAY_MS)[0], 'day'
-        start = start_of(text[:10] + first)
-        if start > 0 and len(text) == size:
-            return start, unit
-        ms = parse_time(text)
-        if parse_time(text + 'Z'):             # no zone is said: it is the calendar's
-            ms = start + ms % DAY_MS
-        if ms and ms > 0 and unit == 'day':
-            return ms, None
+            ms, _ = window_bounds('day', noon - ago * DAY_MS)
+        else:
+            start = start_of(text[:10])
+            ms = start if is_day else parse_time(text)
+            if parse_time(text + 'Z'):         # no zone is said: it is the calendar's
+                ms = start + ms % DAY_MS
+        if ago is not None or ms and ms > 0:
+            return ms, is_day
     except (ValueError, OverflowError):
         pass
-    raise UserError('%s: %s is no %s' % (option, printable(repr(text)), right))
+    raise UserError('%s: %s is no date; write 2026-11-01, 2026-11-01T09:30, today, yesterday or 7d'
+                    % (option, printable(repr(text))))
 
 
 def split(span, unit):
