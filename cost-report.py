@@ -1206,17 +1206,13 @@ def set_against_cap(books, row, span):
 
 def against_cap(one):
     """The columns of budget-check's verdict on one window."""
-    reached = '-'
-    if one.left == 0:
-        reached = 'yes'
-    elif one.cap_at:
-        reached = label_of('day', one.cap_at)
+    reached = label_of('day', one.cap_at) if one.cap_at else '-'
     return {
         'cap_usd': one.cap,
         'bar': (one.spent, one.cap, one.tier),
         'pct': one.pct,
         'tier': one.tier,
-        'cap_at': reached}
+        'cap_at': 'yes' if one.left == 0 else reached}
 
 
 def mark_spikes(books, rows, by):
@@ -1963,9 +1959,9 @@ def reconcile(books, billed, rows):
 class Books:
     """The ledger brought up to date, prices, budgets, the clock, what is asked for."""
 
-    def __init__(self, options):
+    def __init__(self, options, home, ledger_path):
         self.options = options
-        self.home = home_of(os.environ)
+        self.home = home
         self.now = options.now_ms
         self.through = self.now + 1 if options.now else OPEN   # else a clock may be ahead
         self.problem = self.arm = None
@@ -1974,8 +1970,7 @@ class Books:
         set_zone(self.timezone)
         self.prices = load_prices(find_prices(options.prices, os.environ, HERE))
         self.as_of_ms = parse_time(self.prices.as_of + 'T00:00')
-        path = find_ledger(options.ledger, os.environ, self.home)
-        self.ledger = Ledger(path, self.home, 3600.0)
+        self.ledger = Ledger(ledger_path, home, 3600.0)
         progress = progress_on(sys.stderr)
         self.reading = self.ledger.refresh(self.prices, os.environ, self.now, progress)
         assign_arms(self.ledger, self.budgets)
@@ -2302,8 +2297,7 @@ HELP = '''usage: cost-report.py [OPTION ...]
 '''
 # What the help says is what there is: {'--by': 'KEYS', ..., '--help': ''}
 OPTIONS = dict(re.findall('(?m)^  (--[a-z]+) ([A-Z-]*)', HELP))
-
-
+NONE_SUCH = '--%s: %s is none; write one of %s'
 # What a report of a kind has no room for.
 LEFT_OUT = {
     'statement': ('compare baseline billed',
@@ -2317,14 +2311,13 @@ LEFT_OUT = {
         'needs budget-check.py beside this script; `make install` puts both there')}
 
 
-class Options:
-    """The command line: each option by its name, None where it was not given."""
-
-
 def parse_options(argv):
-    """Options. (argparse would take a tenth of the whole run.)"""
-    options, words = Options(), list(argv)
-    vars(options).update((name[2:], None) for name in OPTIONS)
+    """Each option by its name, None where it was not given. (argparse would take a tenth of the
+    whole run.)"""
+    from types import SimpleNamespace
+
+    options = SimpleNamespace(**{name[2:]: None for name in OPTIONS})
+    words = list(argv)
     while words:
         option, equals, value = words.pop(0).partition('=')
         option = '--help' if option == '-h' else option
@@ -2336,7 +2329,7 @@ def parse_options(argv):
             raise UserError('%s takes no value; see --help' % option)
         if wants and not equals and words and not words[0].startswith('--'):
             value = words.pop(0)
-        if wants and not value.strip():  # a variable that isn't set: never all arms
+        if wants and not value.strip():        # a variable that isn't set: never all arms
             raise UserError('%s is empty: write %s %s; see --help' % (option, option, wants))
         if option == '--by' and options.by:
             value = options.by + ',' + value
@@ -2349,19 +2342,27 @@ def parse_options(argv):
 
 def complete(options):
     """Fill in what wasn't said; what is wrong with them, None if nothing is."""
-    by = options.by and tuple(dict.fromkeys(key.strip() for key in options.by.split(',')))
-    options.by, options.format = by, options.format or 'table'
+    options.format = options.format or 'table'
+    if options.by:
+        options.by = tuple(dict.fromkeys(key.strip() for key in options.by.split(',')))
+    for key in options.by or ():
+        if key not in BY:
+            return NONE_SUCH % ('by', printable(repr(key)), ', '.join(BY))
+    if options.format not in FORMATS:
+        return NONE_SUCH % ('format', printable(repr(options.format)), ', '.join(FORMATS))
     options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
+    if options.now_ms is None:
+        return '--now: %s is no time; write it as 2026-10-31T23:59:59Z' % printable(
+            repr(options.now))
     is_for_clients = options.format in ('html', 'markdown', 'csv')
     options.statement = bool(options.arm and options.month) and is_for_clients
-    for name, value, known in [('by', key, BY) for key in by or ()] + [
-            ('format', options.format, FORMATS)]:
-        if value not in known:
-            return '--%s: %s is none; write one of %s' % (
-                name, printable(repr(value)), ', '.join(known))
     # Nothing that was asked for is left out without a word.
-    kind = 'statement' if options.statement else options.format if neighbour else 'alone'
-    if kind == 'csv' and options.billed:
+    kind = options.format
+    if options.statement:
+        kind = 'statement'
+    elif not neighbour:
+        kind = 'alone'
+    elif kind == 'csv' and options.billed:
         kind = 'bills'
     without, why = LEFT_OUT.get(kind, ('', ''))
     for name in without.split():
@@ -2369,13 +2370,10 @@ def complete(options):
             return '--format %s %s: leave out --%s' % (options.format, why, name)
     if not neighbour and options.format not in ALONE_FORMATS:
         return '--format %s %s' % (options.format, LEFT_OUT['alone'][1])
-    if options.billed and by not in (None, ('arm',)):
+    if options.billed and options.by not in (None, ('arm',)):
         return '--billed goes with --by arm'
     if options.internal and not options.statement:
         return '--internal goes with a statement: --arm, --month, --format html, markdown or csv'
-    if options.now_ms is None:
-        return '--now: %s is no time; write it as 2026-10-31T23:59:59Z' % printable(
-            repr(options.now))
 
 
 def did_you_mean(word, known):
@@ -2411,20 +2409,21 @@ def complain(text):
 
 
 def run(options):
+    home = home_of(os.environ)
+    path = find_ledger(options.ledger, os.environ, home)
     try:
-        books = Books(options)
+        books = Books(options, home, path)
         warnings = warnings_of_books(books)
         report = make_report(books, warnings)
         shown = make_statement(books) if options.statement else report
         text = FORMATS[options.format](shown)
     except sqlite().Error as error:
-        path = find_ledger(options.ledger, os.environ, home_of(os.environ))
         raise ledger_error(path, error)
     is_shown = not options.quiet or any([
         warnings, books.problem, options.billed, report.total['assumed_usd'],
         *[row['tier'] != 'ok' for row in books.caps]])
     if is_shown and (options.statement or options.format in ('csv', 'focus')):
-        for note in report.cautions:             # that have no room in it
+        for note in report.cautions:           # that have no room in it
             complain('note: ' + note)
     if books.problem:
         complain(books.problem)
