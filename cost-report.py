@@ -831,8 +831,8 @@ def load_neighbour(folder):
     if not os.path.isfile(path):
         return None
     if block_of(path) != block_of(__file__):
-        raise UserError('it is of another version than the cost-report.py beside it; '
-                        '`make install` puts both there', path)
+        sys.exit('cost-report: %s is of another version than the cost-report.py beside it; '
+                 '`make install` puts both there' % path)
     from _frozen_importlib_external import SourceFileLoader      # importlib.machinery imports more
     module = type(sys)('budget_check')
     module.__file__ = path
@@ -847,10 +847,7 @@ def block_of(path):
     return text[text.find(b'\n# --- BEGIN shared'):text.find(b'\n# --- END shared')]
 
 
-try:
-    neighbour = load_neighbour(HERE)
-except UserError as problem:
-    sys.exit('cost-report: %s' % problem)
+neighbour = load_neighbour(HERE)
 if neighbour:
     # As `from budget_check import *` would: its calendar, money and ledger serve here too, and of
     # the block its copy counts: there is one UserError, one price list. What follows goes before.
@@ -860,35 +857,29 @@ if neighbour:
 
 # ---- without it: what the logs tell by themselves -----------------------------------------------
 
-ALONE = ('made without budget-check.py beside this script: each folder stands by itself, days are '
-         'UTC, and nothing is known of arms and caps, of calls that no transcript line shows, of '
-         'which session began a call that two logs have, and of logs that have been deleted')
-# How a folder is written, a row, what is between rows, all of it.
-ALONE_FORMATS = {
-    'table': (printable, '%7d.%06d %7d  %s', '\n',
-              '     SPENT USD   CALLS  FOLDER, SINCE {since}\n{rows}\n\nEstimate; {alone}.\n'
-              'Log lines or files that could not be read: {lost}.\n'),
-    'json': (json.dumps, '{"usd": %d.%06d, "calls": %d, "arm": %s}', ',\n',
-             '{{"estimate": true, "prices_as_of": "{as_of}", "skipped_lines": {lost}, '
-             '"warnings": ["{alone}"], "rows": [\n{rows}]}}\n')}
+ALONE = '''     SPENT USD   CALLS  FOLDER, SINCE %s
+%s
+
+Estimate; made without budget-check.py beside this script: each folder stands by itself, days
+are UTC, and nothing is known of arms and caps, of calls that no transcript line shows, of which
+session began a call that two logs have, and of logs that have been deleted. Log lines or files
+that could not be read: %d.
+'''
 
 
 def run_alone(options):
-    """A table or JSON with a row for each folder."""
+    """A table with a row for each folder."""
     since = options.since or time.strftime('%Y-%m-01', time.gmtime(options.now_ms // 1000))
     since_ms = parse_time(since + 'T00:00' * (len(since) == 10))
     if since_ms is None:
         raise UserError('--since: %s is no date; write 2026-11-01' % printable(repr(since)))
     prices = load_prices(find_prices(options.prices, os.environ, HERE))
     folders, lost = read_alone(prices, since_ms)
-    shown, row, between, page = ALONE_FORMATS[options.format]
     rows = []
     for folder, usd in sorted(folders.items(), key=lambda item: -sum(item[1])):
         whole, rest = divmod(sum(usd) // MILLION, MILLION)
-        rows.append(row % (whole, rest, len(usd), shown(folder)))
-    rows = between.join(rows)
-    text = page.format(since=since, rows=rows, alone=ALONE, lost=lost, as_of=prices.as_of)
-    put(options.output, text)
+        rows.append('%7d.%06d %7d  %s' % (whole, rest, len(usd), printable(folder)))
+    put(options.output, ALONE % (since, '\n'.join(rows), lost))
     return 0
 
 
@@ -1051,7 +1042,7 @@ PLAIN = {                        # an index holds what these need
     'assumed_usd': HALVES.format(' filter (where assumed)'),
     'calls': "sum(kind <> 'untranscribed')"}
 AMOUNTS = tuple(PLAIN)[:3]
-TOKENS = {'tokens': 'sum(input + output + write_short + write_long + read)'}
+TOKENS = 'sum(input + output + write_short + write_long + read)'
 FIELDS = dict(
     PLAIN,
     input_tokens='sum(input)',
@@ -1059,7 +1050,7 @@ FIELDS = dict(
     cache_write_tokens='sum(write_short + write_long)',
     cache_read_tokens='sum(read)',
     web_searches='sum(searches)',
-    **TOKENS)
+    tokens=TOKENS)
 METERS = {name: 'sum(%s)' % name
           for name in ('input', 'output', 'write_short', 'write_long', 'read', 'searches')}
 
@@ -1221,14 +1212,13 @@ def mark_spikes(books, rows, by):
     others = [key for key in by if key != 'day']
     since = books.span.since - (SPIKE_DAYS + 1) * DAY_MS
     days = split(books.span._replace(since=since), 'day')
-    history = defaultdict(list)
-    for (day, *key), sums in sum_by(books, days, ('day', *others)).items():
-        history[tuple(key)].append((day, sums['usd']))
+    labels = [label_of('day', day.start) for day in days]
+    sums = sum_by(books, days, ('day', *others))
     for row in rows:
-        noon = start_of(row['day']) + DAY_MS // 2
-        first = label_of('day', noon - SPIKE_DAYS * DAY_MS)
-        spent = sorted(usd for day, usd in history[key_of(row, others)]
-                       if first <= day < row['day'] and usd)
+        at = labels.index(row['day'])
+        key = key_of(row, others)
+        spent = [sums[(day, *key)]['usd'] for day in labels[at - SPIKE_DAYS:at]]
+        spent = sorted(filter(None, spent))
         row['spike'] = False
         if len(spent) >= SPIKE_LEAST:
             middle = len(spent) // 2
@@ -1241,16 +1231,15 @@ def set_beside(books, rows, by):
     times = [key for key in by if key in TIMES]
     earlier = [before(one, books.now) for one in split(books.span, unit_of(by))]
     spent = sum_by(books, earlier, by)
-    since = {}
-    for one in reversed(earlier):
-        since[tuple([label_of(key, one.start) for key in times])] = one.since
+    unknown = {tuple([label_of(key, one.start) for key in times])
+               for one in earlier if one.since < books.oldest}
     if not times:                # what was there before, and is no more, is a row too
         nothing = dict.fromkeys([*FIELDS, 'list_usd'], 0)
         known = {key_of(row, by) for row in rows}
         rows += [dict(zip(by, key), **nothing) for key in spent if key not in known]
     for row in rows:
         usd = spent[key_of(row, by)]['usd']
-        is_known = usd or since[key_of(row, times)] >= books.oldest
+        is_known = usd or key_of(row, times) not in unknown
         row['before_usd'] = usd if is_known else None
         row['change_usd'] = row['usd'] - usd if is_known else None
 
@@ -1656,8 +1645,7 @@ def html_escaped(text):
 def format_html(report):
     cards = ''
     for column in report.columns:
-        is_shown = column.kind in SUMMED and column.title != '-' and column.name in report.total
-        if is_shown:
+        if column.kind in SUMMED and column.title != '-' and column.name in report.total:
             cards += CARD % (column.title, cell_of(report, column, report.total))
     page = format_page(report, html_escaped, html_table, HEADING.replace('CARDS', cards),
                        '<h2>%s</h2>\n', '<p class="notes">%s</p>', html_meter)
@@ -2094,11 +2082,9 @@ def warnings_of_books(books):
 
 def skipped_lately(books):
     """Lines that could not be read, of logs that were written since the report's window began."""
-    lately = 0
-    for path, skipped in books.ledger.rows('select path, skipped from files where skipped'):
-        if os.path.exists(path) and os.stat(path).st_mtime * 1000 >= books.span.since:
-            lately += skipped
-    return lately
+    rows = books.ledger.rows('select path, skipped from files where skipped')
+    return sum(skipped for path, skipped in rows if os.path.exists(path)
+               and os.stat(path).st_mtime * 1000 >= books.span.since)
 
 
 def strays_of(books):
@@ -2186,7 +2172,7 @@ def make_report(books, warnings):
     by = options.by or ('arm',)
     fields = FIELDS
     if options.format in ('table', 'prometheus'):      # what it has no room for takes time
-        fields = PLAIN if by == ('arm',) else dict(PLAIN, **TOKENS)
+        fields = PLAIN if by == ('arm',) else dict(PLAIN, tokens=TOKENS)
     rows = make_rows(books, books.span, by, fields)
     parts = ['spend', 'usage']
     if set(by) in ({'day'}, {'arm', 'day'}):
@@ -2368,7 +2354,7 @@ def complete(options):
     for name in without.split():
         if getattr(options, name):
             return '--format %s %s: leave out --%s' % (options.format, why, name)
-    if not neighbour and options.format not in ALONE_FORMATS:
+    if not neighbour and options.format != 'table':
         return '--format %s %s' % (options.format, LEFT_OUT['alone'][1])
     if options.billed and options.by not in (None, ('arm',)):
         return '--billed goes with --by arm'
