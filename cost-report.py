@@ -67,7 +67,9 @@ class Found:
     """What some lines of a log say. `state` is what its reader keeps of the lines before them."""
 
     def __init__(self, state=None):
-        self.calls, self.marks, self.sessions = [], [], []
+        self.calls = []
+        self.marks = []
+        self.sessions = []
         self.skipped, self.state = 0, state
 
     def add_session(self, record, session, began, ts):
@@ -246,8 +248,10 @@ def totals_of(models, tokens_in, names):
     """A Mark's totals; what the names of one model have used is put together."""
     totals = {}
     for model in models:
-        name, usage = model_name(model), part(models, model)
-        used = [*tokens_in({**usage, **part(usage, 'usage')}, names), round(figure(usage.get('costUSD'), MILLION) * PICO)]
+        name = model_name(model)
+        usage = part(models, model)
+        usd = figure(usage.get('costUSD'), MILLION)
+        used = [*tokens_in({**usage, **part(usage, 'usage')}, names), round(usd * PICO)]
         totals[name] = list(map(int.__add__, totals.get(name) or [0] * 7, used))
     return totals
 
@@ -259,16 +263,20 @@ CLAUDE_USAGE = (
     'input_tokens', 'output_tokens', 'cache_creation_input_tokens', 'ephemeral_5m_input_tokens',
     'ephemeral_1h_input_tokens', 'cache_read_input_tokens', 'web_search_requests')
 CLAUDE_TOTAL = (
-    'inputTokens', 'outputTokens', 'cacheCreationInputTokens', 'cacheCreationEphemeral5mInputTokens',
-    'cacheCreationEphemeral1hInputTokens', 'cacheReadInputTokens', 'webSearchRequests')
+    'inputTokens', 'outputTokens', 'cacheCreationInputTokens',
+    'cacheCreationEphemeral5mInputTokens', 'cacheCreationEphemeral1hInputTokens',
+    'cacheReadInputTokens', 'webSearchRequests')
 
 
 def read_claude(path, text, state):
     """What complete lines of a transcript say (an internal format, as of 2.1.331)."""
-    found, is_agent = Found(state), os.path.basename(path).startswith('agent-')
+    found = Found(state)
+    is_agent = os.path.basename(path).startswith('agent-')
     if not (is_agent or state.get('known')):
         find_beginning(text, found)
-    told, seen, last_gist = state.get('told') or (None, ''), 0, b''
+    told = state.get('told') or (None, '')
+    seen = 0
+    last_gist = b''
     for start, line in lines_with(CLAUDE_WORDS, text):
         gist, short = split_call(line)
         if gist and gist == last_gist:
@@ -281,7 +289,8 @@ def read_claude(path, text, state):
         for record in records:
             ts = time_of(record)
             if not ts:
-                told, seen = told_before(text, seen, start, told), start + len(line)
+                told = told_before(text, seen, start, told)
+                seen = start + len(line)
             if record.get('type') == 'cost-state':
                 found.add_mark(claude_mark(record, *told))
             calls = claude_calls(record, ts or told[0])
@@ -300,9 +309,10 @@ def find_beginning(text, found):
     The copies that a fork's file has are older: they tell where its family began."""
     for line in re.finditer(b'.+', text):
         for record in parse_records(line.group()):
-            ts, session = time_of(record), text_in(record, 'sessionId')
+            ts = time_of(record)
             if ts and 'forkedFrom' not in record:
-                found.add_session(record, session, found.state.setdefault('began', ts), ts)
+                began = found.state.setdefault('began', ts)
+                found.add_session(record, text_in(record, 'sessionId'), began, ts)
             if found.sessions:
                 return
 
@@ -323,22 +333,25 @@ def split_call(line):
     call, blanks for another. Only for speed: content is most of a line, and isn't billed.
 
     A quote inside of a text is escaped, so what is found are keys; the parse proves which."""
-    stop, request = line.rfind(b'],"stop_reason":'), line.rfind(b'"requestId":')
+    stop = line.rfind(b'],"stop_reason":')
+    request = line.rfind(b'"requestId":')
     content = line.rfind(b'"content":[', 0, stop) + 11
     if not 11 <= content <= stop < request:
         return b'', b''
-    head, end = line.find(b'"message":'), line.rfind(b'},', stop, request)
+    head = line.find(b'"message":')
+    end = line.rfind(b'},', stop, request)
     gist = line[head:content] + line[stop:end] + line[request:line.find(b',', request)]
     return gist, line[:content] + line[stop:]
 
 
 def claude_calls(record, ts):
-    """The call that a line is of, and those that only its iterations name; [] if none is billed."""
+    """The call that a line is of, and those that only its iterations name; [] if unbilled."""
     if record.get('type') == 'progress':       # older versions: a copy of a sub-agent's line
         data = part(record, 'data')
         record = {**record, **data, **part(data, 'message'), 'isSidechain': True}
     message = part(record, 'message')
-    usage, model = part(message, 'usage'), message.get('model')
+    usage = part(message, 'usage')
+    model = message.get('model')
     request, session, agent, cwd, uuid = texts(
         record, 'requestId', 'sessionId', 'agentId', 'cwd', 'uuid')
     key = text_in(message, 'id') or request or uuid
@@ -396,7 +409,8 @@ CODEX_WORDS = (
 
 def read_codex(record, path, found):
     """A record of a rollout (an internal format, from 2025-09 to 0.169)."""
-    state, payload = found.state, part(record, 'payload')
+    state = found.state
+    payload = part(record, 'payload')
     if not state:          # until its head says more: rollout-<local time>-<thread>.jsonl
         thread = path[-42:-6]
         state.update(
@@ -452,7 +466,8 @@ def codex_count(info, state, found):
 
     A copy of a parent's history has the parent's totals, whatever its times: the family's root,
     the total, and how often totals were set back before (by a compaction) are the key."""
-    total, before = codex_usage(info, 'total_token_usage'), state['total']
+    total = codex_usage(info, 'total_token_usage')
+    before = state['total']
     usage = codex_usage(info, 'last_token_usage')
     if total and total != before:
         risen = [now - then for now, then in zip(total, before or [0] * 4)]
@@ -481,7 +496,9 @@ def add_codex_call(usage, key, is_record, state, found):
     if not any(usage):
         return
     is_twin = usage == last and is_record != was_record
-    thread, session, model = state['thread'], state['session'], state['model']
+    thread = state['thread']
+    session = state['session']
+    model = state['model']
     call = Call(
         key, '', session,
         thread * (thread != session),
@@ -510,13 +527,17 @@ QWEN_TOTAL = 'inputTokens', 'cachedTokens', None, 'outputTokens'
 
 def read_copilot(record, path, found):
     """Of events.jsonl. Before 1.0.102 it has totals alone, written as a session ends."""
-    data, ts, state = part(record, 'data'), time_of(record), found.state
+    data = part(record, 'data')
+    ts = time_of(record)
+    state = found.state
     session = os.path.basename(os.path.dirname(path))
     place = part(data, 'context') or data
     state['cwd'] = text_in(place, 'cwd') or state.get('cwd', '')
     found.add_session(dict(place, version=data.get('copilotVersion')), session, ts, ts)
-    usage, models = part(data, 'usage') or part(data, 'compactionTokensUsed'), part(data, 'modelMetrics')
-    call, tokens = text_in(usage, 'apiCallId'), tokens_of(usage, COPILOT_USAGE)
+    usage = part(data, 'usage') or part(data, 'compactionTokensUsed')
+    models = part(data, 'modelMetrics')
+    call = text_in(usage, 'apiCallId')
+    tokens = tokens_of(usage, COPILOT_USAGE)
     key = call or text_in(data, 'compactionAttemptId')
     if key and any(tokens):
         state['has_calls'] = True
@@ -536,7 +557,8 @@ def read_copilot(record, path, found):
 def read_qwen(record, path, found):
     """Of a session's chat, or of usage_record.jsonl: a session's totals, whenever it ends."""
     session, uuid, cwd, project = texts(record, 'sessionId', 'uuid', 'cwd', 'project')
-    event, models = part(part(record, 'systemPayload'), 'uiEvent'), part(record, 'models')
+    event = part(part(record, 'systemPayload'), 'uiEvent')
+    models = part(record, 'models')
     if event.get('event.name') == 'qwen-code.api_response':
         ts, key, agent = time_of(record), *texts(event, 'response_id', 'subagent_name')
         found.add_session(record, session, ts, ts)
@@ -552,14 +574,17 @@ def read_qwen(record, path, found):
             split_input(whole, read, 0, output),
             False))
     elif models:
-        ts, totals = int(figure(record.get('timestamp'), OPEN)), totals_of(models, tokens_of, QWEN_TOTAL)
+        ts = int(figure(record.get('timestamp'), OPEN))
+        totals = totals_of(models, tokens_of, QWEN_TOTAL)
         found.marks.append(Mark(session, ts, project, 0, True, ts + 1, totals))
 
 
 def read_gemini(record, path, found):
     """Of a session's or sub-agent's chat; its folder stands in .project_root, beside all chats."""
-    tokens, state, name = part(record, 'tokens'), found.state, text_in(record, 'sessionId')
-    if name or not state:        # a head, at each start and resume; where it is torn, the file says
+    tokens = part(record, 'tokens')
+    state = found.state
+    name = text_in(record, 'sessionId')
+    if name or not state:        # a head, at each start and resume; the path, where it is torn
         home, _, inner = path.rpartition(os.sep + 'chats' + os.sep)
         parent, log = os.path.split(inner[:-6])
         state.update(
@@ -632,17 +657,18 @@ TAGS = 'batch', 'flex', 'priority', 'fast', 'ultrafast', 'us'
 
 
 def model_name(name):
-    """A model's name without what doesn't change its price: provider, date, [1m], -v1:0, -thinking.
+    """A model's name without what doesn't change its price: provider, date, [1m], -v1:0.
 
-    So the names that agents and routers have for one model become one. What changes the price stays:
-    a cloud region (us.claude-opus-4-5; anthropic.claude-opus-4-5 is one of Bedrock's) and -fast.
+    So the names that agents and routers have for one model become one. What changes the price
+    stays: a cloud region (us.claude-opus-4-5; anthropic.claude-opus-4-5 is one of Bedrock's) and
+    -fast.
     """
     return '.'.join(filter(None, split_model(text_of(name, 400) or '?')))
 
 
 @lru_cache(None)
 def split_model(model):
-    """(cloud region or '', name); a region is told from the dot inside of `gpt-5.5` by what follows."""
+    """(cloud region or '', name); what follows tells a region from the dot inside of `gpt-5.5`."""
     region, bedrock, name = re.match(
         r'(?:.*/)?(?:[a-z_]+:)?(?:(global|us-gov|[a-z]{2,4})\.(?=anthropic\.|claude-))?'
         r'(?:(anthropic)\.)?(.*)',
@@ -678,8 +704,8 @@ class Prices:
     """A price list. Unit prices are whole pico-dollars per token, so sums of them are exact.
 
     A call is priced at its own time. Where no entry is of its day the last one holds, and such a
-    price is assumed. So is that of a tag (fast, flex, ...) that the list doesn't have, or not then:
-    the price is the one without it."""
+    price is assumed. So is that of a tag (fast, flex, ...) that the list doesn't have, or not
+    then: the price is the one without it."""
 
     def __init__(self, text, path='prices.json'):
         self.text, self.path = text, path
@@ -692,7 +718,8 @@ class Prices:
         try:
             listed = json.loads(
                 self.text, parse_float=millionths, parse_int=millionths, object_hook=priced)
-            models, sizes = {}, {-1}
+            models = {}
+            sizes = {-1}
             for name, model in listed['models'].items():
                 model = {**listed['providers'][model['provider']], **model}
                 model['prices'] = model.pop('long_context', []) + model['prices']
@@ -703,7 +730,8 @@ class Prices:
                         for family, name in listed['fallbacks'].items()}
             return models, families, sorted(sizes)
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
-            raise UserError('this is no price list; `budget-check.py --doctor` says where', self.path)
+            raise UserError(
+                'this is no price list; `budget-check.py --doctor` says where', self.path)
 
     @property
     def as_of(self):
@@ -751,7 +779,7 @@ class Prices:
         tags = set(variant.split())
         if region:
             tags.add('us_gov' if region == 'us-gov' else 'regional')
-        if name.endswith('-fast') and name not in models:  # Foundry's and OpenRouter's way to say it
+        if name.endswith('-fast') and name not in models:      # as Foundry and OpenRouter say it
             name = name[:-5]
             tags.add('fast')
         if 'fast' in tags:
@@ -2059,8 +2087,8 @@ REACH = """select arm, min((select min(ts) from calls where pair = pairs.id and 
 # ---- what is said of the figures ----------------------------------------------------------------
 
 STALE_DAYS = 60
-STALE = ('the prices are %d days old (%s): look whether they still hold, and put the new ones into '
-         'prices.json')
+STALE = ('the prices are %d days old (%s): look whether they still hold, and put the new ones '
+         'into prices.json')
 
 
 def warnings_of_books(books):
@@ -2116,8 +2144,8 @@ def title_of(books):
     return title + ' to date (%s)' % last if now < span.end else title
 
 
-UNTRANSCRIBED = ('%s of it is untranscribed: titles, compactions and other helper calls that stand '
-                 "in no transcript line, only in the agent's own totals.")
+UNTRANSCRIBED = ('%s of it is untranscribed: titles, compactions and other helper calls that '
+                 "stand in no transcript line, only in the agent's own totals.")
 SPIKE = '\u25b2 A day far above the usual: more than %d times the median of the days with spend ' \
     'in the %d days before it, and more than $%d.' % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO)
 BASELINE = 'Baseline: what the same tokens would have cost on %s, at its standard price.'
