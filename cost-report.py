@@ -27,7 +27,6 @@ import json
 import os
 import re
 import time
-from bisect import bisect_left
 from collections import Counter, defaultdict, namedtuple
 from functools import lru_cache
 
@@ -713,22 +712,20 @@ class Prices:
     @property
     @lru_cache(None)  # most gates never ask for more than its text
     def listed(self):
-        """({name: model}, {family: model}, the sizes above which other prices hold, with -1); a
-        model has its provider's values too, and its long-context prices among the others."""
+        """({name: model}, {family: model}); a model has its provider's values too, and its
+        long-context prices among the others."""
         try:
             listed = json.loads(
                 self.text, parse_float=millionths, parse_int=millionths, object_hook=priced)
             models = {}
-            sizes = {-1}
             for name, model in listed['models'].items():
                 model = {**listed['providers'][model['provider']], **model}
                 model['prices'] = model.pop('long_context', []) + model['prices']
-                sizes.update(price.get('above', -1) for price in model['prices'])
                 for alias in [name] + model.pop('aliases', []):
                     models[split_model(alias)[1]] = model
             families = {family: models[split_model(name)[1]]
                         for family, name in listed['fallbacks'].items()}
-            return models, families, sorted(sizes)
+            return models, families
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
             raise UserError(
                 'this is no price list; `budget-check.py --doctor` says where', self.path)
@@ -738,13 +735,13 @@ class Prices:
         return max(re.findall(r'"as_of": *"(\d{4}-\d\d-\d\d)"', self.text), default='')
 
     def known(self, model):
-        return bool(self.resolve(model)[1][0])
+        return self.resolve(model)[0]
 
     def digest(self, model):
         """Changes with everything that this model is priced by."""
         from binascii import crc32
 
-        return '%08x' % crc32(repr((PRICING, self.resolve(model)[1])).encode())
+        return '%08x' % crc32(repr((PRICING, self.resolve(model)[2])).encode())
 
     def usd(self, model, ts, tokens, *more):
         """Pico-dollars of a call, and whether a price is assumed; more: as for units."""
@@ -756,26 +753,30 @@ class Prices:
 
         The tokens are one call's, or a sum over calls: no long context is seen in that."""
         context = (tokens[0] + tokens[2] + tokens[3] + tokens[4]) * is_one_call
-        sizes = self.listed[2]
-        size = sizes[bisect_left(sizes, context) - 1]
-        units, assumed = self.units_above(size, model, ts // 86400000, variant)
-        return units, any([tokens[n] for n in assumed])
+        for size, units, assumed in self.rows(model, ts // 86400000, variant):
+            if context > size:
+                return units, any([tokens[n] for n in assumed])
 
     @lru_cache(None)                           # few, and calls are many
-    def units_above(self, size, model, day, variant):
-        """(units, the classes at an assumed price) of a call of more tokens than a size."""
-        tags, links = self.resolve(model, variant)
+    def rows(self, model, day, variant):
+        """[(size, units, the classes at an assumed price)] of calls above sizes, the largest
+        first."""
+        is_listed, tags, links = self.resolve(model, variant)
         day = time.strftime('%Y-%m-%d', time.gmtime(day * 86400))
-        units = [None] * 6
-        for link in filter(None, reversed(links)):
-            units, assumed = listed_units(link, tags, day, size, units)
-        return units, assumed if links[0] else range(6)
+        sizes = {price.get('above', -1) for link in links for price in link['prices']}
+        rows = []
+        for size in sorted(sizes, reverse=True):
+            units = [None] * 6
+            for link in reversed(links):
+                units, assumed = listed_units(link, tags, day, size, units)
+            rows.append((size, units, assumed if is_listed else range(6)))
+        return rows
 
     def resolve(self, model, variant=''):
-        """(the tags that change a model's price, what to price it by: itself, None where it isn't
-        listed, and what lends it the classes that it hasn't: its family's fallback, that for all
-        else)."""
-        (models, families, _), (region, name) = self.listed, split_model(model)
+        """(whether a model is listed, the tags that change its price, what to price it by: itself,
+        and what lends it the classes that it hasn't: its family's fallback, that for all else)."""
+        models, families = self.listed
+        region, name = split_model(model)
         tags = set(variant.split())
         if region:
             tags.add('us_gov' if region == 'us-gov' else 'regional')
@@ -785,7 +786,8 @@ class Prices:
         if 'fast' in tags:
             tags -= {'batch', 'priority'}      # not sold together; another name of it
         family = max((key for key in families if name.startswith(key)), key=len, default='*')
-        return tags, [models.get(name), families[family], families['*']]
+        links = models.get(name), families[family], families['*']
+        return name in models, tags, list(filter(None, links))
 
 
 PRICING = 3  # raise it when prices.json is read in another way
