@@ -90,11 +90,10 @@ class Found:
         self.marks.append(mark)
         self.state.setdefault('open', []).append(mark)
 
-    def add_calls(self, calls):
+    def end_marks(self, ts):
         """The session went on: its totals are told again, with the end of their stretch."""
-        self.calls += calls
-        for mark in self.state.pop('open', ()):
-            self.marks.append(Mark(*mark)._replace(ended=calls[0].ts or OPEN))
+        for mark in self.state.pop('open', ()) if ts else ():
+            self.marks.append(Mark(*mark)._replace(ended=ts))
 
 
 class UserError(Exception):
@@ -274,31 +273,37 @@ CLAUDE_TOTAL = (
 def read_claude(path, text, state):
     """What complete lines of a transcript say (an internal format, as of 2.1.331)."""
     found = Found(state)
-    is_agent = os.path.basename(path).startswith('agent-')
+    name = os.path.basename(path)[:-6]
+    is_agent = name.startswith('agent-')
     if not (is_agent or state.get('known')):
-        find_beginning(text, found)
+        find_beginning(name, text, found)
+    if state.get('open'):
+        found.end_marks(time_after((), text, 0))
     told = state.get('told') or (None, '')
     seen = 0
     last_gist = b''
     for start, line in lines_with(CLAUDE_WORDS, text):
         gist, short = split_call(line)
-        if gist and gist == last_gist:
+        if gist and gist == last_gist and b'"cost-state"' not in line:
             continue                           # another line of the call before
         last_gist = b''
         records = parse_records(short)
         if [part(record, 'message').get('content') for record in records] != [[]]:
             records = parse_records(line)
         found.skipped += {} in records
-        for record in records:
+        for n, record in enumerate(records):
             ts = time_of(record)
+            here, cwd = ts, told[1]
             if not ts:
                 told = told_before(text, seen, start, told)
-                seen = start + len(line)
+                seen = start
+                here, cwd = told_by(records[:n], told)
             if record.get('type') == 'cost-state':
-                found.add_mark(claude_mark(record, *told))
-            calls = claude_calls(record, ts or told[0])
+                found.add_mark(claude_mark(record, name, here, cwd))
+                found.end_marks(time_after(records[n:], text, start + len(line)))
+            calls = claude_calls(record, name, here)
             if calls:
-                found.add_calls(calls)
+                found.calls += calls
                 last_gist = gist
                 if not (is_agent or 'forkedFrom' in record):
                     found.add_session(record, calls[0].session, None, ts)
@@ -306,7 +311,7 @@ def read_claude(path, text, state):
     return found
 
 
-def find_beginning(text, found):
+def find_beginning(name, text, found):
     """A session began with its first line that has a time, and is not marked as a copy.
 
     The copies that a fork's file has are older: they tell where its family began."""
@@ -315,20 +320,37 @@ def find_beginning(text, found):
             ts = time_of(record)
             if ts and 'forkedFrom' not in record:
                 began = found.state.setdefault('began', ts)
-                found.add_session(record, text_in(record, 'sessionId'), began, ts)
+                found.add_session(record, text_in(record, 'sessionId') or name, began, ts)
             if found.sessions:
                 return
 
 
+def told_by(records, told):
+    """(time, folder) as the last of some records tell, else as was told before."""
+    for record in records:
+        told = time_of(record) or told[0], text_in(record, 'cwd') or told[1]
+    return told
+
+
 def told_before(text, begin, end, told):
-    """(time, folder) as the last lines of a part of a text tell, else as was told before."""
-    ts, cwd = None, ''
-    while end > begin and not (ts and cwd):
+    """The same of the lines of a part of a text."""
+    here = None, ''
+    while end > begin and not all(here):
         start = text.rfind(b'\n', 0, end - 1) + 1
-        for record in reversed(parse_records(text[start:end])):
-            ts, cwd = ts or time_of(record), cwd or text_in(record, 'cwd')
+        ts, cwd = told_by(parse_records(text[start:end]), (None, ''))
+        here = here[0] or ts, here[1] or cwd
         end = start
-    return ts or told[0], cwd or told[1]
+    return here[0] or told[0], here[1] or told[1]
+
+
+def time_after(records, text, at):
+    """The first time that is told by some records, else behind a place of a text; None if none."""
+    lines = re.compile(b'.+').finditer(text, at)
+    following = (record for line in lines for record in parse_records(line.group()))
+    for some in records, following:
+        for ts in filter(None, map(time_of, some)):
+            return ts
+    return None
 
 
 def split_call(line):
@@ -347,7 +369,7 @@ def split_call(line):
     return gist, line[:content] + line[stop:]
 
 
-def claude_calls(record, ts):
+def claude_calls(record, name, ts):
     """The call that a line is of, and those that only its iterations name; [] if unbilled."""
     if record.get('type') == 'progress':       # older versions: a copy of a sub-agent's line
         data = part(record, 'data')
@@ -365,7 +387,7 @@ def claude_calls(record, ts):
     standing = is_side * 4 + (not request) * 2 + ('forkedFrom' in record)
     tags = map(usage.get, ('service_tier', 'speed', 'inference_geo'))
     calls = [Call(
-        key, request, session,
+        key, request, session or name,
         agent or 'sidechain' * is_side,
         standing, 'call',
         ts, cwd,
@@ -392,11 +414,11 @@ def claude_tokens(usage, names=CLAUDE_USAGE):
     return fresh, output, max(short, written - long), long, read, searches
 
 
-def claude_mark(record, ts, cwd):
+def claude_mark(record, name, ts, cwd):
     """A cost-state has neither time nor folder. Up to 2.1.308 it doesn't split cache writes."""
     models = part(record, 'modelUsage')
     return Mark(
-        text_in(record, 'sessionId'),
+        text_in(record, 'sessionId') or name,
         ts, cwd,
         int(figure(record.get('startTime'), OPEN)),
         all(CLAUDE_TOTAL[4] in part(models, model) for model in models),
@@ -434,8 +456,9 @@ def read_codex(record, path, found):
     elif kind in ('function_call', 'custom_tool_call', 'local_shell_call'):
         state['tool'] = True
     elif kind == 'token_usage_record' and is_own:
-        key = text_in(payload, 'response_id') or '%s@%s' % (state['thread'], state['ts'])
-        add_codex_call(codex_usage(payload, 'usage'), key, True, state, found)
+        usage = codex_usage(payload, 'usage')
+        key = text_in(payload, 'response_id') or '%s@%s %s' % (state['thread'], state['ts'], usage)
+        add_codex_call(usage, key, True, state, found)
     elif kind == 'token_count':
         codex_count(part(payload, 'info'), state, found)
 
@@ -539,19 +562,20 @@ def read_copilot(record, path, found):
     found.add_session(dict(place, version=data.get('copilotVersion')), session, ts, ts)
     usage = part(data, 'usage') or part(data, 'compactionTokensUsed')
     models = part(data, 'modelMetrics')
-    call = text_in(usage, 'apiCallId')
+    call = text_in(usage, 'apiCallId') or text_in(part(usage, 'accounting'), 'usageId')
     tokens = tokens_of(usage, COPILOT_USAGE)
     key = call or text_in(data, 'compactionAttemptId')
     if key and any(tokens):
         state['has_calls'] = True
-        found.add_calls([Call(
+        found.end_marks(ts)
+        found.calls.append(Call(
             key, '', session,
             text_in(record, 'agentId'),
             0, 'call' if call else 'compaction',
             ts, state['cwd'],
             model_name(usage.get('model')), '',
             tokens,
-            bool(usage.get('numToolCalls')))])
+            bool(usage.get('numToolCalls'))))
     elif models and 'has_calls' not in state:
         totals = totals_of(models, tokens_of, COPILOT_USAGE)
         found.add_mark(Mark(session, ts, state['cwd'], 0, True, OPEN, totals))
@@ -599,10 +623,12 @@ def read_gemini(record, path, found):
     if record.get('type') == 'gemini' and tokens:
         whole, read, output, thoughts, tool = counts(
             tokens, 'input', 'cached', 'output', 'thoughts', 'tool')
+        ts = time_of(record)
         found.calls.append(Call(
-            text_in(record, 'id'), '', state['session'], state['agent'],
+            text_in(record, 'id') or '%s@%s %s' % (state['session'], ts, tokens), '',
+            state['session'], state['agent'],
             0, 'call',
-            time_of(record), state['cwd'],
+            ts, state['cwd'],
             model_name(record.get('model')), '',
             split_input(whole + tool, read, 0, output + thoughts),
             bool(record.get('toolCalls'))))

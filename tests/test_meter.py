@@ -167,7 +167,7 @@ class ClaudeTest(unittest.TestCase):
                 ('no model', {'model': ''}, {'model': '?'}), ('a null model', {'message': {'model': None}}, {'model': '?'}),
                 ('a router\'s', {'model': 'anthropic/claude-4.6-sonnet-20260205'}, {'model': 'claude-sonnet-4-6'}),
                 ('no folder', {'cwd': None}, {'cwd': ''}), ('another session', {'sessionId': 's'}, {'session': 's'}),
-                ('no session', {'sessionId': None}, {'session': ''})):
+                ('no session', {'sessionId': None}, {'session': os.path.basename(PATH)[:-6]})):
             with self.subTest(name):
                 self.assertEqual(self.only(line(**more)), self.only(line())._replace(**changed))
 
