@@ -70,7 +70,9 @@ class Found:
     """What some lines of a log say. `state` is what its reader keeps of the lines before them."""
 
     def __init__(self, state=None):
-        self.calls, self.marks, self.sessions = [], [], []
+        self.calls = []
+        self.marks = []
+        self.sessions = []
         self.skipped, self.state = 0, state
 
     def add_session(self, record, session, began, ts):
@@ -88,19 +90,18 @@ class Found:
         self.marks.append(mark)
         self.state.setdefault('open', []).append(mark)
 
-    def add_calls(self, calls):
+    def end_marks(self, ts):
         """The session went on: its totals are told again, with the end of their stretch."""
-        self.calls += calls
-        for mark in self.state.pop('open', ()):
-            self.marks.append(Mark(*mark)._replace(ended=calls[0].ts or OPEN))
+        for mark in self.state.pop('open', ()) if ts else ():
+            self.marks.append(Mark(*mark)._replace(ended=ts))
 
 
 class UserError(Exception):
     """A mistake that its user can mend; str() is `name:line:column: message`, 1-based."""
 
     def __init__(self, message, *place):
-        place = ':'.join(str(one) for one in place if one)
-        Exception.__init__(self, place + ': ' + message if place else message)
+        place = ':'.join(map(str, filter(None, place)))
+        super().__init__(place + ': ' + message if place else message)
 
 
 def printable(text, limit=200):
@@ -116,10 +117,9 @@ def parse_time(text):
     """Milliseconds since the epoch of an ISO 8601 time; None if it isn't one. No zone is UTC."""
     form = (r'(?a)(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::([0-5]\d))?(?:[.,](\d+))?'
             r'(?:[Zz]|([+-]\d\d:?\d\d))?\Z')
-    try:
-        day, minute, second, fraction, zone = re.match(form, text).groups('0')
-        ahead = int(zone[:3]) * 60 + int(zone[0] + zone[-2:])
-        minutes = minutes_to(day + ' ' + minute) - ahead
+    try:                                       # what isn't said is a nought: +0000
+        day, minute, second, fraction, zone = re.match(form, text).groups('+0000')
+        minutes = minutes_to(day + ' ' + minute + zone[:3] + ':' + zone[-2:])
     except (AttributeError, TypeError, ValueError):
         return None
     return (minutes * 60 + int(second)) * 1000 + int(fraction[:3].ljust(3, '0'))
@@ -127,10 +127,10 @@ def parse_time(text):
 
 @lru_cache(1000)
 def minutes_to(minute):
-    """From the epoch to a minute of UTC; ValueError if there is none such."""
+    """From the epoch to a minute; ValueError if there is none such."""
     from _datetime import datetime             # `datetime` alone takes 1 ms more to import
 
-    return int(datetime.fromisoformat(minute + '+00:00').timestamp()) // 60
+    return int(datetime.fromisoformat(minute).timestamp()) // 60
 
 
 def time_of(record):
@@ -177,6 +177,11 @@ def split_input(whole, read, written, output):
     read = min(read, whole)
     written = min(written, whole - read)
     return whole - read - written, output, written, 0, read, 0
+
+
+def tokens_of(usage, names):
+    """The same, of a map; the names are those of input, reads, writes and output."""
+    return split_input(*counts(usage, *names))
 
 
 # -- lines
@@ -241,12 +246,14 @@ def reader(words, read_record):
     return read
 
 
-def totals_of(models, tokens_of):
+def totals_of(models, tokens_in, names):
     """A Mark's totals; what the names of one model have used is put together."""
     totals = {}
     for model in models:
-        name, usage = model_name(model), part(models, model)
-        used = [*tokens_of(usage), round(figure(usage.get('costUSD'), MILLION) * PICO)]
+        name = model_name(model)
+        usage = part(models, model)
+        usd = figure(usage.get('costUSD'), MILLION)
+        used = [*tokens_in({**usage, **part(usage, 'usage')}, names), round(usd * PICO)]
         totals[name] = list(map(int.__add__, totals.get(name) or [0] * 7, used))
     return totals
 
@@ -258,34 +265,45 @@ CLAUDE_USAGE = (
     'input_tokens', 'output_tokens', 'cache_creation_input_tokens', 'ephemeral_5m_input_tokens',
     'ephemeral_1h_input_tokens', 'cache_read_input_tokens', 'web_search_requests')
 CLAUDE_TOTAL = (
-    'inputTokens', 'outputTokens', 'cacheCreationInputTokens', 'cacheCreationEphemeral5mInputTokens',
-    'cacheCreationEphemeral1hInputTokens', 'cacheReadInputTokens', 'webSearchRequests')
+    'inputTokens', 'outputTokens', 'cacheCreationInputTokens',
+    'cacheCreationEphemeral5mInputTokens', 'cacheCreationEphemeral1hInputTokens',
+    'cacheReadInputTokens', 'webSearchRequests')
 
 
 def read_claude(path, text, state):
     """What complete lines of a transcript say (an internal format, as of 2.1.331)."""
-    found, is_agent = Found(state), os.path.basename(path).startswith('agent-')
+    found = Found(state)
+    name = os.path.basename(path)[:-6]
+    is_agent = name.startswith('agent-')
     if not (is_agent or state.get('known')):
-        find_beginning(text, found)
-    told, seen, last_gist = state.get('told') or (None, ''), 0, b''
+        find_beginning(name, text, found)
+    if state.get('open'):
+        found.end_marks(time_after((), text, 0))
+    told = state.get('told') or (None, '')
+    seen = 0
+    last_gist = b''
     for start, line in lines_with(CLAUDE_WORDS, text):
         gist, short = split_call(line)
-        if gist and gist == last_gist:
+        if gist and gist == last_gist and b'"cost-state"' not in line:
             continue                           # another line of the call before
         last_gist = b''
         records = parse_records(short)
         if [part(record, 'message').get('content') for record in records] != [[]]:
             records = parse_records(line)
         found.skipped += {} in records
-        for record in records:
+        for n, record in enumerate(records):
             ts = time_of(record)
+            here, cwd = ts, told[1]
             if not ts:
-                told, seen = told_before(text, seen, start, told), start + len(line)
+                told = told_before(text, seen, start, told)
+                seen = start
+                here, cwd = told_by(records[:n], told)
             if record.get('type') == 'cost-state':
-                found.add_mark(claude_mark(record, *told))
-            calls = claude_calls(record, ts or told[0])
+                found.add_mark(claude_mark(record, name, here, cwd))
+                found.end_marks(time_after(records[n:], text, start + len(line)))
+            calls = claude_calls(record, name, here)
             if calls:
-                found.add_calls(calls)
+                found.calls += calls
                 last_gist = gist
                 if not (is_agent or 'forkedFrom' in record):
                     found.add_session(record, calls[0].session, None, ts)
@@ -293,28 +311,46 @@ def read_claude(path, text, state):
     return found
 
 
-def find_beginning(text, found):
+def find_beginning(name, text, found):
     """A session began with its first line that has a time, and is not marked as a copy.
 
     The copies that a fork's file has are older: they tell where its family began."""
     for line in re.finditer(b'.+', text):
         for record in parse_records(line.group()):
-            ts, session = time_of(record), text_in(record, 'sessionId')
+            ts = time_of(record)
             if ts and 'forkedFrom' not in record:
-                found.add_session(record, session, found.state.setdefault('began', ts), ts)
+                began = found.state.setdefault('began', ts)
+                found.add_session(record, text_in(record, 'sessionId') or name, began, ts)
             if found.sessions:
                 return
 
 
+def told_by(records, told):
+    """(time, folder) as the last of some records tell, else as was told before."""
+    for record in records:
+        told = time_of(record) or told[0], text_in(record, 'cwd') or told[1]
+    return told
+
+
 def told_before(text, begin, end, told):
-    """(time, folder) as the last lines of a part of a text tell, else as was told before."""
-    ts, cwd = None, ''
-    while end > begin and not (ts and cwd):
+    """The same of the lines of a part of a text."""
+    here = None, ''
+    while end > begin and not all(here):
         start = text.rfind(b'\n', 0, end - 1) + 1
-        for record in reversed(parse_records(text[start:end])):
-            ts, cwd = ts or time_of(record), cwd or text_in(record, 'cwd')
+        ts, cwd = told_by(parse_records(text[start:end]), (None, ''))
+        here = here[0] or ts, here[1] or cwd
         end = start
-    return ts or told[0], cwd or told[1]
+    return here[0] or told[0], here[1] or told[1]
+
+
+def time_after(records, text, at):
+    """The first time that is told by some records, else behind a place of a text; None if none."""
+    lines = re.compile(b'.+').finditer(text, at)
+    following = (record for line in lines for record in parse_records(line.group()))
+    for some in records, following:
+        for ts in filter(None, map(time_of, some)):
+            return ts
+    return None
 
 
 def split_call(line):
@@ -322,22 +358,25 @@ def split_call(line):
     call, blanks for another. Only for speed: content is most of a line, and isn't billed.
 
     A quote inside of a text is escaped, so what is found are keys; the parse proves which."""
-    stop, request = line.rfind(b'],"stop_reason":'), line.rfind(b'"requestId":')
+    stop = line.rfind(b'],"stop_reason":')
+    request = line.rfind(b'"requestId":')
     content = line.rfind(b'"content":[', 0, stop) + 11
     if not 11 <= content <= stop < request:
         return b'', b''
-    head, end = line.find(b'"message":'), line.rfind(b'},', stop, request)
+    head = line.find(b'"message":')
+    end = line.rfind(b'},', stop, request)
     gist = line[head:content] + line[stop:end] + line[request:line.find(b',', request)]
     return gist, line[:content] + line[stop:]
 
 
-def claude_calls(record, ts):
-    """The call that a line is of, and those that only its iterations name; [] if none is billed."""
+def claude_calls(record, name, ts):
+    """The call that a line is of, and those that only its iterations name; [] if unbilled."""
     if record.get('type') == 'progress':       # older versions: a copy of a sub-agent's line
         data = part(record, 'data')
         record = {**record, **data, **part(data, 'message'), 'isSidechain': True}
     message = part(record, 'message')
-    usage, model = part(message, 'usage'), message.get('model')
+    usage = part(message, 'usage')
+    model = message.get('model')
     request, session, agent, cwd, uuid = texts(
         record, 'requestId', 'sessionId', 'agentId', 'cwd', 'uuid')
     key = text_in(message, 'id') or request or uuid
@@ -348,7 +387,7 @@ def claude_calls(record, ts):
     standing = is_side * 4 + (not request) * 2 + ('forkedFrom' in record)
     tags = map(usage.get, ('service_tier', 'speed', 'inference_geo'))
     calls = [Call(
-        key, request, session,
+        key, request, session or name,
         agent or 'sidechain' * is_side,
         standing, 'call',
         ts, cwd,
@@ -375,16 +414,16 @@ def claude_tokens(usage, names=CLAUDE_USAGE):
     return fresh, output, max(short, written - long), long, read, searches
 
 
-def claude_mark(record, ts, cwd):
+def claude_mark(record, name, ts, cwd):
     """A cost-state has neither time nor folder. Up to 2.1.308 it doesn't split cache writes."""
     models = part(record, 'modelUsage')
     return Mark(
-        text_in(record, 'sessionId'),
+        text_in(record, 'sessionId') or name,
         ts, cwd,
         int(figure(record.get('startTime'), OPEN)),
         all(CLAUDE_TOTAL[4] in part(models, model) for model in models),
         OPEN,
-        totals_of(models, lambda usage: claude_tokens(usage, CLAUDE_TOTAL)))
+        totals_of(models, claude_tokens, CLAUDE_TOTAL))
 
 
 # -- Codex CLI: rollouts
@@ -395,15 +434,15 @@ CODEX_WORDS = (
 
 def read_codex(record, path, found):
     """A record of a rollout (an internal format, from 2025-09 to 0.169)."""
-    state, thread = found.state, os.path.basename(path)[-42:-6]
+    state = found.state
+    payload = part(record, 'payload')
     if not state:          # until its head says more: rollout-<local time>-<thread>.jsonl
+        thread = path[-42:-6]
         state.update(
             thread=thread, session=thread, root=thread, began=None, ts=None,
             version='', cwd='', model='', tier='', tool=False,
             total=[], drops=0, last=([], '', False))
-    kind, payload = record.get('type'), part(record, 'payload')
-    if kind in ('event_msg', 'response_item'):
-        kind = payload.get('type')
+    kind = payload.get('type', record.get('type'))
     state['ts'] = time_of(record) or state['ts']
     is_own = payload.get('thread_id') in (None, state['thread'])
     if kind == 'session_meta':
@@ -417,8 +456,9 @@ def read_codex(record, path, found):
     elif kind in ('function_call', 'custom_tool_call', 'local_shell_call'):
         state['tool'] = True
     elif kind == 'token_usage_record' and is_own:
-        key = text_in(payload, 'response_id') or '%s@%s' % (state['thread'], state['ts'])
-        add_codex_call(codex_usage(payload, 'usage'), key, True, state, found)
+        usage = codex_usage(payload, 'usage')
+        key = text_in(payload, 'response_id') or '%s@%s %s' % (state['thread'], state['ts'], usage)
+        add_codex_call(usage, key, True, state, found)
     elif kind == 'token_count':
         codex_count(part(payload, 'info'), path, state, found)
 
@@ -429,8 +469,6 @@ def codex_head(meta, state, found):
     A sub-agent's calls are its session's; a fork is a session of its own."""
     thread, session, parent, fork_of, cwd, version = texts(
         meta, 'id', 'session_id', 'parent_thread_id', 'forked_from_id', 'cwd', 'cli_version')
-    spawn = part(part(part(meta, 'source'), 'subagent'), 'thread_spawn')
-    parent = parent or text_in(spawn, 'parent_thread_id')
     if thread and not state['version']:
         session = parent or thread if session in ('', thread) else session
         state.update(
@@ -454,7 +492,8 @@ def codex_count(info, path, state, found):
 
     A copy of a parent's history has the parent's totals, whatever its times: the family's root,
     the total, and how often totals were set back before (by a compaction) are the key."""
-    total, before = codex_usage(info, 'total_token_usage'), state['total']
+    total = codex_usage(info, 'total_token_usage')
+    before = state['total']
     usage = codex_usage(info, 'last_token_usage')
     if total and total != before:
         if not (before or any(usage) or state['root'] == state['thread']):
@@ -500,7 +539,9 @@ def add_codex_call(usage, key, is_record, state, found):
     if not any(usage):
         return
     is_twin = usage == last and is_record != was_record
-    thread, session, model = state['thread'], state['session'], state['model']
+    thread = state['thread']
+    session = state['session']
+    model = state['model']
     call = Call(
         key, '', session,
         thread * (thread != session),
@@ -523,40 +564,45 @@ def add_codex_call(usage, key, is_record, state, found):
 
 # -- Copilot CLI, Qwen Code, Gemini CLI
 
+COPILOT_USAGE = 'inputTokens', 'cacheReadTokens', 'cacheWriteTokens', 'outputTokens'
+QWEN_TOTAL = 'inputTokens', 'cachedTokens', None, 'outputTokens'
+
+
 def read_copilot(record, path, found):
     """Of events.jsonl. Before 1.0.102 it has totals alone, written as a session ends."""
-    data, ts, state = part(record, 'data'), time_of(record), found.state
+    data = part(record, 'data')
+    ts = time_of(record)
+    state = found.state
     session = os.path.basename(os.path.dirname(path))
     place = part(data, 'context') or data
     state['cwd'] = text_in(place, 'cwd') or state.get('cwd', '')
     found.add_session(dict(place, version=data.get('copilotVersion')), session, ts, ts)
     usage = part(data, 'usage') or part(data, 'compactionTokensUsed')
-    call, models = text_in(usage, 'apiCallId'), part(data, 'modelMetrics')
-    key, tokens = call or text_in(data, 'compactionAttemptId'), copilot_tokens(usage)
+    models = part(data, 'modelMetrics')
+    call = text_in(usage, 'apiCallId') or text_in(part(usage, 'accounting'), 'usageId')
+    tokens = tokens_of(usage, COPILOT_USAGE)
+    key = call or text_in(data, 'compactionAttemptId')
     if key and any(tokens):
         state['has_calls'] = True
-        found.add_calls([Call(
+        found.end_marks(ts)
+        found.calls.append(Call(
             key, '', session,
             text_in(record, 'agentId'),
             0, 'call' if call else 'compaction',
             ts, state['cwd'],
             model_name(usage.get('model')), '',
             tokens,
-            bool(usage.get('numToolCalls')))])
+            bool(usage.get('numToolCalls'))))
     elif models and 'has_calls' not in state:
-        totals = totals_of(models, lambda model: copilot_tokens(part(model, 'usage')))
+        totals = totals_of(models, tokens_of, COPILOT_USAGE)
         found.add_mark(Mark(session, ts, state['cwd'], 0, True, OPEN, totals))
-
-
-def copilot_tokens(usage):
-    return split_input(*counts(
-        usage, 'inputTokens', 'cacheReadTokens', 'cacheWriteTokens', 'outputTokens'))
 
 
 def read_qwen(record, path, found):
     """Of a session's chat, or of usage_record.jsonl: a session's totals, whenever it ends."""
     session, uuid, cwd, project = texts(record, 'sessionId', 'uuid', 'cwd', 'project')
-    event, models = part(part(record, 'systemPayload'), 'uiEvent'), part(record, 'models')
+    event = part(part(record, 'systemPayload'), 'uiEvent')
+    models = part(record, 'models')
     if event.get('event.name') == 'qwen-code.api_response':
         ts, key, agent = time_of(record), *texts(event, 'response_id', 'subagent_name')
         found.add_session(record, session, ts, ts)
@@ -573,30 +619,33 @@ def read_qwen(record, path, found):
             False))
     elif models:
         ts = int(figure(record.get('timestamp'), OPEN))
-        totals = totals_of(models, lambda usage: split_input(
-            *counts(usage, 'inputTokens', 'cachedTokens', None, 'outputTokens')))
+        totals = totals_of(models, tokens_of, QWEN_TOTAL)
         found.marks.append(Mark(session, ts, project, 0, True, ts + 1, totals))
 
 
 def read_gemini(record, path, found):
     """Of a session's or sub-agent's chat; its folder stands in .project_root, beside all chats."""
-    tokens, state, name = part(record, 'tokens'), found.state, text_in(record, 'sessionId')
-    if name:                                   # a head, at each start and resume
+    tokens = part(record, 'tokens')
+    state = found.state
+    name = text_in(record, 'sessionId')
+    if name or not state:        # a head, at each start and resume; the path, where it is torn
         home, _, inner = path.rpartition(os.sep + 'chats' + os.sep)
-        is_agent = record.get('kind') == 'subagent'
+        parent, log = os.path.split(inner[:-6])
         state.update(
-            session=os.path.dirname(inner) if is_agent else name,
-            agent=name * is_agent,
+            session=parent or name or log,
+            agent=parent and (name or log),
             cwd=state.get('cwd') or read_small(home + '/.project_root'))
-        began = parse_time(record.get('startTime'))
+        began = parse_time(record.get('startTime')) or time_of(record)
         found.add_session(state, state['session'], began, began)
-    elif record.get('type') == 'gemini' and tokens and state:
+    if record.get('type') == 'gemini' and tokens:
         whole, read, output, thoughts, tool = counts(
             tokens, 'input', 'cached', 'output', 'thoughts', 'tool')
+        ts = time_of(record)
         found.calls.append(Call(
-            text_in(record, 'id'), '', state['session'], state['agent'],
+            text_in(record, 'id') or '%s@%s %s' % (state['session'], ts, tokens), '',
+            state['session'], state['agent'],
             0, 'call',
-            time_of(record), state['cwd'],
+            ts, state['cwd'],
             model_name(record.get('model')), '',
             split_input(whole + tool, read, 0, output + thoughts),
             bool(record.get('toolCalls'))))
@@ -654,17 +703,18 @@ TAGS = 'batch', 'flex', 'priority', 'fast', 'ultrafast', 'us'
 
 
 def model_name(name):
-    """A model's name without what doesn't change its price: provider, date, [1m], -v1:0, -thinking.
+    """A model's name without what doesn't change its price: provider, date, [1m], -v1:0.
 
-    So the names that agents and routers have for one model become one. What changes the price stays:
-    a cloud region (us.claude-opus-4-5; anthropic.claude-opus-4-5 is one of Bedrock's) and -fast.
+    So the names that agents and routers have for one model become one. What changes the price
+    stays: a cloud region (us.claude-opus-4-5; anthropic.claude-opus-4-5 is one of Bedrock's) and
+    -fast.
     """
     return '.'.join(filter(None, split_model(text_of(name, 400) or '?')))
 
 
 @lru_cache(None)
 def split_model(model):
-    """(cloud region or '', name); a region is told from the dot inside of `gpt-5.5` by what follows."""
+    """(cloud region or '', name); what follows tells a region from the dot inside of `gpt-5.5`."""
     region, bedrock, name = re.match(
         r'(?:.*/)?(?:[a-z_]+:)?(?:(global|us-gov|[a-z]{2,4})\.(?=anthropic\.|claude-))?'
         r'(?:(anthropic)\.)?(.*)',
@@ -699,9 +749,9 @@ def load_prices(path):
 class Prices:
     """A price list. Unit prices are whole pico-dollars per token, so sums of them are exact.
 
-    A call is priced at its own time. Between two dated entries the earlier one holds, before the
-    first one the first, and after the last one the last: such a price is assumed. So is that of a
-    tag (fast, flex, ...) that the list doesn't have: the price is the one without it."""
+    A call is priced at its own time. Where no entry is of its day the last one holds, and such a
+    price is assumed. So is that of a tag (fast, flex, ...) that the list doesn't have, or not
+    then: the price is the one without it."""
 
     def __init__(self, text, path='prices.json'):
         self.text, self.path = text, path
@@ -709,19 +759,23 @@ class Prices:
     @property
     @lru_cache(None)  # most gates never ask for more than its text
     def listed(self):
-        """({name: model}, {family: name}); a model has its provider's values too."""
+        """({name: model}, {family: model}); a model has its provider's values too, and its
+        long-context prices among the others."""
         try:
             listed = json.loads(
                 self.text, parse_float=millionths, parse_int=millionths, object_hook=priced)
             models = {}
             for name, model in listed['models'].items():
                 model = {**listed['providers'][model['provider']], **model}
+                model['prices'] = model.pop('long_context', []) + model['prices']
                 for alias in [name] + model.pop('aliases', []):
                     models[split_model(alias)[1]] = model
-            families = listed['fallbacks'].items()
-            return models, {family: split_model(name)[1] for family, name in families}
+            families = {family: models[split_model(name)[1]]
+                        for family, name in listed['fallbacks'].items()}
+            return models, families
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
-            raise UserError('this is no price list; `budget-check.py --doctor` says where', self.path)
+            raise UserError(
+                'this is no price list; `budget-check.py --doctor` says where', self.path)
 
     @property
     def as_of(self):
@@ -746,42 +800,44 @@ class Prices:
 
         The tokens are one call's, or a sum over calls: no long context is seen in that."""
         context = (tokens[0] + tokens[2] + tokens[3] + tokens[4]) * is_one_call
-        for above, units, assumed in self.rows(model, ts // 86400000, variant):
-            if context > above:
+        for size, units, assumed in self.rows(model, ts // 86400000, variant):
+            if context > size:
                 return units, any([tokens[n] for n in assumed])
 
     @lru_cache(None)                           # few, and calls are many
     def rows(self, model, day, variant):
-        """[(context, units, the classes at an assumed price)]: the first below a call's holds."""
+        """[(size, units, the classes at an assumed price)] of calls above sizes, the largest
+        first."""
         is_listed, tags, links = self.resolve(model, variant)
         day = time.strftime('%Y-%m-%d', time.gmtime(day * 86400))
+        sizes = {price.get('above', -1) for link in links for price in link['prices']}
         rows = []
-        tiers = links[0].get('long_context', ())
-        for above in sorted([-1, *(tier['above'] for tier in tiers)]):
+        for size in sorted(sizes, reverse=True):
             units = [None] * 6
             for link in reversed(links):
-                units, assumed = listed_units(link, tags, day, above, units)
-            rows.insert(0, (above, units, assumed if is_listed else range(6)))
+                units, assumed = listed_units(link, tags, day, size, units)
+            rows.append((size, units, assumed if is_listed else range(6)))
         return rows
 
     def resolve(self, model, variant=''):
         """(whether a model is listed, the tags that change its price, what to price it by: itself,
         and what lends it the classes that it hasn't: its family's fallback, that for all else)."""
-        (models, families), (region, name) = self.listed, split_model(model)
+        models, families = self.listed
+        region, name = split_model(model)
         tags = set(variant.split())
         if region:
             tags.add('us_gov' if region == 'us-gov' else 'regional')
-        if name.endswith('-fast') and name not in models:  # Foundry's way to say it
-            name = split_model(name[:-5])[1]
+        if name.endswith('-fast') and name not in models:      # as Foundry and OpenRouter say it
+            name = name[:-5]
             tags.add('fast')
         if 'fast' in tags:
             tags -= {'batch', 'priority'}      # not sold together; another name of it
         family = max((key for key in families if name.startswith(key)), key=len, default='*')
-        links = name, families[family], families['*']
-        return name in models, tags, [models[link] for link in links if link in models]
+        links = models.get(name), families[family], families['*']
+        return name in models, tags, list(filter(None, links))
 
 
-PRICING = 2  # raise it when prices.json is read in another way
+PRICING = 3  # raise it when prices.json is read in another way
 
 
 def millionths(text):
@@ -805,36 +861,35 @@ def priced(entry):
 
 def listed_units(model, tags, day, size, lent):
     """(units, the classes at an assumed price) of a listed model; what it doesn't have is lent."""
-    base, is_assumed = in_force(model['prices'], day)
-    tiers = [tier for tier in model.get('long_context', ())
-             if tier['above'] <= size and not in_force([tier], day)[1]]
-    entry = max(tiers, key=lambda tier: tier['above'], default=base)
-    factors = []
+    entry, is_assumed = in_force(model['prices'], day, size)
+    factor = scale = 1
     for tag in tags:
         modifier = model.get(tag, model.get('fast') if tag == 'priority' else None)
         tagged, is_over = in_force(modifier, day)
+        rule = tagged.get('long_context') if 'above' in entry else ''
         if is_over:
             is_assumed = True
-            continue
-        rule = tagged.get('long_context') if entry is not base else ''
-        entry = base if rule == 'flat' else entry
-        factors += [tagged['multiplier']] * (rule != 'standard')
+        elif rule == 'flat':
+            entry, _ = in_force(model['prices'], day)
+        if not is_over and rule != 'standard':
+            factor *= tagged['multiplier']
+            scale *= MILLION
     listed = list(map({**model, **entry}.get, UNIT_NAMES))
     units = [entry.get(unit) if type(unit) is str else unit for unit in listed]
-    for factor in factors:                     # to the nearest pico-dollar, if it has decimals
-        units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
+    # To the nearest pico-dollar, if it has decimals.
+    units[:5] = [unit and (unit * factor + scale // 2) // scale for unit in units[:5]]
     units = [theirs if own is None else own for own, theirs in zip(units, lent)]
     return units, [n for n in range(6) if is_assumed or type(listed[n]) is not int]
 
 
-def in_force(dated, day):
-    """Of dated entries that of a day, else the one before it, else the first; and whether it isn't
-    the day's. A tag may be a number for all days, or None."""
+def in_force(dated, day, size=-1):
+    """Of dated entries that of a day and a size, else the last one; and whether that isn't the
+    day's. A tag may be a number for all days, or None."""
     if type(dated) is not list:
         return {'multiplier': dated}, not dated
-    begun = [one for one in dated if one.get('from', '') <= day] or dated[:1]
-    entry = max(begun, key=lambda one: one.get('from', ''))
-    return entry, not entry.get('from', '') <= day < entry.get('until', '9999')
+    now = [one for one in dated if one.get('above', -1) <= size
+           and one.get('from', '') <= day < one.get('until', '9999')]
+    return max(now or dated[-1:], key=lambda one: one.get('above', -1)), not now
 
 
 # --- END shared block

@@ -66,7 +66,9 @@ class Found:
     """What some lines of a log say. `state` is what its reader keeps of the lines before them."""
 
     def __init__(self, state=None):
-        self.calls, self.marks, self.sessions = [], [], []
+        self.calls = []
+        self.marks = []
+        self.sessions = []
         self.skipped, self.state = 0, state
 
     def add_session(self, record, session, began, ts):
@@ -84,19 +86,18 @@ class Found:
         self.marks.append(mark)
         self.state.setdefault('open', []).append(mark)
 
-    def add_calls(self, calls):
+    def end_marks(self, ts):
         """The session went on: its totals are told again, with the end of their stretch."""
-        self.calls += calls
-        for mark in self.state.pop('open', ()):
-            self.marks.append(Mark(*mark)._replace(ended=calls[0].ts or OPEN))
+        for mark in self.state.pop('open', ()) if ts else ():
+            self.marks.append(Mark(*mark)._replace(ended=ts))
 
 
 class UserError(Exception):
     """A mistake that its user can mend; str() is `name:line:column: message`, 1-based."""
 
     def __init__(self, message, *place):
-        place = ':'.join(str(one) for one in place if one)
-        Exception.__init__(self, place + ': ' + message if place else message)
+        place = ':'.join(map(str, filter(None, place)))
+        super().__init__(place + ': ' + message if place else message)
 
 
 def printable(text, limit=200):
@@ -112,10 +113,9 @@ def parse_time(text):
     """Milliseconds since the epoch of an ISO 8601 time; None if it isn't one. No zone is UTC."""
     form = (r'(?a)(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::([0-5]\d))?(?:[.,](\d+))?'
             r'(?:[Zz]|([+-]\d\d:?\d\d))?\Z')
-    try:
-        day, minute, second, fraction, zone = re.match(form, text).groups('0')
-        ahead = int(zone[:3]) * 60 + int(zone[0] + zone[-2:])
-        minutes = minutes_to(day + ' ' + minute) - ahead
+    try:                                       # what isn't said is a nought: +0000
+        day, minute, second, fraction, zone = re.match(form, text).groups('+0000')
+        minutes = minutes_to(day + ' ' + minute + zone[:3] + ':' + zone[-2:])
     except (AttributeError, TypeError, ValueError):
         return None
     return (minutes * 60 + int(second)) * 1000 + int(fraction[:3].ljust(3, '0'))
@@ -123,10 +123,10 @@ def parse_time(text):
 
 @lru_cache(1000)
 def minutes_to(minute):
-    """From the epoch to a minute of UTC; ValueError if there is none such."""
+    """From the epoch to a minute; ValueError if there is none such."""
     from _datetime import datetime             # `datetime` alone takes 1 ms more to import
 
-    return int(datetime.fromisoformat(minute + '+00:00').timestamp()) // 60
+    return int(datetime.fromisoformat(minute).timestamp()) // 60
 
 
 def time_of(record):
@@ -173,6 +173,11 @@ def split_input(whole, read, written, output):
     read = min(read, whole)
     written = min(written, whole - read)
     return whole - read - written, output, written, 0, read, 0
+
+
+def tokens_of(usage, names):
+    """The same, of a map; the names are those of input, reads, writes and output."""
+    return split_input(*counts(usage, *names))
 
 
 # -- lines
@@ -237,12 +242,14 @@ def reader(words, read_record):
     return read
 
 
-def totals_of(models, tokens_of):
+def totals_of(models, tokens_in, names):
     """A Mark's totals; what the names of one model have used is put together."""
     totals = {}
     for model in models:
-        name, usage = model_name(model), part(models, model)
-        used = [*tokens_of(usage), round(figure(usage.get('costUSD'), MILLION) * PICO)]
+        name = model_name(model)
+        usage = part(models, model)
+        usd = figure(usage.get('costUSD'), MILLION)
+        used = [*tokens_in({**usage, **part(usage, 'usage')}, names), round(usd * PICO)]
         totals[name] = list(map(int.__add__, totals.get(name) or [0] * 7, used))
     return totals
 
@@ -254,34 +261,45 @@ CLAUDE_USAGE = (
     'input_tokens', 'output_tokens', 'cache_creation_input_tokens', 'ephemeral_5m_input_tokens',
     'ephemeral_1h_input_tokens', 'cache_read_input_tokens', 'web_search_requests')
 CLAUDE_TOTAL = (
-    'inputTokens', 'outputTokens', 'cacheCreationInputTokens', 'cacheCreationEphemeral5mInputTokens',
-    'cacheCreationEphemeral1hInputTokens', 'cacheReadInputTokens', 'webSearchRequests')
+    'inputTokens', 'outputTokens', 'cacheCreationInputTokens',
+    'cacheCreationEphemeral5mInputTokens', 'cacheCreationEphemeral1hInputTokens',
+    'cacheReadInputTokens', 'webSearchRequests')
 
 
 def read_claude(path, text, state):
     """What complete lines of a transcript say (an internal format, as of 2.1.331)."""
-    found, is_agent = Found(state), os.path.basename(path).startswith('agent-')
+    found = Found(state)
+    name = os.path.basename(path)[:-6]
+    is_agent = name.startswith('agent-')
     if not (is_agent or state.get('known')):
-        find_beginning(text, found)
-    told, seen, last_gist = state.get('told') or (None, ''), 0, b''
+        find_beginning(name, text, found)
+    if state.get('open'):
+        found.end_marks(time_after((), text, 0))
+    told = state.get('told') or (None, '')
+    seen = 0
+    last_gist = b''
     for start, line in lines_with(CLAUDE_WORDS, text):
         gist, short = split_call(line)
-        if gist and gist == last_gist:
+        if gist and gist == last_gist and b'"cost-state"' not in line:
             continue                           # another line of the call before
         last_gist = b''
         records = parse_records(short)
         if [part(record, 'message').get('content') for record in records] != [[]]:
             records = parse_records(line)
         found.skipped += {} in records
-        for record in records:
+        for n, record in enumerate(records):
             ts = time_of(record)
+            here, cwd = ts, told[1]
             if not ts:
-                told, seen = told_before(text, seen, start, told), start + len(line)
+                told = told_before(text, seen, start, told)
+                seen = start
+                here, cwd = told_by(records[:n], told)
             if record.get('type') == 'cost-state':
-                found.add_mark(claude_mark(record, *told))
-            calls = claude_calls(record, ts or told[0])
+                found.add_mark(claude_mark(record, name, here, cwd))
+                found.end_marks(time_after(records[n:], text, start + len(line)))
+            calls = claude_calls(record, name, here)
             if calls:
-                found.add_calls(calls)
+                found.calls += calls
                 last_gist = gist
                 if not (is_agent or 'forkedFrom' in record):
                     found.add_session(record, calls[0].session, None, ts)
@@ -289,28 +307,46 @@ def read_claude(path, text, state):
     return found
 
 
-def find_beginning(text, found):
+def find_beginning(name, text, found):
     """A session began with its first line that has a time, and is not marked as a copy.
 
     The copies that a fork's file has are older: they tell where its family began."""
     for line in re.finditer(b'.+', text):
         for record in parse_records(line.group()):
-            ts, session = time_of(record), text_in(record, 'sessionId')
+            ts = time_of(record)
             if ts and 'forkedFrom' not in record:
-                found.add_session(record, session, found.state.setdefault('began', ts), ts)
+                began = found.state.setdefault('began', ts)
+                found.add_session(record, text_in(record, 'sessionId') or name, began, ts)
             if found.sessions:
                 return
 
 
+def told_by(records, told):
+    """(time, folder) as the last of some records tell, else as was told before."""
+    for record in records:
+        told = time_of(record) or told[0], text_in(record, 'cwd') or told[1]
+    return told
+
+
 def told_before(text, begin, end, told):
-    """(time, folder) as the last lines of a part of a text tell, else as was told before."""
-    ts, cwd = None, ''
-    while end > begin and not (ts and cwd):
+    """The same of the lines of a part of a text."""
+    here = None, ''
+    while end > begin and not all(here):
         start = text.rfind(b'\n', 0, end - 1) + 1
-        for record in reversed(parse_records(text[start:end])):
-            ts, cwd = ts or time_of(record), cwd or text_in(record, 'cwd')
+        ts, cwd = told_by(parse_records(text[start:end]), (None, ''))
+        here = here[0] or ts, here[1] or cwd
         end = start
-    return ts or told[0], cwd or told[1]
+    return here[0] or told[0], here[1] or told[1]
+
+
+def time_after(records, text, at):
+    """The first time that is told by some records, else behind a place of a text; None if none."""
+    lines = re.compile(b'.+').finditer(text, at)
+    following = (record for line in lines for record in parse_records(line.group()))
+    for some in records, following:
+        for ts in filter(None, map(time_of, some)):
+            return ts
+    return None
 
 
 def split_call(line):
@@ -318,22 +354,25 @@ def split_call(line):
     call, blanks for another. Only for speed: content is most of a line, and isn't billed.
 
     A quote inside of a text is escaped, so what is found are keys; the parse proves which."""
-    stop, request = line.rfind(b'],"stop_reason":'), line.rfind(b'"requestId":')
+    stop = line.rfind(b'],"stop_reason":')
+    request = line.rfind(b'"requestId":')
     content = line.rfind(b'"content":[', 0, stop) + 11
     if not 11 <= content <= stop < request:
         return b'', b''
-    head, end = line.find(b'"message":'), line.rfind(b'},', stop, request)
+    head = line.find(b'"message":')
+    end = line.rfind(b'},', stop, request)
     gist = line[head:content] + line[stop:end] + line[request:line.find(b',', request)]
     return gist, line[:content] + line[stop:]
 
 
-def claude_calls(record, ts):
-    """The call that a line is of, and those that only its iterations name; [] if none is billed."""
+def claude_calls(record, name, ts):
+    """The call that a line is of, and those that only its iterations name; [] if unbilled."""
     if record.get('type') == 'progress':       # older versions: a copy of a sub-agent's line
         data = part(record, 'data')
         record = {**record, **data, **part(data, 'message'), 'isSidechain': True}
     message = part(record, 'message')
-    usage, model = part(message, 'usage'), message.get('model')
+    usage = part(message, 'usage')
+    model = message.get('model')
     request, session, agent, cwd, uuid = texts(
         record, 'requestId', 'sessionId', 'agentId', 'cwd', 'uuid')
     key = text_in(message, 'id') or request or uuid
@@ -344,7 +383,7 @@ def claude_calls(record, ts):
     standing = is_side * 4 + (not request) * 2 + ('forkedFrom' in record)
     tags = map(usage.get, ('service_tier', 'speed', 'inference_geo'))
     calls = [Call(
-        key, request, session,
+        key, request, session or name,
         agent or 'sidechain' * is_side,
         standing, 'call',
         ts, cwd,
@@ -371,16 +410,16 @@ def claude_tokens(usage, names=CLAUDE_USAGE):
     return fresh, output, max(short, written - long), long, read, searches
 
 
-def claude_mark(record, ts, cwd):
+def claude_mark(record, name, ts, cwd):
     """A cost-state has neither time nor folder. Up to 2.1.308 it doesn't split cache writes."""
     models = part(record, 'modelUsage')
     return Mark(
-        text_in(record, 'sessionId'),
+        text_in(record, 'sessionId') or name,
         ts, cwd,
         int(figure(record.get('startTime'), OPEN)),
         all(CLAUDE_TOTAL[4] in part(models, model) for model in models),
         OPEN,
-        totals_of(models, lambda usage: claude_tokens(usage, CLAUDE_TOTAL)))
+        totals_of(models, claude_tokens, CLAUDE_TOTAL))
 
 
 # -- Codex CLI: rollouts
@@ -391,15 +430,15 @@ CODEX_WORDS = (
 
 def read_codex(record, path, found):
     """A record of a rollout (an internal format, from 2025-09 to 0.169)."""
-    state, thread = found.state, os.path.basename(path)[-42:-6]
+    state = found.state
+    payload = part(record, 'payload')
     if not state:          # until its head says more: rollout-<local time>-<thread>.jsonl
+        thread = path[-42:-6]
         state.update(
             thread=thread, session=thread, root=thread, began=None, ts=None,
             version='', cwd='', model='', tier='', tool=False,
             total=[], drops=0, last=([], '', False))
-    kind, payload = record.get('type'), part(record, 'payload')
-    if kind in ('event_msg', 'response_item'):
-        kind = payload.get('type')
+    kind = payload.get('type', record.get('type'))
     state['ts'] = time_of(record) or state['ts']
     is_own = payload.get('thread_id') in (None, state['thread'])
     if kind == 'session_meta':
@@ -413,8 +452,9 @@ def read_codex(record, path, found):
     elif kind in ('function_call', 'custom_tool_call', 'local_shell_call'):
         state['tool'] = True
     elif kind == 'token_usage_record' and is_own:
-        key = text_in(payload, 'response_id') or '%s@%s' % (state['thread'], state['ts'])
-        add_codex_call(codex_usage(payload, 'usage'), key, True, state, found)
+        usage = codex_usage(payload, 'usage')
+        key = text_in(payload, 'response_id') or '%s@%s %s' % (state['thread'], state['ts'], usage)
+        add_codex_call(usage, key, True, state, found)
     elif kind == 'token_count':
         codex_count(part(payload, 'info'), path, state, found)
 
@@ -425,8 +465,6 @@ def codex_head(meta, state, found):
     A sub-agent's calls are its session's; a fork is a session of its own."""
     thread, session, parent, fork_of, cwd, version = texts(
         meta, 'id', 'session_id', 'parent_thread_id', 'forked_from_id', 'cwd', 'cli_version')
-    spawn = part(part(part(meta, 'source'), 'subagent'), 'thread_spawn')
-    parent = parent or text_in(spawn, 'parent_thread_id')
     if thread and not state['version']:
         session = parent or thread if session in ('', thread) else session
         state.update(
@@ -450,7 +488,8 @@ def codex_count(info, path, state, found):
 
     A copy of a parent's history has the parent's totals, whatever its times: the family's root,
     the total, and how often totals were set back before (by a compaction) are the key."""
-    total, before = codex_usage(info, 'total_token_usage'), state['total']
+    total = codex_usage(info, 'total_token_usage')
+    before = state['total']
     usage = codex_usage(info, 'last_token_usage')
     if total and total != before:
         if not (before or any(usage) or state['root'] == state['thread']):
@@ -496,7 +535,9 @@ def add_codex_call(usage, key, is_record, state, found):
     if not any(usage):
         return
     is_twin = usage == last and is_record != was_record
-    thread, session, model = state['thread'], state['session'], state['model']
+    thread = state['thread']
+    session = state['session']
+    model = state['model']
     call = Call(
         key, '', session,
         thread * (thread != session),
@@ -519,40 +560,45 @@ def add_codex_call(usage, key, is_record, state, found):
 
 # -- Copilot CLI, Qwen Code, Gemini CLI
 
+COPILOT_USAGE = 'inputTokens', 'cacheReadTokens', 'cacheWriteTokens', 'outputTokens'
+QWEN_TOTAL = 'inputTokens', 'cachedTokens', None, 'outputTokens'
+
+
 def read_copilot(record, path, found):
     """Of events.jsonl. Before 1.0.102 it has totals alone, written as a session ends."""
-    data, ts, state = part(record, 'data'), time_of(record), found.state
+    data = part(record, 'data')
+    ts = time_of(record)
+    state = found.state
     session = os.path.basename(os.path.dirname(path))
     place = part(data, 'context') or data
     state['cwd'] = text_in(place, 'cwd') or state.get('cwd', '')
     found.add_session(dict(place, version=data.get('copilotVersion')), session, ts, ts)
     usage = part(data, 'usage') or part(data, 'compactionTokensUsed')
-    call, models = text_in(usage, 'apiCallId'), part(data, 'modelMetrics')
-    key, tokens = call or text_in(data, 'compactionAttemptId'), copilot_tokens(usage)
+    models = part(data, 'modelMetrics')
+    call = text_in(usage, 'apiCallId') or text_in(part(usage, 'accounting'), 'usageId')
+    tokens = tokens_of(usage, COPILOT_USAGE)
+    key = call or text_in(data, 'compactionAttemptId')
     if key and any(tokens):
         state['has_calls'] = True
-        found.add_calls([Call(
+        found.end_marks(ts)
+        found.calls.append(Call(
             key, '', session,
             text_in(record, 'agentId'),
             0, 'call' if call else 'compaction',
             ts, state['cwd'],
             model_name(usage.get('model')), '',
             tokens,
-            bool(usage.get('numToolCalls')))])
+            bool(usage.get('numToolCalls'))))
     elif models and 'has_calls' not in state:
-        totals = totals_of(models, lambda model: copilot_tokens(part(model, 'usage')))
+        totals = totals_of(models, tokens_of, COPILOT_USAGE)
         found.add_mark(Mark(session, ts, state['cwd'], 0, True, OPEN, totals))
-
-
-def copilot_tokens(usage):
-    return split_input(*counts(
-        usage, 'inputTokens', 'cacheReadTokens', 'cacheWriteTokens', 'outputTokens'))
 
 
 def read_qwen(record, path, found):
     """Of a session's chat, or of usage_record.jsonl: a session's totals, whenever it ends."""
     session, uuid, cwd, project = texts(record, 'sessionId', 'uuid', 'cwd', 'project')
-    event, models = part(part(record, 'systemPayload'), 'uiEvent'), part(record, 'models')
+    event = part(part(record, 'systemPayload'), 'uiEvent')
+    models = part(record, 'models')
     if event.get('event.name') == 'qwen-code.api_response':
         ts, key, agent = time_of(record), *texts(event, 'response_id', 'subagent_name')
         found.add_session(record, session, ts, ts)
@@ -569,30 +615,33 @@ def read_qwen(record, path, found):
             False))
     elif models:
         ts = int(figure(record.get('timestamp'), OPEN))
-        totals = totals_of(models, lambda usage: split_input(
-            *counts(usage, 'inputTokens', 'cachedTokens', None, 'outputTokens')))
+        totals = totals_of(models, tokens_of, QWEN_TOTAL)
         found.marks.append(Mark(session, ts, project, 0, True, ts + 1, totals))
 
 
 def read_gemini(record, path, found):
     """Of a session's or sub-agent's chat; its folder stands in .project_root, beside all chats."""
-    tokens, state, name = part(record, 'tokens'), found.state, text_in(record, 'sessionId')
-    if name:                                   # a head, at each start and resume
+    tokens = part(record, 'tokens')
+    state = found.state
+    name = text_in(record, 'sessionId')
+    if name or not state:        # a head, at each start and resume; the path, where it is torn
         home, _, inner = path.rpartition(os.sep + 'chats' + os.sep)
-        is_agent = record.get('kind') == 'subagent'
+        parent, log = os.path.split(inner[:-6])
         state.update(
-            session=os.path.dirname(inner) if is_agent else name,
-            agent=name * is_agent,
+            session=parent or name or log,
+            agent=parent and (name or log),
             cwd=state.get('cwd') or read_small(home + '/.project_root'))
-        began = parse_time(record.get('startTime'))
+        began = parse_time(record.get('startTime')) or time_of(record)
         found.add_session(state, state['session'], began, began)
-    elif record.get('type') == 'gemini' and tokens and state:
+    if record.get('type') == 'gemini' and tokens:
         whole, read, output, thoughts, tool = counts(
             tokens, 'input', 'cached', 'output', 'thoughts', 'tool')
+        ts = time_of(record)
         found.calls.append(Call(
-            text_in(record, 'id'), '', state['session'], state['agent'],
+            text_in(record, 'id') or '%s@%s %s' % (state['session'], ts, tokens), '',
+            state['session'], state['agent'],
             0, 'call',
-            time_of(record), state['cwd'],
+            ts, state['cwd'],
             model_name(record.get('model')), '',
             split_input(whole + tool, read, 0, output + thoughts),
             bool(record.get('toolCalls'))))
@@ -650,17 +699,18 @@ TAGS = 'batch', 'flex', 'priority', 'fast', 'ultrafast', 'us'
 
 
 def model_name(name):
-    """A model's name without what doesn't change its price: provider, date, [1m], -v1:0, -thinking.
+    """A model's name without what doesn't change its price: provider, date, [1m], -v1:0.
 
-    So the names that agents and routers have for one model become one. What changes the price stays:
-    a cloud region (us.claude-opus-4-5; anthropic.claude-opus-4-5 is one of Bedrock's) and -fast.
+    So the names that agents and routers have for one model become one. What changes the price
+    stays: a cloud region (us.claude-opus-4-5; anthropic.claude-opus-4-5 is one of Bedrock's) and
+    -fast.
     """
     return '.'.join(filter(None, split_model(text_of(name, 400) or '?')))
 
 
 @lru_cache(None)
 def split_model(model):
-    """(cloud region or '', name); a region is told from the dot inside of `gpt-5.5` by what follows."""
+    """(cloud region or '', name); what follows tells a region from the dot inside of `gpt-5.5`."""
     region, bedrock, name = re.match(
         r'(?:.*/)?(?:[a-z_]+:)?(?:(global|us-gov|[a-z]{2,4})\.(?=anthropic\.|claude-))?'
         r'(?:(anthropic)\.)?(.*)',
@@ -695,9 +745,9 @@ def load_prices(path):
 class Prices:
     """A price list. Unit prices are whole pico-dollars per token, so sums of them are exact.
 
-    A call is priced at its own time. Between two dated entries the earlier one holds, before the
-    first one the first, and after the last one the last: such a price is assumed. So is that of a
-    tag (fast, flex, ...) that the list doesn't have: the price is the one without it."""
+    A call is priced at its own time. Where no entry is of its day the last one holds, and such a
+    price is assumed. So is that of a tag (fast, flex, ...) that the list doesn't have, or not
+    then: the price is the one without it."""
 
     def __init__(self, text, path='prices.json'):
         self.text, self.path = text, path
@@ -705,19 +755,23 @@ class Prices:
     @property
     @lru_cache(None)  # most gates never ask for more than its text
     def listed(self):
-        """({name: model}, {family: name}); a model has its provider's values too."""
+        """({name: model}, {family: model}); a model has its provider's values too, and its
+        long-context prices among the others."""
         try:
             listed = json.loads(
                 self.text, parse_float=millionths, parse_int=millionths, object_hook=priced)
             models = {}
             for name, model in listed['models'].items():
                 model = {**listed['providers'][model['provider']], **model}
+                model['prices'] = model.pop('long_context', []) + model['prices']
                 for alias in [name] + model.pop('aliases', []):
                     models[split_model(alias)[1]] = model
-            families = listed['fallbacks'].items()
-            return models, {family: split_model(name)[1] for family, name in families}
+            families = {family: models[split_model(name)[1]]
+                        for family, name in listed['fallbacks'].items()}
+            return models, families
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
-            raise UserError('this is no price list; `budget-check.py --doctor` says where', self.path)
+            raise UserError(
+                'this is no price list; `budget-check.py --doctor` says where', self.path)
 
     @property
     def as_of(self):
@@ -742,42 +796,44 @@ class Prices:
 
         The tokens are one call's, or a sum over calls: no long context is seen in that."""
         context = (tokens[0] + tokens[2] + tokens[3] + tokens[4]) * is_one_call
-        for above, units, assumed in self.rows(model, ts // 86400000, variant):
-            if context > above:
+        for size, units, assumed in self.rows(model, ts // 86400000, variant):
+            if context > size:
                 return units, any([tokens[n] for n in assumed])
 
     @lru_cache(None)                           # few, and calls are many
     def rows(self, model, day, variant):
-        """[(context, units, the classes at an assumed price)]: the first below a call's holds."""
+        """[(size, units, the classes at an assumed price)] of calls above sizes, the largest
+        first."""
         is_listed, tags, links = self.resolve(model, variant)
         day = time.strftime('%Y-%m-%d', time.gmtime(day * 86400))
+        sizes = {price.get('above', -1) for link in links for price in link['prices']}
         rows = []
-        tiers = links[0].get('long_context', ())
-        for above in sorted([-1, *(tier['above'] for tier in tiers)]):
+        for size in sorted(sizes, reverse=True):
             units = [None] * 6
             for link in reversed(links):
-                units, assumed = listed_units(link, tags, day, above, units)
-            rows.insert(0, (above, units, assumed if is_listed else range(6)))
+                units, assumed = listed_units(link, tags, day, size, units)
+            rows.append((size, units, assumed if is_listed else range(6)))
         return rows
 
     def resolve(self, model, variant=''):
         """(whether a model is listed, the tags that change its price, what to price it by: itself,
         and what lends it the classes that it hasn't: its family's fallback, that for all else)."""
-        (models, families), (region, name) = self.listed, split_model(model)
+        models, families = self.listed
+        region, name = split_model(model)
         tags = set(variant.split())
         if region:
             tags.add('us_gov' if region == 'us-gov' else 'regional')
-        if name.endswith('-fast') and name not in models:  # Foundry's way to say it
-            name = split_model(name[:-5])[1]
+        if name.endswith('-fast') and name not in models:      # as Foundry and OpenRouter say it
+            name = name[:-5]
             tags.add('fast')
         if 'fast' in tags:
             tags -= {'batch', 'priority'}      # not sold together; another name of it
         family = max((key for key in families if name.startswith(key)), key=len, default='*')
-        links = name, families[family], families['*']
-        return name in models, tags, [models[link] for link in links if link in models]
+        links = models.get(name), families[family], families['*']
+        return name in models, tags, list(filter(None, links))
 
 
-PRICING = 2  # raise it when prices.json is read in another way
+PRICING = 3  # raise it when prices.json is read in another way
 
 
 def millionths(text):
@@ -801,36 +857,35 @@ def priced(entry):
 
 def listed_units(model, tags, day, size, lent):
     """(units, the classes at an assumed price) of a listed model; what it doesn't have is lent."""
-    base, is_assumed = in_force(model['prices'], day)
-    tiers = [tier for tier in model.get('long_context', ())
-             if tier['above'] <= size and not in_force([tier], day)[1]]
-    entry = max(tiers, key=lambda tier: tier['above'], default=base)
-    factors = []
+    entry, is_assumed = in_force(model['prices'], day, size)
+    factor = scale = 1
     for tag in tags:
         modifier = model.get(tag, model.get('fast') if tag == 'priority' else None)
         tagged, is_over = in_force(modifier, day)
+        rule = tagged.get('long_context') if 'above' in entry else ''
         if is_over:
             is_assumed = True
-            continue
-        rule = tagged.get('long_context') if entry is not base else ''
-        entry = base if rule == 'flat' else entry
-        factors += [tagged['multiplier']] * (rule != 'standard')
+        elif rule == 'flat':
+            entry, _ = in_force(model['prices'], day)
+        if not is_over and rule != 'standard':
+            factor *= tagged['multiplier']
+            scale *= MILLION
     listed = list(map({**model, **entry}.get, UNIT_NAMES))
     units = [entry.get(unit) if type(unit) is str else unit for unit in listed]
-    for factor in factors:                     # to the nearest pico-dollar, if it has decimals
-        units[:5] = [unit and (unit * factor + MILLION // 2) // MILLION for unit in units[:5]]
+    # To the nearest pico-dollar, if it has decimals.
+    units[:5] = [unit and (unit * factor + scale // 2) // scale for unit in units[:5]]
     units = [theirs if own is None else own for own, theirs in zip(units, lent)]
     return units, [n for n in range(6) if is_assumed or type(listed[n]) is not int]
 
 
-def in_force(dated, day):
-    """Of dated entries that of a day, else the one before it, else the first; and whether it isn't
-    the day's. A tag may be a number for all days, or None."""
+def in_force(dated, day, size=-1):
+    """Of dated entries that of a day and a size, else the last one; and whether that isn't the
+    day's. A tag may be a number for all days, or None."""
     if type(dated) is not list:
         return {'multiplier': dated}, not dated
-    begun = [one for one in dated if one.get('from', '') <= day] or dated[:1]
-    entry = max(begun, key=lambda one: one.get('from', ''))
-    return entry, not entry.get('from', '') <= day < entry.get('until', '9999')
+    now = [one for one in dated if one.get('above', -1) <= size
+           and one.get('from', '') <= day < one.get('until', '9999')]
+    return max(now or dated[-1:], key=lambda one: one.get('above', -1)), not now
 
 
 # --- END shared block
@@ -849,8 +904,8 @@ def load_neighbour(folder):
     if not os.path.isfile(path):
         return None
     if block_of(path) != block_of(__file__):
-        raise UserError('it is of another version than the cost-report.py beside it; '
-                        '`make install` puts both there', path)
+        sys.exit('cost-report: %s is of another version than the cost-report.py beside it; '
+                 '`make install` puts both there' % path)
     from _frozen_importlib_external import SourceFileLoader      # importlib.machinery imports more
     module = type(sys)('budget_check')
     module.__file__ = path
@@ -865,10 +920,7 @@ def block_of(path):
     return text[text.find(b'\n# --- BEGIN shared'):text.find(b'\n# --- END shared')]
 
 
-try:
-    neighbour = load_neighbour(HERE)
-except UserError as problem:
-    sys.exit('cost-report: %s' % problem)
+neighbour = load_neighbour(HERE)
 if neighbour:
     # As `from budget_check import *` would: its calendar, money and ledger serve here too, and of
     # the block its copy counts: there is one UserError, one price list. What follows goes before.
@@ -878,40 +930,37 @@ if neighbour:
 
 # ---- without it: what the logs tell by themselves -----------------------------------------------
 
-ALONE = ('made without budget-check.py beside this script: each folder stands by itself, days are '
-         'UTC, and nothing is known of arms and caps, of calls that no transcript line shows, of '
-         'which session began a call that two logs have, and of logs that have been deleted')
-# How a folder is written, a row, what is between rows, all of it.
-ALONE_FORMATS = {
-    'table': (printable, '%7d.%06d %7d  %s', '\n',
-              '     SPENT USD   CALLS  FOLDER, SINCE {since}\n{rows}\n\nEstimate; {alone}.\n'
-              'Log lines or files that could not be read: {lost}.\n'),
-    'json': (json.dumps, '{"usd": %d.%06d, "calls": %d, "arm": %s}', ',\n',
-             '{{"estimate": true, "prices_as_of": "{as_of}", "skipped_lines": {lost}, '
-             '"warnings": ["{alone}"], "rows": [\n{rows}]}}\n')}
+ALONE = '''     SPENT USD   CALLS  FOLDER, SINCE %s
+%s
+
+Estimate; made without budget-check.py beside this script: each folder stands by itself, days
+are UTC, and nothing is known of arms and caps, of calls that no transcript line shows, of which
+session began a call that two logs have, and of logs that have been deleted. Log lines or files
+that could not be read: %d.
+'''
 
 
 def run_alone(options):
-    """A table or JSON with a row for each folder."""
+    """A table with a row for each folder."""
     since = options.since or time.strftime('%Y-%m-01', time.gmtime(options.now_ms // 1000))
     since_ms = parse_time(since + 'T00:00' * (len(since) == 10))
     if since_ms is None:
         raise UserError('--since: %s is no date; write 2026-11-01' % printable(repr(since)))
     prices = load_prices(find_prices(options.prices, os.environ, HERE))
     folders, lost = read_alone(prices, since_ms)
-    shown, row, between, page = ALONE_FORMATS[options.format]
     rows = []
     for folder, usd in sorted(folders.items(), key=lambda item: -sum(item[1])):
         whole, rest = divmod(sum(usd) // MILLION, MILLION)
-        rows.append(row % (whole, rest, len(usd), shown(folder)))
-    put(options.output, page.format(
-        since=since, rows=between.join(rows), alone=ALONE, lost=lost, as_of=prices.as_of))
+        rows.append('%7d.%06d %7d  %s' % (whole, rest, len(usd), printable(folder)))
+    put(options.output, ALONE % (since, '\n'.join(rows), lost))
     return 0
 
 
 def read_alone(prices, since_ms):
     """({folder: [pico-dollars of each call]}, how much could not be read) of all logs."""
-    lines, folders, lost = {}, {}, 0
+    lines = defaultdict(list)
+    folders = defaultdict(list)
+    lost = 0
     for agent, path in all_logs():
         try:
             with open_plain(path) as stream:
@@ -919,19 +968,22 @@ def read_alone(prices, since_ms):
         except OSError:
             lost += 1
             continue
-        found = agent.read(path, text[:text.rfind(b'\n') + 1], {})
+        whole_lines = text[:text.rfind(b'\n') + 1]
+        found = agent.read(path, whole_lines, {})
         lost += found.skipped
         for call in found.calls:
-            lines.setdefault((agent.name, call.key), []).append(call)
-
-    def fullness(call):
-        return -(call.standing // 2), call.tokens[1], call.tokens
+            lines[agent.name, call.key].append(call)
     for same in lines.values():
         call = max(same, key=fullness)
         if call.kind != 'echo' and (call.ts or 0) >= since_ms:
             usd, _ = prices.usd(call.model, call.ts, call.tokens, call.variant)
-            folders.setdefault(call.cwd or UNATTRIBUTED, []).append(usd)
+            folders[call.cwd or UNATTRIBUTED].append(usd)
     return folders, lost
+
+
+def fullness(call):
+    """Of the lines of one call the main session's goes first, then that with most output."""
+    return -(call.standing // 2), call.tokens[1], call.tokens
 
 
 def all_logs():
@@ -966,45 +1018,61 @@ def choose_span(options, books):
              if getattr(options, name)]
     if len(asked) > 1 and asked != ['since', 'until']:
         raise UserError('--%s and --%s cannot go together' % tuple(asked[:2]))
-    option, now = '--' + (asked or ['month'])[0], books.now
-    first, last = options.last or options.since, options.until or 'today'
+    now = books.now
+    option = '--' + (asked or ['month'])[0]
     if option == '--month':
-        first = last = options.month or label_of('month', now)
-    if option == '--yesterday':
-        first = last = 'yesterday'
-    since = parse_moment(first, option, now)[0] if first else min(books.oldest, now)
-    end, window = parse_moment(last, '--until' if options.until else option, now)
-    if window:                   # a date is meant with all of its day
-        end = window_bounds(window, end)[1]
+        inside = parse_month(options.month) if options.month else now
+        since, end = window_bounds('month', inside)
+    else:
+        first = options.last or options.since
+        last = options.until or 'today'
+        if options.yesterday:
+            first = last = 'yesterday'
+        since = min(books.oldest, now)
+        if first:
+            since, _ = parse_moment(first, option, now)
+        end, is_day = parse_moment(last, '--until' if options.until else option, now)
+        if is_day:               # all of it is meant
+            _, end = window_bounds('day', end)
     if since >= end or since > now:
         raise UserError('%s has to begin before it ends, and not in the future' % option)
     until = max(since, min(end, books.through))
-    window = next((one for one in TIMES if window_bounds(one, since) == (since, end)), None)
-    return Span(since, until, window, since, end)
+    whole = [window for window in TIMES if window_bounds(window, since) == (since, end)]
+    return Span(since, until, whole[0] if whole else None, since, end)
+
+
+def parse_month(text):
+    """When the month YYYY-MM begins, in ms."""
+    try:
+        start = start_of(text + '-01')
+        if start > 0:
+            return start
+    except (ValueError, OverflowError):
+        pass
+    raise UserError('--month: %s is no month; write 2026-10' % printable(repr(text)))
 
 
 def parse_moment(text, option, now):
-    """(ms, the window that is meant) of a time, date, month, today, yesterday, or 7d."""
+    """(ms, whether a whole day is meant) of a time, a date, today, yesterday, or 7d."""
     days = re.match(r'0*([1-9]\d{0,4})d\Z', text, re.ASCII)
     ago = int(days[1]) - 1 if days else {'today': 0, 'yesterday': 1}.get(text)
-    unit, size, tail = ('month', 7, '-01') if option == '--month' else ('day', 10, '')
+    is_day = ago is not None or len(text) == 10
     try:
         if ago is not None:
-            noon = window_bounds('day', now)[0] + DAY_MS // 2 - ago * DAY_MS
-            return window_bounds('day', noon)[0], 'day'
-        start = start_of(text[:10] + tail)
-        if start > 0 and len(text) == size:
-            return start, unit
-        ms = parse_time(text)
-        if parse_time(text + 'Z'):               # no zone is said: it is the calendar's
-            ms = start + ms % DAY_MS
-        if ms and ms > 0 and unit == 'day':
-            return ms, None
+            midnight, _ = window_bounds('day', now)
+            noon = midnight + DAY_MS // 2      # days have 23 to 25 hours
+            ms, _ = window_bounds('day', noon - ago * DAY_MS)
+        else:
+            start = start_of(text[:10])
+            ms = start if is_day else parse_time(text)
+            if parse_time(text + 'Z'):         # no zone is said: it is the calendar's
+                ms = start + ms % DAY_MS
+        if ago is not None or ms and ms > 0:
+            return ms, is_day
     except (ValueError, OverflowError):
         pass
-    raise UserError('%s: %s is no %s' % (
-        option, printable(repr(text)), 'month; write 2026-10' if tail else
-        'date; write 2026-11-01, 2026-11-01T09:30, today, yesterday or 7d'))
+    raise UserError('%s: %s is no date; write 2026-11-01, 2026-11-01T09:30, today, yesterday or 7d'
+                    % (option, printable(repr(text))))
 
 
 def split(span, unit):
@@ -1018,7 +1086,9 @@ def split(span, unit):
 def unit_of(by):
     """The window that --by divides time into: of several the day, which others consist of."""
     times = [key for key in TIMES if key in by]
-    return 'day' if len(times) > 1 else times[0] if times else None
+    if len(times) > 1:
+        return 'day'
+    return times[0] if times else None
 
 
 def before(span, now):
@@ -1028,27 +1098,32 @@ def before(span, now):
     if not span.window:
         return span._replace(since=2 * span.since - until, until=span.since)
     start, end = window_bounds(span.window, span.start - 1)
-    last = end if until == span.end else min(end, start + until - span.start)
-    return span._replace(since=min(end, start + span.since - span.start), until=last)
+    since = min(end, start + span.since - span.start)
+    if until < span.end:
+        end = min(end, start + until - span.start)
+    return span._replace(since=since, until=end)
 
 
 # ---- sums over the calls in the ledger ----------------------------------------------------------
 
 # A field, and how it is summed up. Amounts are at the arm's own rate; list_usd is at list price.
 # SQLite's integers end at nine million dollars: an amount is summed up in halves.
+HALVES = 'sum(usd >> 20){0}, sum(usd & 1048575){0}'
 PLAIN = {                        # an index holds what these need
-    'usd': 'sum(usd >> 20), sum(usd & 1048575)',
-    'untranscribed_usd': "sum(usd >> 20) filter (where kind = 'untranscribed'), "
-                         "sum(usd & 1048575) filter (where kind = 'untranscribed')",
-    'assumed_usd': 'sum(usd >> 20) filter (where assumed), '
-                   'sum(usd & 1048575) filter (where assumed)',
+    'usd': HALVES.format(''),
+    'untranscribed_usd': HALVES.format(" filter (where kind = 'untranscribed')"),
+    'assumed_usd': HALVES.format(' filter (where assumed)'),
     'calls': "sum(kind <> 'untranscribed')"}
 AMOUNTS = tuple(PLAIN)[:3]
-TOKENS = {'tokens': 'sum(input + output + write_short + write_long + read)'}
+TOKENS = 'sum(input + output + write_short + write_long + read)'
 FIELDS = dict(
-    PLAIN, input_tokens='sum(input)', output_tokens='sum(output)',
-    cache_write_tokens='sum(write_short + write_long)', cache_read_tokens='sum(read)',
-    web_searches='sum(searches)', **TOKENS)
+    PLAIN,
+    input_tokens='sum(input)',
+    output_tokens='sum(output)',
+    cache_write_tokens='sum(write_short + write_long)',
+    cache_read_tokens='sum(read)',
+    web_searches='sum(searches)',
+    tokens=TOKENS)
 METERS = {name: 'sum(%s)' % name
           for name in ('input', 'output', 'write_short', 'write_long', 'read', 'searches')}
 
@@ -1074,20 +1149,24 @@ def key_of(row, by):
 
 def sum_by(books, spans, by, fields=PLAIN):
     """{the values of these keys: {field: sum}} over all calls of some spans."""
-    keys = [key for key in by if key in DETAILS]
+    details = [key for key in by if key in DETAILS]
+    times = [key for key in by if key in TIMES]
     found = defaultdict(lambda: dict.fromkeys([*fields, 'list_usd'], 0))
     for run in runs_of(spans):
-        labels = [{key: label_of(key, span.start) for key in by if key in TIMES} for span in run]
-        for names, at, arm, sums in groups_of(books, run, keys, 'arm' in by, fields):
-            known = dict(zip(keys, names), arm=arm, **labels[at])
+        labels = [{key: label_of(key, span.start) for key in times} for span in run]
+        for names, at, arm, sums in groups_of(books, run, details, 'arm' in by, fields):
+            known = dict(zip(details, names), arm=arm, **labels[at])
             add_up(found[key_of(known, by)], iter(sums), fields, books.rate(arm))
     return found
 
 
 def groups_of(books, run, keys, has_arm, fields):
     """(names of the keys, which span of the run, arm, sums) of each group of calls."""
-    first, several, count = run[0], len(run) > 1, len(keys)
-    at = '(ts - %d) / %d' % (first.since, first.until - first.since) if several else '0'
+    first = run[0]
+    several = len(run) > 1
+    at = '0'
+    if several:
+        at = '(ts - %d) / %d' % (first.since, first.until - first.since)
     has_arm = has_arm or books.has_rates
     columns = [column for key in keys for column in DETAILS[key][0].split(', ')]
     shown = [at + ' at', 'arm' if has_arm else "'' arm", *columns, *fields.values()]
@@ -1096,17 +1175,21 @@ def groups_of(books, run, keys, has_arm, fields):
     group += [str(n + 3) for n in range(len(columns))]
     if several and columns[:1] in (['model'], ['session']) and not has_arm:
         group[:2] = ['at + %d * %s' % (len(run), columns[0])]         # one number sorts faster
-    tail = 'group by ' + (', '.join(group) or "''")
     tables = BY_PAIR
     if books.arm is None and first.since <= books.oldest and (columns or fields is not PLAIN):
         # All of them, and more than an index has: as they lie in the file.
         tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm
     names = [DETAILS[key][1] for key in keys]
-    around = 'select %s from (%%s) calls' % ', '.join([*names, '*'])
-    span = first._replace(until=run[-1].until)
-    for row in books.rows(', '.join(shown), span, tail, tables, around):
-        at, arm, *sums = row[count:count + 2] + row[count + 2 + len(columns):]
-        yield row[:count], at, arm, sums
+    rows = books.rows(
+        ', '.join(shown),
+        first._replace(until=run[-1].until),
+        'group by ' + (', '.join(group) or "''"),
+        tables,
+        'select %s from (%%s) calls' % ', '.join([*names, '*']))
+    for row in rows:
+        names = row[:len(keys)]
+        at, arm, *sums = row[len(keys):]
+        yield names, at, arm, sums[len(columns):]
 
 
 def add_up(row, sums, fields, rate):
@@ -1114,7 +1197,8 @@ def add_up(row, sums, fields, rate):
         number = next(sums) or 0
         if name in AMOUNTS:
             number = (number << 20) + (next(sums) or 0)
-            row['list_usd'] += number * (name == 'usd')
+            if name == 'usd':
+                row['list_usd'] += number
             number = divide_even(number * rate, WHOLE)
         row[name] += number
 
@@ -1132,10 +1216,13 @@ def runs_of(spans):
 
 
 # ---- rows: a row is {key of --by, field, name of a column: value} -------------------------------
-#
+
 # Amounts are pico-dollars. None is what can't be known; what isn't there says nothing.
 
-SPIKE_TIMES, SPIKE_FLOOR, SPIKE_DAYS, SPIKE_LEAST = 3, 5 * PICO, 28, 5
+SPIKE_TIMES = 3
+SPIKE_FLOOR = 5 * PICO
+SPIKE_DAYS = 28
+SPIKE_LEAST = 5
 
 
 def make_rows(books, span, by, fields=PLAIN):
@@ -1154,17 +1241,23 @@ def make_rows(books, span, by, fields=PLAIN):
             set_against_cap(books, row, spans[row.get(unit)])
 
     def order(row):
-        first = [(-by_arm[row[key]], row[key]) if key == 'arm' else row[key]
-                 for key in by if key in ('arm', *TIMES)]
+        first = []
+        for key in by:
+            if key == 'arm':
+                first += [-by_arm[row['arm']], row['arm']]
+            elif key in TIMES:
+                first.append(row[key])
         return first, -row['usd'], str(row)
     return sorted(rows, key=order)
 
 
 def set_against_cap(books, row, span):
     """What a row comes to, and its cap, if it is all that its arm spent in a window."""
-    now, entry = books.now, books.entry(row['arm'])
+    now = books.now
+    entry = books.entry(row['arm'])
     is_running = span.start < now < span.end
-    if not span.window or span.since > span.start or span.until < span.end and not is_running:
+    is_cut = span.since > span.start or span.until < span.end and not is_running
+    if not span.window or is_cut:
         return                   # a part of a week says little of its cap
     if is_running:
         row['projected_usd'] = divide_even(row['usd'] * (span.end - span.start), now - span.start)
@@ -1177,26 +1270,33 @@ def set_against_cap(books, row, span):
 
 def against_cap(one):
     """The columns of budget-check's verdict on one window."""
-    reached = 'yes' if one.left == 0 else label_of('day', one.cap_at) if one.cap_at else '-'
-    return {'cap_usd': one.cap, 'bar': (one.spent, one.cap, one.tier), 'pct': one.pct,
-            'tier': one.tier, 'cap_at': reached}
+    reached = label_of('day', one.cap_at) if one.cap_at else '-'
+    return {
+        'cap_usd': one.cap,
+        'bar': (one.spent, one.cap, one.tier),
+        'pct': one.pct,
+        'tier': one.tier,
+        'cap_at': 'yes' if one.left == 0 else reached}
 
 
 def mark_spikes(books, rows, by):
     """A day is marked when it is above SPIKE_FLOOR and above SPIKE_TIMES the median of the days
     with spend among the SPIKE_DAYS days before it, of which there are at least SPIKE_LEAST."""
-    history, others = defaultdict(list), [key for key in by if key != 'day']
+    others = [key for key in by if key != 'day']
     since = books.span.since - (SPIKE_DAYS + 1) * DAY_MS
     days = split(books.span._replace(since=since), 'day')
-    for (day, *key), sums in sum_by(books, days, ('day', *others)).items():
-        history[tuple(key)].append((day, sums['usd']))
+    labels = [label_of('day', day.start) for day in days]
+    sums = sum_by(books, days, ('day', *others))
     for row in rows:
-        first = label_of('day', start_of(row['day']) - SPIKE_DAYS * DAY_MS + DAY_MS // 2)
-        spent = sorted(usd for day, usd in history[key_of(row, others)]
-                       if first <= day < row['day'] and usd)
-        middle = len(spent) // 2
-        row['spike'] = len(spent) >= SPIKE_LEAST and row['usd'] > SPIKE_FLOOR and \
-            2 * row['usd'] > SPIKE_TIMES * (spent[middle] + spent[-1 - middle])
+        at = labels.index(row['day'])
+        key = key_of(row, others)
+        spent = [sums[(day, *key)]['usd'] for day in labels[at - SPIKE_DAYS:at]]
+        spent = sorted(filter(None, spent))
+        row['spike'] = False
+        if len(spent) >= SPIKE_LEAST:
+            middle = len(spent) // 2
+            twice_median = spent[middle] + spent[-1 - middle]
+            row['spike'] = row['usd'] > SPIKE_FLOOR and 2 * row['usd'] > SPIKE_TIMES * twice_median
 
 
 def set_beside(books, rows, by):
@@ -1204,25 +1304,28 @@ def set_beside(books, rows, by):
     times = [key for key in by if key in TIMES]
     earlier = [before(one, books.now) for one in split(books.span, unit_of(by))]
     spent = sum_by(books, earlier, by)
-    since = {tuple([label_of(key, one.start) for key in times]): one.since
-             for one in reversed(earlier)}
+    unknown = {tuple([label_of(key, one.start) for key in times])
+               for one in earlier if one.since < books.oldest}
     if not times:                # what was there before, and is no more, is a row too
         nothing = dict.fromkeys([*FIELDS, 'list_usd'], 0)
         known = {key_of(row, by) for row in rows}
         rows += [dict(zip(by, key), **nothing) for key in spent if key not in known]
     for row in rows:
-        usd, is_known = spent[key_of(row, by)]['usd'], since[key_of(row, times)] >= books.oldest
-        usd = usd if usd or is_known else None
-        row.update(before_usd=usd, change_usd=None if usd is None else row['usd'] - usd)
+        usd = spent[key_of(row, by)]['usd']
+        is_known = usd or key_of(row, times) not in unknown
+        row['before_usd'] = usd if is_known else None
+        row['change_usd'] = row['usd'] - usd if is_known else None
 
 
 def set_baseline(books, rows, by):
     """What each row's tokens would have cost on one model, at its standard price of their day."""
-    prices, model, costs = books.prices, books.options.baseline, Counter()
+    prices = books.prices
+    model = books.options.baseline
     if not prices.known(model):
         raise UserError('--baseline: prices.json has no %s%s' % (
             printable(model), did_you_mean(model, prices.listed[0])))
     used = sum_by(books, split(books.span, unit_of(by)), ('arm', 'utc-day', *by), METERS)
+    costs = Counter()
     for (arm, day, *key), sums in used.items():
         tokens = [sums[name] for name in METERS]
         usd, _ = prices.usd(model, day * DAY_MS, tokens, '', False)
@@ -1234,24 +1337,32 @@ def set_baseline(books, rows, by):
 
 def set_invoice(books, rows):
     """Cents that add up: each amount is rounded so that the rounded ones are the rounded total."""
-    entry, total, billed = books.entry(books.arm), 0, 0
-    factor = books.rate(books.arm) * (WHOLE + (entry.markup_pct if entry else 0))
+    entry = books.entry(books.arm)
+    markup_pct = entry.markup_pct if entry else 0
+    factor = books.rate(books.arm) * (WHOLE + markup_pct)
+    cent = PICO // 100
+    total = billed = 0
     for row in rows:
         total += row['list_usd'] * factor
-        upto = divide_even(total, WHOLE * WHOLE * PICO // 100) * (PICO // 100)
-        row.update(invoice_usd=upto - billed, contracted_usd=row['usd'],
-                   margin_usd=upto - billed - row['usd'])
+        upto = divide_even(total, WHOLE * WHOLE * cent) * cent
+        row['invoice_usd'] = upto - billed
+        row['contracted_usd'] = row['usd']
+        row['margin_usd'] = row['invoice_usd'] - row['usd']
         billed = upto
 
 
 def total_of(rows, by):
     """The last row: what can be added up. Windows before rows of days, weeks, months overlap."""
     total = dict.fromkeys(by, '')
-    apart = ('cap_usd',) + ('before_usd', 'change_usd') * bool(unit_of(by))
+    apart = ['cap_usd']
+    if unit_of(by):
+        apart += ['before_usd', 'change_usd']
     for column in COLUMNS:
-        values = [row[column.name] for row in rows if column.name in row]
-        if column.kind in SUMMED and column.name not in apart and len(values) == len(rows):
-            total[column.name] = None if None in values else sum(values)
+        name = column.name
+        values = [row[name] for row in rows if name in row]
+        is_whole = len(values) == len(rows)
+        if column.kind in SUMMED and name not in apart and is_whole:
+            total[name] = None if None in values else sum(values)
     return total
 
 
@@ -1315,10 +1426,12 @@ NOTHING = 'No spend in this time.'
 def tables_of(report, draw):
     """(heading, columns, [[text]]) for people; a column that no row has is left out. `draw` is how
     a bar is shown, given what is spent, the cap, the tier."""
-    for one in filter(lambda one: one.rows, (report, *report.below)):
+    for one in (report, *report.below):
+        if not one.rows:
+            continue
         told = {name for row in one.rows for name, value in row.items() if value != ''}
-        shown = [column for column in one.columns if column.title != '-'
-                 and column.name in told.union(one.by)]
+        told.update(one.by)
+        shown = [column for column in one.columns if column.title != '-' and column.name in told]
         rows = [[cell_of(one, column, row, draw) for column in shown] for row in one.rows]
         if one.total:
             total = [cell_of(one, column, one.total, draw) for column in shown[1:]]
@@ -1329,13 +1442,21 @@ def tables_of(report, draw):
 def cell_of(report, column, row, draw=None):
     """A text, never raw. What isn't known is a question mark."""
     value = row.get(column.name, '')
+    if value is None:
+        return '?'
     if column.name == 'arm' and row is not report.total:
         value = report.books.names.get(value, value)
-    if value in (None, ''):
-        return '' if value == '' else '?'
-    text = draw(*value) if column.kind == 'bar' else KINDS[column.kind][0](value)
+    if value == '':
+        return ''
+    if column.kind == 'bar':
+        return draw(*value)
+    for_people, _ = KINDS[column.kind]
+    text = for_people(value)
     if column.name == 'usd':
-        return '\u25b2 ' * row.get('spike', False) + '~' * bool(row.get('assumed_usd')) + text
+        if row.get('assumed_usd'):
+            text = '~' + text
+        if row.get('spike'):
+            text = '\u25b2 ' + text
     return text
 
 
@@ -1343,15 +1464,21 @@ def short_count(number):
     """12345 -> 12.3k; four or five characters for whatever there is."""
     for power, unit in (12, 'T'), (9, 'G'), (6, 'M'), (3, 'k'):
         tenths = number // 10 ** (power - 1)
+        if tenths >= 1000:
+            return '%d%s' % (tenths // 10, unit)
         if tenths >= 10:
-            return '%s%s' % (tenths // 10 if tenths >= 1000 else tenths / 10, unit)
+            return '%.1f%s' % (tenths / 10, unit)
     return str(number)
 
 
 # How each kind is written for people; and for programs, if they are told at all.
 KINDS = {
-    'name': (printable, str), 'text': (printable, None), 'tier': (printable, None),
-    'bar': (None, None), 'count': (short_count, int), 'short': (short_count, None),
+    'name': (printable, str),
+    'text': (printable, None),
+    'tier': (printable, None),
+    'bar': (None, None),
+    'count': (short_count, int),
+    'short': (short_count, None),
     'flag': (('', 'yes').__getitem__, bool),
     'usd': (lambda usd: format_usd(usd, 2, True), lambda usd: number(format_usd(usd, 6))),
     'percent': (lambda millionths: format_percent(millionths) + ' %',
@@ -1362,7 +1489,8 @@ def values_of(report, row, names):
     """What programs are told of a row."""
     found = {}
     for column in report.columns:
-        value, write = row.get(column.name), KINDS[column.kind][1]
+        _, write = KINDS[column.kind]
+        value = row.get(column.name)
         if column.name == 'arm':
             value = names.get(value, value)
         if write:
@@ -1374,11 +1502,14 @@ def format_page(report, write, table, title='%s', heading='%s\n', note='%s',
                 draw=lambda spent, cap, tier: bar(spent, cap)):
     """`write` is how a text, `table` how a table, `draw` how a bar is written; the rest stands
     around them."""
-    parts = [title % write(report.title)] + [NOTHING] * (not report.rows)
+    parts = [title % write(report.title)]
+    if not report.rows:
+        parts.append(NOTHING)
     for name, heads, rows in tables_of(report, draw):
-        parts.append(heading % name * bool(name) + table(heads, rows))
-    parts.append('\n'.join(note % write(printable(text, 1000))
-                           for text in report.notes + report.cautions))
+        above = heading % name if name else ''
+        parts.append(above + table(heads, rows))
+    notes = [printable(text, 1000) for text in report.notes + report.cautions]
+    parts.append('\n'.join(note % write(text) for text in notes))
     return '\n\n'.join(parts) + '\n'
 
 
@@ -1386,9 +1517,12 @@ def format_page(report, write, table, title='%s', heading='%s\n', note='%s',
 
 def format_text(report):
     from textwrap import fill
+
     width, colour = terminal()
-    return format_page(report, lambda text: fill(text, width),
-                       lambda heads, rows: lay_out(heads, rows, width, colour))
+
+    def table(heads, rows):
+        return lay_out(heads, rows, width, colour)
+    return format_page(report, lambda text: fill(text, width), table)
 
 
 def lay_out(heads, rows, width, colour):
@@ -1396,18 +1530,23 @@ def lay_out(heads, rows, width, colour):
     table = [[head.title, *cells] for head, cells in zip(heads, zip(*rows))]
     ranked = sorted((head.rank, head) for head in heads if head.rank > '0')
 
+    def width_of(cells):
+        return max(map(columns, cells))
+
     def excess():
-        return sum(max(map(columns, cells)) + 2 for cells in table) - 2 - width
+        return sum(width_of(cells) + 2 for cells in table) - 2 - width
     for least in 24, 8:
         for n, head in enumerate(heads):
             if head.kind == 'name':
-                size = max(least, max(map(columns, table[n])) - max(0, excess()))
+                size = max(least, width_of(table[n]) - max(0, excess()))
                 table[n] = [cut(cell, size) for cell in table[n]]
         while ranked and excess() > 0:
-            n = heads.index(ranked.pop(0)[1])
+            _, head = ranked.pop(0)
+            n = heads.index(head)
             del heads[n], table[n]
-    right = [n for n, head in enumerate(heads) if head.kind in NUMBERS]
-    tiers = [n for n, head in enumerate(heads) if head.kind == 'tier' and colour]
+    kinds = [head.kind for head in heads]
+    right = [n for n, kind in enumerate(kinds) if kind in NUMBERS]
+    tiers = [n for n, kind in enumerate(kinds) if kind == 'tier' and colour]
     return '\n'.join(format_table(list(zip(*table)), right, *tiers))
 
 
@@ -1420,7 +1559,8 @@ def cut(text, size):
 
 def terminal():
     """(width, colour) of standard output."""
-    is_terminal, width = sys.stdout and sys.stdout.isatty(), os.environ.get('COLUMNS', '')
+    is_terminal = sys.stdout and sys.stdout.isatty()
+    width = os.environ.get('COLUMNS', '')
     if not width.isdigit():
         width = os.get_terminal_size(sys.stdout.fileno()).columns if is_terminal else 80
     colour = is_terminal and not os.environ.get('NO_COLOR') and os.environ.get('TERM') != 'dumb'
@@ -1431,18 +1571,25 @@ def terminal():
 
 def format_json(report):
     """Arms by their paths in full."""
-    books, names = report.books, {'': UNATTRIBUTED}
-    span, total = books.span, number(format_usd(report.total['usd'], 6))
+    books = report.books
+    span = books.span
+    names = {'': UNATTRIBUTED}
     unattributed = sum_by(books, [span], ('arm',))['',]
+    unpriced = books.rows(
+        'distinct (select name from models where id = model)', span, 'and assumed')
     facts = {
-        'estimate': True, 'currency': 'USD', 'since': format_time(span.since),
+        'estimate': True,
+        'currency': 'USD',
+        'since': format_time(span.since),
         'until': format_time(max(span.since, min(span.until, books.now))),
-        'timezone': books.timezone, 'prices_as_of': books.prices.as_of, 'total_usd': total,
+        'timezone': books.timezone,
+        'prices_as_of': books.prices.as_of,
+        'total_usd': number(format_usd(report.total['usd'], 6)),
         'rows': [values_of(report, row, names) for row in report.rows],
         'unattributed_usd': number(format_usd(unattributed['usd'], 6)),
-        'unpriced_models': sorted(name for name, in books.rows(
-            'distinct (select name from models where id = model)', span, 'and assumed')),
-        'skipped_lines': books.reading.skipped, 'warnings': report.cautions}
+        'unpriced_models': sorted(name for name, in unpriced),
+        'skipped_lines': books.reading.skipped,
+        'warnings': report.cautions}
     if books.options.billed:
         bills = report.below[-1]
         facts['billed'] = [values_of(bills, row, {}) for row in bills.rows]
@@ -1453,8 +1600,9 @@ def format_csv(report):
     """Rows alone, of bills where there are some."""
     if report.books.options.billed:
         report = report.below[-1]
+    heads = values_of(report, {}, {})
     rows = [values_of(report, row, report.books.names) for row in report.rows]
-    return csv_text([values_of(report, {}, {})] + [row.values() for row in rows])
+    return csv_text([heads] + [row.values() for row in rows])
 
 
 def csv_text(lines):
@@ -1462,13 +1610,16 @@ def csv_text(lines):
 
 
 def csv_cell(value):
+    if value is None:
+        return ''
     if type(value) is not str:
-        return '' if value is None else str(value).lower()
+        return str(value).lower()
     if value[:1] == '\0':        # it is a number
         return value[1:]
     text = printable(value, 4096)
     # A sheet takes what begins like this for a formula; an apostrophe says that it is text.
-    text = "'" * text.lstrip().startswith(tuple('=+-@\uff1d\uff0b\uff0d\uff20')) + text
+    if text.lstrip().startswith(tuple('=+-@\uff1d\uff0b\uff0d\uff20')):
+        text = "'" + text
     return '"%s"' % text.replace('"', '""') if re.search('[,"]|^\'', text) else text
 
 
@@ -1477,17 +1628,18 @@ def format_markdown(report):
 
 
 def markdown_table(heads, rows):
-    lines = [[head.title for head in heads],
-             ['---:' if head.kind in NUMBERS else '---' for head in heads],
-             *[map(markdown_escaped, row) for row in rows]]
+    lines = [[head.title for head in heads]]
+    lines.append(['---:' if head.kind in NUMBERS else '---' for head in heads])
+    lines += [map(markdown_escaped, row) for row in rows]
     return '\n'.join('| %s |' % ' | '.join(line) for line in lines)
 
 
 def markdown_escaped(text):
     """No name becomes markup or breaks a table."""
     text = re.sub(r'([\\`*\[\]|])', r'\\\1', printable(text, 4096))
-    text = re.sub(r'(?<![^\W_])_|_(?![^\W_])', r'\\_', text)
-    return html_escaped(text).replace('&quot;', '"').replace('://', ':\u200b//')
+    text = re.sub(r'(?<![^\W_])_|_(?![^\W_])', r'\\_', text)     # not within a word
+    text = html_escaped(text).replace('&quot;', '"')
+    return text.replace('://', ':\u200b//')                      # no link either
 
 
 # ---- HTML: one file, no network, no script ------------------------------------------------------
@@ -1564,9 +1716,10 @@ def html_escaped(text):
 
 
 def format_html(report):
-    cards = ''.join(CARD % (column.title, cell_of(report, column, report.total))
-                    for column in report.columns if column.kind in SUMMED
-                    and column.title != '-' and column.name in report.total)
+    cards = ''
+    for column in report.columns:
+        if column.kind in SUMMED and column.title != '-' and column.name in report.total:
+            cards += CARD % (column.title, cell_of(report, column, report.total))
     page = format_page(report, html_escaped, html_table, HEADING.replace('CARDS', cards),
                        '<h2>%s</h2>\n', '<p class="notes">%s</p>', html_meter)
     return PAGE % (html_escaped(report.title), STYLE, page)
@@ -1577,8 +1730,10 @@ def html_meter(spent, cap, tier):
 
 
 def html_table(heads, rows):
-    titles = ''.join('<th scope="col"%s>%s</th>' % (
-        ' class="num"' * (head.kind in NUMBERS), html_escaped(head.title)) for head in heads)
+    titles = ''
+    for head in heads:
+        right = ' class="num"' * (head.kind in NUMBERS)
+        titles += '<th scope="col"%s>%s</th>' % (right, html_escaped(head.title))
     lines = []
     for first, *cells in rows:
         line = '<th scope="row">%s</th>' % html_escaped(first)
@@ -1588,9 +1743,13 @@ def html_table(heads, rows):
 
 
 def html_cell(head, cell):
-    name = 'num' if head.kind in NUMBERS else cell if head.kind == 'tier' else ''
-    return '<td%s>%s</td>' % (' class="%s"' % name if name else '',
-                              cell if head.kind == 'bar' else html_escaped(cell))
+    if head.kind == 'bar':
+        return '<td>%s</td>' % cell            # it is HTML already
+    text = html_escaped(cell)
+    if head.kind == 'tier' and cell:
+        return '<td class="%s">%s</td>' % (text, text)
+    right = ' class="num"' * (head.kind in NUMBERS)
+    return '<td%s>%s</td>' % (right, text)
 
 
 # ---- FOCUS 1.4: Cost and Usage ------------------------------------------------------------------
@@ -1658,36 +1817,51 @@ def format_focus(report):
     heads, cells = zip(*(column.strip().split('=') for column in FOCUS))
     lines = [heads]
     for day in split(books.span, 'day'):
-        periods = [time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ms // 1000))
-                   for window in ('day', 'month') for ms in window_bounds(window, day.since)]
-        sold = {}        # {(arm, model, meter, price): [(quantity, of it untranscribed, assumed)]}
-        for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(CALLS, day):
-            units = books.prices.units(model, ts, tokens, variant, not is_rest)[0]
-            for meter, price, count in zip(SOLD, units, tokens):
-                held = sold.setdefault((arm, model, meter, price), [])
-                held.append((count, count * is_rest, count * assumed))
-        for key, counts in sorted(sold.items()):
-            quantity, *of_it = map(sum, zip(*counts))
-            if quantity:
-                values = focus_values(books, *key, quantity, *of_it)
+        bounds = *window_bounds('day', day.since), *window_bounds('month', day.since)
+        periods = [time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ms // 1000)) for ms in bounds]
+        for key, quantities in sorted(sold_in(books, day).items()):
+            if quantities[0]:
+                values = focus_values(books, *key, *quantities)
                 lines.append([cell.format(*periods, **values) for cell in cells])
     return csv_text(lines)
 
 
+def sold_in(books, day):
+    """{(arm, model, meter, price): [quantity, of it untranscribed, of it assumed]}"""
+    sold = defaultdict(lambda: [0, 0, 0])
+    for arm, ts, model, variant, is_rest, assumed, *tokens in books.rows(CALLS, day):
+        units, _ = books.prices.units(model, ts, tokens, variant, not is_rest)
+        for meter, price, count in zip(SOLD, units, tokens):
+            held = sold[arm, model, meter, price]
+            held[0] += count
+            held[1] += count * is_rest
+            held[2] += count * assumed
+    return sold
+
+
 def focus_values(books, arm, model, meter, price, quantity, untranscribed, assumed):
     """Prices are pico-dollars for one. Quantity times price is the cost, exactly."""
-    rate, scale = books.rate(arm), 12 if meter == 'Web Searches' else 6
+    rate = books.rate(arm)
+    scale = 12 if meter == 'Web Searches' else 6
     unit, pricing_unit, per = LOTS[scale]
-    provider, service = next(one[1:] for one in PROVIDERS if re.match(one[0], model))
+    provider, service = next(names for form, *names in PROVIDERS if re.match(form, model))
+    arm_or_none = arm or UNATTRIBUTED
     return dict(
         model=model, meter=meter, sku='%s/%s' % (model, SOLD[meter]),
-        provider=provider, service=service, unit=unit, pricing_unit=pricing_unit, per=per,
-        quantity=quantity, priced=exact(quantity, scale) if scale == 6 else quantity,
-        unit_price=exact(price, scale), contracted_price=exact(price * rate, scale + 8),
-        cost=exact(quantity * price, 12), contracted=exact(quantity * price * rate, 20),
-        untranscribed=exact(untranscribed * price, 12), assumed=exact(assumed * price, 12),
-        arm=arm, name=books.names[arm] * bool(arm), arm_or_none=arm or UNATTRIBUTED,
-        tags=json.dumps({'arm': arm or UNATTRIBUTED}), as_of=books.prices.as_of)
+        provider=provider, service=service,
+        unit=unit, pricing_unit=pricing_unit, per=per,
+        quantity=quantity,
+        priced=exact(quantity, scale) if scale == 6 else quantity,
+        unit_price=exact(price, scale),
+        contracted_price=exact(price * rate, scale + 8),
+        cost=exact(quantity * price, 12),
+        contracted=exact(quantity * price * rate, 20),
+        untranscribed=exact(untranscribed * price, 12),
+        assumed=exact(assumed * price, 12),
+        arm=arm, arm_or_none=arm_or_none,
+        name=books.names[arm] if arm else '',
+        tags=json.dumps({'arm': arm_or_none}),
+        as_of=books.prices.as_of)
 
 
 def exact(value, scale):
@@ -1714,29 +1888,42 @@ METRICS = '''
 
 
 def format_prometheus(report):
-    books, reading, lines = report.books, report.books.reading, []
-    spent = [dict(row, window=window) for window in TIMES for row in make_rows(
-        books, span_of(window, books.now, books.through), ('arm',))]
+    books = report.books
+    reading = books.reading
+    spent = []
+    for window in TIMES:
+        span = span_of(window, books.now, books.through)
+        spent += [dict(row, window=window) for row in make_rows(books, span, ('arm',))]
     # A percentage is in millionths, an amount in millionths of a millionth.
     caps = [dict(row, level=TIERS.index(row['tier']), ratio_usd=row['pct'] and row['pct'] * 10000)
             for row in books.caps]
-    machine = {'now': books.now // 1000, 'as_of': (books.as_of_ms or 0) // 1000,
-               'skipped': reading.skipped, 'budgets': int(not books.problem),
-               'unreadable': len(reading.unreadable) + reading.compressed}
+    machine = {
+        'now': books.now // 1000,
+        'as_of': (books.as_of_ms or 0) // 1000,
+        'skipped': reading.skipped,
+        'unreadable': len(reading.unreadable) + reading.compressed,
+        'budgets': int(not books.problem)}
+    subjects = {'spent': spent, 'caps': caps, 'machine': [machine]}
+    lines = []
     for metric in METRICS.strip().split('\n'):
         name, subject, column, text = re.split('  +', metric.strip())
         name = 'armledger_' + name
-        rows = {'spent': spent, 'caps': caps, 'machine': [machine]}[subject]
-        lines += ['# HELP %s %s' % (name, text), '# TYPE %s gauge' % name] * bool(rows)
-        for row in rows:
-            value, labels = row[column], ''
-            if 'arm' in row:
-                arm = re.sub(r'[\\"]', r'\\\g<0>', printable(row['arm'] or UNATTRIBUTED, 4096))
-                labels = '{arm="%s",window="%s"}' % (arm, row['window'])
+        if subjects[subject]:
+            lines += ['# HELP %s %s' % (name, text), '# TYPE %s gauge' % name]
+        for row in subjects[subject]:
+            value = row[column]
             if value is not None:
                 value = format_usd(value, 6) if 'usd' in column else value
-                lines.append('%s%s %s' % (name, labels, value))
+                lines.append('%s%s %s' % (name, metric_labels(row), value))
     return '\n'.join(lines) + '\n'
+
+
+def metric_labels(row):
+    if 'arm' not in row:
+        return ''
+    arm = printable(row['arm'] or UNATTRIBUTED, 4096)
+    escaped = re.sub(r'[\\"]', r'\\\g<0>', arm)
+    return '{arm="%s",window="%s"}' % (escaped, row['window'])
 
 
 # ---- bills beside estimates ---------------------------------------------------------------------
@@ -1755,28 +1942,38 @@ def read_bills(path):
 
 def parse_bills(text, name):
     """{arm or 'total': pico-dollars} of a JSON object, or of CSV lines `arm,usd`."""
-    text, bills, pairs = text.lstrip('\ufeff \t\r\n'), {}, []
-    if text.startswith('{'):
-        try:
-            pairs = json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=list)
-        except ValueError as error:
-            raise UserError('not JSON: %s' % error, name)
-    else:
-        for line in filter(str.strip, text.splitlines()):
-            cells = re.fullmatch(BILL, line)
-            pairs.append((cells[1] or cells[2], cells[3]) if cells else (line, None))
-        if pairs and pairs[0][1] is not None and parse_usd(pairs[0][1]) is None:
-            del pairs[0]         # the headings
+    text = text.lstrip('\ufeff \t\r\n')
+    pairs = pairs_of_json(text, name) if text.startswith('{') else pairs_of_csv(text)
+    bills = {}
     for key, value in pairs:
         usd = parse_usd(value)
-        if usd is None or key in bills:
-            raise UserError('%s: %s' % (printable(key), 'stands here twice' if key in bills else
-                                        'expected are lines of arm,usd, or {"arm": usd}, in '
-                                        'plain dollars such as 123.45'), name)
+        if usd is None:
+            raise UserError('%s: expected are lines of arm,usd, or {"arm": usd}, in plain dollars '
+                            'such as 123.45' % printable(key), name)
+        if key in bills:
+            raise UserError('%s: stands here twice' % printable(key), name)
         bills[key] = usd
     if not bills:
         raise UserError('no amounts are in it; write {"acme": 123.45}, or lines of arm,usd', name)
     return bills
+
+
+def pairs_of_json(text, name):
+    try:
+        return json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=list)
+    except ValueError as error:
+        raise UserError('not JSON: %s' % error, name)
+
+
+def pairs_of_csv(text):
+    pairs = []
+    for line in filter(str.strip, text.splitlines()):
+        cells = re.fullmatch(BILL, line)
+        pairs.append((cells[1] or cells[2], cells[3]) if cells else (line, None))
+    _, first = pairs[0] if pairs else ('', None)
+    if first is not None and parse_usd(first) is None:
+        del pairs[0]             # the headings
+    return pairs
 
 
 def parse_usd(text):
@@ -1790,25 +1987,32 @@ def parse_usd(text):
 
 def reconcile(books, billed, rows):
     """([{what each arm, or the total, was billed, beside its estimate}], warnings)"""
-    estimates, bills, told = {}, [], []
+    estimates = {}
     if books.arm is None:
         estimates['total'] = sum(row['usd'] for row in rows)
     for row in rows:
         estimates[row['arm']] = estimates[books.names[row['arm']]] = row['usd']
+    bills = []
+    told = []
     for name, usd in billed.items():
         estimate = estimates.get(name, estimates.get(name.lower()))
+        if estimate is None and books.arm is not None:
+            continue             # it may be another client's
         if estimate is None:
-            if books.arm is not None:
-                continue         # it may be another client's
-            told.append('--billed: there is no arm %s%s' % (printable(name),
-                                                            did_you_mean(name, estimates)))
+            near = did_you_mean(name, estimates)
+            told.append('--billed: there is no arm %s%s' % (printable(name), near))
             estimate = 0
+        difference = usd - estimate
         bills.append({
-            'arm': name, 'estimate_usd': estimate, 'billed_usd': usd,
-            'difference_usd': usd - estimate,
+            'arm': name,
+            'estimate_usd': estimate,
+            'billed_usd': usd,
+            'difference_usd': difference,
             'factor': divide_even(usd * PICO, estimate) if estimate > 0 else None,
-            'over_20_pct': 5 * abs(usd - estimate) > abs(estimate)})
-    return bills, told if bills else ['--billed: it has no amount of this arm']
+            'over_20_pct': 5 * abs(difference) > abs(estimate)})
+    if not bills:
+        told = ['--billed: it has no amount of this arm']
+    return bills, told
 
 
 # ---- the books: all that a report is made from --------------------------------------------------
@@ -1816,33 +2020,38 @@ def reconcile(books, billed, rows):
 class Books:
     """The ledger brought up to date, prices, budgets, the clock, what is asked for."""
 
-    def __init__(self, options):
-        self.options, self.home, self.now = options, home_of(os.environ), options.now_ms
-        self.through = self.now + 1 if options.now else OPEN  # else a clock may be ahead
+    def __init__(self, options, home, ledger_path):
+        self.options = options
+        self.home = home
+        self.now = options.now_ms
+        self.through = self.now + 1 if options.now else OPEN   # else a clock may be ahead
         self.problem = self.arm = None
         self.budgets = self.attempt(self.read_budgets)
         self.timezone = self.budgets.timezone if self.budgets else 'local'
         set_zone(self.timezone)
         self.prices = load_prices(find_prices(options.prices, os.environ, HERE))
         self.as_of_ms = parse_time(self.prices.as_of + 'T00:00')
-        self.ledger = Ledger(find_ledger(options.ledger, os.environ, self.home), self.home, 3600.0)
-        self.reading = self.ledger.refresh(self.prices, os.environ, self.now,
-                                           progress_on(sys.stderr))
+        self.ledger = Ledger(ledger_path, home, 3600.0)
+        progress = progress_on(sys.stderr)
+        self.reading = self.ledger.refresh(self.prices, os.environ, self.now, progress)
         assign_arms(self.ledger, self.budgets)
         self.attempt(lambda: check_ambiguous(self.ledger, self.budgets))
         self.survey()
-        self.arm = self.choose_arm(options.arm) if options.arm else None
+        if options.arm:
+            self.arm = self.choose_arm(options.arm)
         self.span = choose_span(options, self)
         self.caps = self.attempt(lambda: list(self.find_caps())) or []
         shown = [*self.oldest_of, *self.listed] if self.arm is None else [self.arm]
-        self.names = dict(short_names(dict.fromkeys(shown)), **{'': UNATTRIBUTED})
+        self.names = dict(short_names(dict.fromkeys(shown)))
+        self.names[''] = UNATTRIBUTED
 
     def attempt(self, step):
         """Where budgets.yaml can't be gone by, there is none: that is told when the costs are."""
         try:
             return step()
         except UserError as error:
-            self.problem, self.budgets = str(error), None
+            self.problem = str(error)
+            self.budgets = None
 
     def read_budgets(self):
         path = find_budgets(self.options.budgets, os.environ, HERE, self.home)
@@ -1855,9 +2064,7 @@ class Books:
 
     def survey(self):
         """Which arms there are, and how far their calls reach."""
-        of_pair = '(select %s(ts) from calls where pair = pairs.id and owned)'
-        reach = self.ledger.rows('select arm, min(%s), max(%s) from pairs group by arm' % (
-            of_pair % 'min', of_pair % 'max'))
+        reach = self.ledger.rows(REACH)
         self.oldest_of = {arm: first or OPEN for arm, first, _ in reach}
         self.oldest = min(self.oldest_of.values(), default=OPEN)
         self.latest = max([last or 0 for _, _, last in reach], default=0)
@@ -1866,8 +2073,10 @@ class Books:
     def choose_arm(self, text):
         """A word that is no arm is refused: as a folder, a slip would show another client."""
         if self.problem:
-            raise UserError(self.problem)        # which calls are the arm's is not known
-        arm = '' if text == UNATTRIBUTED else find_arm(text, self.ledger, self.budgets, self.home)
+            raise UserError(self.problem)      # which calls are the arm's is not known
+        if text == UNATTRIBUTED:
+            return ''
+        arm = find_arm(text, self.ledger, self.budgets, self.home)
         if arm and arm not in [*self.oldest_of, *self.listed]:
             raise UserError('--arm: nothing was spent in %s, and no arm of budgets.yaml has it'
                             % printable(text))
@@ -1876,11 +2085,16 @@ class Books:
     def find_caps(self):
         """A row for each cap as it stands now."""
         for key in armed_keys(self.ledger, self.budgets):
+            if self.arm not in (None, key):
+                continue
             entry = self.entry(key)
-            for window, cap in entry.caps * (self.arm in (None, key)):
-                usd = spend_elsewhere(self.budgets, key) if self.budgets.spend_json else \
-                    self.spent_in(window)[key,]['list_usd']
-                one = judge_window(entry, window, cap, usd, self.now, self.oldest_of.get(key))
+            for window, cap in entry.caps:
+                if self.budgets.spend_json:
+                    usd = spend_elsewhere(self.budgets, key)
+                else:
+                    usd = self.spent_in(window)[key,]['list_usd']
+                oldest = self.oldest_of.get(key)
+                one = judge_window(entry, window, cap, usd, self.now, oldest)
                 if usd or key in self.listed:
                     yield dict(against_cap(one), arm=key, window=window, usd=one.spent,
                                projected_usd=one.projected)
@@ -1892,14 +2106,16 @@ class Books:
 
     def rows(self, columns, span, tail='', tables=BY_PAIR, around='%s'):
         """Of the calls in a span: pair by pair, as the index has them."""
+        until = min(span.until, self.latest + 1)
+        of_arm = '' if self.arm is None else ' and arm = ?'
         sql = 'select %s from %s where owned and ts >= %d and ts < %d%s %s' % (
-            columns, tables, span.since, min(span.until, self.latest + 1),
-            ' and arm = ?' * (self.arm is not None), tail)
+            columns, tables, span.since, until, of_arm, tail)
         return self.ask(around % sql)
 
     @lru_cache(8)                # the month of the caps is that of most reports
     def ask(self, sql):
-        return self.ledger.rows(sql, *[self.arm] * ('arm = ?' in sql))
+        values = [self.arm] if 'arm = ?' in sql else []
+        return self.ledger.rows(sql, *values)
 
     def entry(self, arm):
         return entry_of(self.budgets, arm)
@@ -1908,167 +2124,205 @@ class Books:
         entry = self.entry(arm)
         return entry.rate_pct if entry else WHOLE
 
-    def strays(self):
-        """A line for each arm that has spent outside of its folders, in sessions begun in them."""
-        places, outside = self.ledger.places(), {}
-        for arm, place, usd in self.rows('arm, place, sum(usd / 1000000)', self.span,
-                                         'and place <> origin group by pairs.id'):
-            if arm in self.listed and arm_of(self.budgets, places.get(place)) != arm:
-                path = places[place].path if place else 'no known folder'
-                path = path.replace(self.home.rstrip('/') + '/', '~/')
-                usd = usd * MILLION * self.rate(arm) // WHOLE
-                outside.setdefault(arm, Counter())[path] += usd
-        for arm, folders in outside.items():
-            (path, _), *others = folders.most_common()
-            yield '%s of %s was spent in %s%s' % (
-                dollars(sum(folders.values())), arm, path, ' and elsewhere' * bool(others))
 
-    def warnings(self):
-        """What may be wrong with the figures."""
-        told, reading = [], self.reading
-        age = (self.now - (self.as_of_ms or self.now)) // DAY_MS
-        if age > STALE_DAYS:
-            told.append('the prices are %d days old (%s): look whether they still hold, and put '
-                        'the new ones into prices.json' % (age, self.prices.as_of))
-        if self.options.quiet:   # what is long gone, and can't be mended, is no alarm each morning
-            rows = self.ledger.rows('select path, skipped from files where skipped')
-            reading = reading._replace(skipped=sum(
-                skipped for path, skipped in rows if os.path.exists(path)
-                and os.stat(path).st_mtime * 1000 >= self.span.since))
-        told += warnings_of(self.ledger, self.budgets, self.prices, reading, self.arm)
-        if self.options.format not in ('focus', 'prometheus') and not self.options.statement:
-            told += notify_failures(self.ledger, [self.arm] if self.arm else self.listed)
-            told += self.strays()
-        return told
+REACH = """select arm, min((select min(ts) from calls where pair = pairs.id and owned)),
+    max((select max(ts) from calls where pair = pairs.id and owned)) from pairs group by arm"""
 
 
 # ---- what is said of the figures ----------------------------------------------------------------
 
 STALE_DAYS = 60
+STALE = ('the prices are %d days old (%s): look whether they still hold, and put the new ones '
+         'into prices.json')
+
+
+def warnings_of_books(books):
+    """What may be wrong with the figures."""
+    told = []
+    options = books.options
+    reading = books.reading
+    age = (books.now - (books.as_of_ms or books.now)) // DAY_MS
+    if age > STALE_DAYS:
+        told.append(STALE % (age, books.prices.as_of))
+    if options.quiet:            # what is long gone, and can't be mended, is no alarm each morning
+        reading = reading._replace(skipped=skipped_lately(books))
+    told += warnings_of(books.ledger, books.budgets, books.prices, reading, books.arm)
+    if options.format not in ('focus', 'prometheus') and not options.statement:
+        told += notify_failures(books.ledger, [books.arm] if books.arm else books.listed)
+        told += strays_of(books)
+    return told
+
+
+def skipped_lately(books):
+    """Lines that could not be read, of logs that were written since the report's window began."""
+    rows = books.ledger.rows('select path, skipped from files where skipped')
+    return sum(skipped for path, skipped in rows if os.path.exists(path)
+               and os.stat(path).st_mtime * 1000 >= books.span.since)
+
+
+def strays_of(books):
+    """A line for each arm that has spent outside of its folders, in sessions begun in them."""
+    places = books.ledger.places()
+    home = books.home.rstrip('/') + '/'
+    outside = defaultdict(Counter)
+    rows = books.rows('arm, place, sum(usd / 1000000)', books.span,
+                      'and place <> origin group by pairs.id')
+    for arm, place, millionths in rows:
+        if arm in books.listed and arm_of(books.budgets, places.get(place)) != arm:
+            path = places[place].path if place else 'no known folder'
+            usd = millionths * MILLION * books.rate(arm) // WHOLE
+            outside[arm][path.replace(home, '~/')] += usd
+    for arm, folders in outside.items():
+        (path, _), *others = folders.most_common()
+        yield '%s of %s was spent in %s%s' % (
+            dollars(sum(folders.values())), arm, path, ' and elsewhere' * bool(others))
 
 
 def title_of(books):
-    span, now = books.span, books.now
+    span = books.span
+    now = books.now
     first = label_of('day', span.since)
     last = label_of('day', max(span.since, min(span.until, now + 1) - 1))
-    if span.window in ('month', 'day'):
-        running = ' to date (%s)' % last * (now < span.end)
-        return label_of(span.window, span.since) + running
-    return '%s to %s' % (first, last)
+    if span.window not in ('month', 'day'):
+        return '%s to %s' % (first, last)
+    title = label_of(span.window, span.since)
+    return title + ' to date (%s)' % last if now < span.end else title
+
+
+UNTRANSCRIBED = ('%s of it is untranscribed: titles, compactions and other helper calls that '
+                 "stand in no transcript line, only in the agent's own totals.")
+SPIKE = '\u25b2 A day far above the usual: more than %d times the median of the days with spend ' \
+    'in the %d days before it, and more than $%d.' % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO)
+BASELINE = 'Baseline: what the same tokens would have cost on %s, at its standard price.'
+BEFORE = ('Before: the window before, as far as this one has come; ? is before the oldest call '
+          'that is known.')
 
 
 def small_print(books, rows, total):
     """What has to be known of the figures."""
-    rates = ', '.join('%s (%g %%)' % (printable(books.names[arm]), books.rate(arm) / MILLION)
-                      for arm in sorted(books.names) if books.rate(arm) != WHOLE)
-    return [text for is_so, text in (
-        (True, 'Estimate at list price, not a bill; prices as of %s.' % books.prices.as_of),
-        (rates, 'At its rate_pct of list price, as the gate counts it: %s.' % rates),
-        (total['untranscribed_usd'],
-         "%s of it is untranscribed: titles, compactions and other helper calls that stand in no "
-         "transcript line, only in the agent's own totals." % dollars(total['untranscribed_usd'])),
-        (any(row.get('arm') == '' and row['usd'] for row in rows),
-         '%s: calls whose record names no folder.' % UNATTRIBUTED),
-        (any(row.get('spike') for row in rows),
-         '\u25b2 A day far above the usual: more than %d times the median of the days with spend '
-         'in the %d days before it, and more than $%d.'
-         % (SPIKE_TIMES, SPIKE_DAYS, SPIKE_FLOOR // PICO)),
-        (books.options.baseline,
-         'Baseline: what the same tokens would have cost on %s, at its standard price.'
-         % printable(books.options.baseline or '')),
-        (books.options.compare,
-         'Before: the window before, as far as this one has come; ? is before the oldest call '
-         'that is known.')) if is_so]
+    options = books.options
+    told = ['Estimate at list price, not a bill; prices as of %s.' % books.prices.as_of]
+    rates = ['%s (%g %%)' % (printable(books.names[arm]), books.rate(arm) / MILLION)
+             for arm in sorted(books.names) if books.rate(arm) != WHOLE]
+    if rates:
+        told.append('At its rate_pct of list price, as the gate counts it: %s.' % ', '.join(rates))
+    if total['untranscribed_usd']:
+        told.append(UNTRANSCRIBED % dollars(total['untranscribed_usd']))
+    if any(row.get('arm') == '' and row['usd'] for row in rows):
+        told.append('%s: calls whose record names no folder.' % UNATTRIBUTED)
+    if any(row.get('spike') for row in rows):
+        told.append(SPIKE)
+    if options.baseline:
+        told.append(BASELINE % printable(options.baseline))
+    if options.compare:
+        told.append(BEFORE)
+    return told
 
 
 def cautions_of(books, assumed_usd):
     """What whoever sends the figures on has to know."""
+    told = []
+    if assumed_usd:
+        told.append('~ %s of it is at an assumed price: its model has none in prices.json.'
+                    % dollars(assumed_usd))
+    if books.budgets and books.budgets.spend_json:
+        told.append('Caps are compared with the spend that %s has (spend_json in budgets.yaml), '
+                    'as the gate does, not with the logs.'
+                    % printable(books.budgets.spend_json, 500))
     created = books.ledger.meta('created') or 0
-    spend_json = books.budgets and books.budgets.spend_json
-    oldest = '; its oldest call is of ' + label_of('day', books.oldest) \
-        if books.oldest < OPEN else ''
-    return [text for is_so, text in (
-        (assumed_usd, '~ %s of it is at an assumed price: its model has none in prices.json.'
-         % dollars(assumed_usd)),
-        (spend_json, 'Caps are compared with the spend that %s has (spend_json in budgets.yaml), '
-         'as the gate does, not with the logs.' % printable(spend_json or '', 500)),
-        (books.span.since < created,
-         'This ledger was begun on %s%s: spend whose logs had been deleted before that is missing.'
-         % (label_of('day', created), oldest))) if is_so]
+    if books.span.since < created:
+        oldest = ''
+        if books.oldest < OPEN:
+            oldest = '; its oldest call is of ' + label_of('day', books.oldest)
+        told.append('This ledger was begun on %s%s: spend whose logs had been deleted before that '
+                    'is missing.' % (label_of('day', created), oldest))
+    return told
 
 
 def make_report(books, warnings):
     """The operator's."""
-    options, by, below = books.options, books.options.by or ('arm',), []
+    options = books.options
+    by = options.by or ('arm',)
     fields = FIELDS
     if options.format in ('table', 'prometheus'):      # what it has no room for takes time
-        fields = PLAIN if by == ('arm',) else dict(PLAIN, **TOKENS)
+        fields = PLAIN if by == ('arm',) else dict(PLAIN, tokens=TOKENS)
     rows = make_rows(books, books.span, by, fields)
     parts = ['spend', 'usage']
-    for part, is_wanted, add in (('spike', set(by) in ({'day'}, {'arm', 'day'}), mark_spikes),
-                                 ('compare', options.compare, set_beside),
-                                 ('baseline', options.baseline, set_baseline)):
-        if is_wanted:
-            add(books, rows, by)
-            parts.append(part)
+    if set(by) in ({'day'}, {'arm', 'day'}):
+        mark_spikes(books, rows, by)
+        parts.append('spike')
+    if options.compare:
+        set_beside(books, rows, by)
+        parts.append('compare')
+    if options.baseline:
+        set_baseline(books, rows, by)
+        parts.append('baseline')
     total = total_of(rows, by)
-    # The caps that no row shows; of a window that has ended those at alert or above, which are why
-    # cron is told.
-    is_running, window = books.now < books.span.end, books.span.window
-    has_caps = unit_of(by) in (None, window) and any('cap_usd' in row for row in rows)
-    caps = [row for row in books.caps if row['tier'] != 'ok' or is_running]
-    if is_running and has_caps:
-        caps = [row for row in caps if row['window'] != window]
+    below = []
+
+    def add_below(title, keys, more, *of):
+        below.append(Report(books, title, keys, more, None, columns_of(keys, *of)))
+    caps = other_caps(books, rows, by)
     if caps:
-        keys = 'arm', 'window'
-        below.append(Report(books, 'Other caps, now', keys, caps, None,
-                            columns_of(keys, 'spend')))
+        add_below('Other caps, now', ('arm', 'window'), caps, 'spend')
     if options.format == 'html':
         parts.append('chart')
-        add_chart(books, rows, by, below)
+        unit = chart_unit(books, by)
+        charted = rows if by == (unit,) else make_rows(books, books.span, (unit,))
+        if charted is not rows:
+            add_below('By ' + unit, (unit,), charted, 'spend', 'chart')
+        most = max([row['usd'] for row in charted], default=0)
+        for row in charted:
+            row['share'] = row['usd'], most, 'spend'
     if options.billed:
         bills, told = reconcile(books, read_bills(options.billed), rows)
-        below.append(Report(books, 'Billed', ('arm',), bills, None,
-                            columns_of(('arm',), 'billed')))
+        add_below('Billed', ('arm',), bills, 'billed')
         warnings = warnings + told
     title = 'Spend by %s: %s' % (', '.join(by), title_of(books))
     if books.arm is not None:
         title += ', arm ' + printable(books.names[books.arm])
-    return Report(books, title, by, rows, total, columns_of(by, *parts), below,
-                  small_print(books, rows, total),
-                  cautions_of(books, total['assumed_usd']) + warnings)
+    return Report(
+        books, title, by, rows, total, columns_of(by, *parts), below,
+        small_print(books, rows, total),
+        cautions_of(books, total['assumed_usd']) + warnings)
 
 
-def add_chart(books, rows, by, below):
-    """Bars beside what was spent day by day, week by week or month by month."""
+def other_caps(books, rows, by):
+    """The caps that no row shows; of a window that has ended those at alert or above, which are
+    why cron is told."""
+    span = books.span
+    if books.now >= span.end:
+        return [cap for cap in books.caps if cap['tier'] != 'ok']
+    has_caps = any('cap_usd' in row for row in rows) and unit_of(by) in (None, span.window)
+    shown = span.window if has_caps else None
+    return [cap for cap in books.caps if cap['window'] != shown]
+
+
+def chart_unit(books, by):
+    """Bars stand beside what was spent day by day, week by week or month by month."""
     days = (books.span.until - books.span.since) // DAY_MS
-    unit = unit_of(by) or ('day' if days <= 62 else 'week' if days <= 400 else 'month')
-    if by != (unit,):
-        rows = make_rows(books, books.span, (unit,))
-        below.append(Report(books, 'By ' + unit, (unit,), rows, None,
-                            columns_of((unit,), 'spend', 'chart')))
-    most = max([row['usd'] for row in rows], default=0)
-    for row in rows:
-        row['share'] = row['usd'], most, 'spend'
+    return unit_of(by) or ('day' if days <= 62 else 'week' if days <= 400 else 'month')
 
 
 def make_statement(books):
     """For the client: what is to be paid, and nothing that it is made of."""
-    options, parts = books.options, ['usage', 'invoice']
+    options = books.options
     by = options.by or ('arm',) * (options.format == 'csv') + ('day', 'model')
     rows = [row for row in make_rows(books, books.span, by, FIELDS) if row['tokens'] or row['usd']]
     set_invoice(books, rows)
-    zone = time.strftime('%Z (UTC%z)', time.localtime(books.span.since // 1000))
-    notes = ['An estimate, metered from session logs, in US dollars.',
-             'Days are whole in the time zone %s.' % (zone if books.timezone == 'local'
-                                                      else books.timezone)]
+    zone = books.timezone
+    if zone == 'local':
+        zone = time.strftime('%Z (UTC%z)', time.localtime(books.span.since // 1000))
+    parts = ['usage', 'invoice']
     title = 'Statement %s, %s' % (printable(books.names[books.arm]), title_of(books))
+    notes = ['An estimate, metered from session logs, in US dollars.',
+             'Days are whole in the time zone %s.' % zone]
     if options.internal:
+        parts.append('internal')
         title = 'INTERNAL: ' + title
         notes.insert(0, 'INTERNAL, not for the client: list price, contracted amount and margin.')
-        parts.append('internal')
-    return Report(books, title, by, rows, total_of(rows, by), columns_of(by, *parts), (),
-                  notes, [])
+    total = total_of(rows, by)
+    return Report(books, title, by, rows, total, columns_of(by, *parts), (), notes, [])
 
 
 # ---- the command line ---------------------------------------------------------------------------
@@ -2102,8 +2356,7 @@ HELP = '''usage: cost-report.py [OPTION ...]
 '''
 # What the help says is what there is: {'--by': 'KEYS', ..., '--help': ''}
 OPTIONS = dict(re.findall('(?m)^  (--[a-z]+) ([A-Z-]*)', HELP))
-
-
+NONE_SUCH = '--%s: %s is none; write one of %s'
 # What a report of a kind has no room for.
 LEFT_OUT = {
     'statement': ('compare baseline billed',
@@ -2117,14 +2370,13 @@ LEFT_OUT = {
         'needs budget-check.py beside this script; `make install` puts both there')}
 
 
-class Options:
-    """The command line: each option by its name, None where it was not given."""
-
-
 def parse_options(argv):
-    """Options. (argparse would take a tenth of the whole run.)"""
-    options, words = Options(), list(argv)
-    vars(options).update((name[2:], None) for name in OPTIONS)
+    """Each option by its name, None where it was not given. (argparse would take a tenth of the
+    whole run.)"""
+    from types import SimpleNamespace
+
+    options = SimpleNamespace(**{name[2:]: None for name in OPTIONS})
+    words = list(argv)
     while words:
         option, equals, value = words.pop(0).partition('=')
         option = '--help' if option == '-h' else option
@@ -2136,7 +2388,7 @@ def parse_options(argv):
             raise UserError('%s takes no value; see --help' % option)
         if wants and not equals and words and not words[0].startswith('--'):
             value = words.pop(0)
-        if wants and not value.strip():  # a variable that isn't set: never all arms
+        if wants and not value.strip():        # a variable that isn't set: never all arms
             raise UserError('%s is empty: write %s %s; see --help' % (option, option, wants))
         if option == '--by' and options.by:
             value = options.by + ',' + value
@@ -2149,33 +2401,38 @@ def parse_options(argv):
 
 def complete(options):
     """Fill in what wasn't said; what is wrong with them, None if nothing is."""
-    by = options.by and tuple(dict.fromkeys(key.strip() for key in options.by.split(',')))
-    options.by, options.format = by, options.format or 'table'
+    options.format = options.format or 'table'
+    if options.by:
+        options.by = tuple(dict.fromkeys(key.strip() for key in options.by.split(',')))
+    for key in options.by or ():
+        if key not in BY:
+            return NONE_SUCH % ('by', printable(repr(key)), ', '.join(BY))
+    if options.format not in FORMATS:
+        return NONE_SUCH % ('format', printable(repr(options.format)), ', '.join(FORMATS))
     options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
+    if options.now_ms is None:
+        return '--now: %s is no time; write it as 2026-10-31T23:59:59Z' % printable(
+            repr(options.now))
     is_for_clients = options.format in ('html', 'markdown', 'csv')
     options.statement = bool(options.arm and options.month) and is_for_clients
-    for name, value, known in [('by', key, BY) for key in by or ()] + [
-            ('format', options.format, FORMATS)]:
-        if value not in known:
-            return '--%s: %s is none; write one of %s' % (
-                name, printable(repr(value)), ', '.join(known))
     # Nothing that was asked for is left out without a word.
-    kind = 'statement' if options.statement else options.format if neighbour else 'alone'
-    if kind == 'csv' and options.billed:
+    kind = options.format
+    if options.statement:
+        kind = 'statement'
+    elif not neighbour:
+        kind = 'alone'
+    elif kind == 'csv' and options.billed:
         kind = 'bills'
     without, why = LEFT_OUT.get(kind, ('', ''))
     for name in without.split():
         if getattr(options, name):
             return '--format %s %s: leave out --%s' % (options.format, why, name)
-    if not neighbour and options.format not in ALONE_FORMATS:
+    if not neighbour and options.format != 'table':
         return '--format %s %s' % (options.format, LEFT_OUT['alone'][1])
-    if options.billed and by not in (None, ('arm',)):
+    if options.billed and options.by not in (None, ('arm',)):
         return '--billed goes with --by arm'
     if options.internal and not options.statement:
         return '--internal goes with a statement: --arm, --month, --format html, markdown or csv'
-    if options.now_ms is None:
-        return '--now: %s is no time; write it as 2026-10-31T23:59:59Z' % printable(
-            repr(options.now))
 
 
 def did_you_mean(word, known):
@@ -2211,20 +2468,21 @@ def complain(text):
 
 
 def run(options):
+    home = home_of(os.environ)
+    path = find_ledger(options.ledger, os.environ, home)
     try:
-        books = Books(options)
-        warnings = books.warnings()
+        books = Books(options, home, path)
+        warnings = warnings_of_books(books)
         report = make_report(books, warnings)
         shown = make_statement(books) if options.statement else report
         text = FORMATS[options.format](shown)
     except sqlite().Error as error:
-        path = find_ledger(options.ledger, os.environ, home_of(os.environ))
         raise ledger_error(path, error)
     is_shown = not options.quiet or any([
         warnings, books.problem, options.billed, report.total['assumed_usd'],
         *[row['tier'] != 'ok' for row in books.caps]])
     if is_shown and (options.statement or options.format in ('csv', 'focus')):
-        for note in report.cautions:             # that have no room in it
+        for note in report.cautions:           # that have no room in it
             complain('note: ' + note)
     if books.problem:
         complain(books.problem)

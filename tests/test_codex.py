@@ -267,7 +267,7 @@ class ForksTest(unittest.TestCase):
         heads = {
             'named': [meta(forked_from_id=PARENT)],
             'named, with the parent\'s head': [meta(forked_from_id=PARENT), meta(PARENT)],
-            'a spawned agent': [meta(source={'subagent': {'thread_spawn': {'parent_thread_id': PARENT}}})],
+            'a spawned agent': [meta(parent_thread_id=PARENT)],
         }
         for name, head in heads.items():
             for at in 0.01, 1.1, 8:              # whatever the copies' times, and however fast its own comes
@@ -358,7 +358,7 @@ class AttributionTest(unittest.TestCase):
         spawn = {'subagent': {'thread_spawn': {'parent_thread_id': PARENT, 'agent_role': 'explorer'}}}
         for name, head, session in (
                 ('new', {'session_id': PARENT, 'parent_thread_id': AFTER, 'source': spawn}, PARENT),
-                ('old', {'source': spawn}, PARENT),
+                ('no session id', {'parent_thread_id': PARENT, 'source': spawn}, PARENT),
                 ('own session id', {'session_id': THREAD, 'parent_thread_id': PARENT}, PARENT),
                 ('review', {'session_id': PARENT, 'source': {'subagent': 'review'}}, PARENT),
                 ('other', {'session_id': PARENT, 'source': {'subagent': {'other': 'guardian'}}}, PARENT)):
@@ -410,7 +410,7 @@ class HostileLinesTest(unittest.TestCase):
     VALUES = None, True, -1, 0.5, 10**30, '', 'x', '\ud800', [], [1], {}, {'id': []}, 'y' * 5000
 
     def test_wrong_values_anywhere_never_raise(self):
-        spawned = meta(source={'subagent': {'thread_spawn': {'parent_thread_id': PARENT}}}, session_id=PARENT)
+        spawned = meta(parent_thread_id=PARENT, session_id=PARENT)
         settings = event('thread_settings_applied', thread_settings={'model': 'gpt-5.5', 'service_tier': 'fast'})
         good = meta(), turn(), record('resp_1', (6000, 0, 10))
         count = tally((9, 0, 9), (9, 0, 9))

@@ -167,7 +167,7 @@ class ClaudeTest(unittest.TestCase):
                 ('no model', {'model': ''}, {'model': '?'}), ('a null model', {'message': {'model': None}}, {'model': '?'}),
                 ('a router\'s', {'model': 'anthropic/claude-4.6-sonnet-20260205'}, {'model': 'claude-sonnet-4-6'}),
                 ('no folder', {'cwd': None}, {'cwd': ''}), ('another session', {'sessionId': 's'}, {'session': 's'}),
-                ('no session', {'sessionId': None}, {'session': ''})):
+                ('no session', {'sessionId': None}, {'session': os.path.basename(PATH)[:-6]})):
             with self.subTest(name):
                 self.assertEqual(self.only(line(**more)), self.only(line())._replace(**changed))
 
@@ -420,6 +420,19 @@ class CopilotTest(unittest.TestCase):
             ('s-1', script.parse_time('2026-11-24T12:00:00.000Z'), '/clients/acme', (2100, 80, 0, 0, 900, 0, 0)): at})
         self.assertEqual([(one.model, one.tokens) for one in found.calls], [('claude-sonnet-4-5', (40, 7, 0, 0, 60, 0))])
         self.assertEqual([row.version for row in found.sessions], ['1.0.92'])
+
+
+class GeminiTest(unittest.TestCase):
+
+    def test_a_chat_whose_head_is_torn(self):
+        """Its calls count; the session is the one that the file is named by, a sub-agent's its parent's."""
+        call = json.dumps({'id': 'i', 'type': 'gemini', 'timestamp': AT, 'tokens': {'input': 9, 'output': 2, 'thoughts': 3}, 'model': 'gemini-2.5-pro'}).encode()
+        for path, session, agent in (('/l/acme/chats/session-x-12345678.jsonl', 'session-x-12345678', ''),
+                                     ('/l/acme/chats/%s/sub.jsonl' % SESSION, SESSION, 'sub')):
+            with self.subTest(path):
+                found = read(b'{"sessionId":"s","startTime":"2026', call, path=path, agent='gemini')
+                self.assertEqual([(one.session, one.agent, one.tokens) for one in found.calls], [(session, agent, (9, 5, 0, 0, 0, 0))])
+                self.assertEqual(found.skipped, 1)
 
 
 class AgentsTest(unittest.TestCase):

@@ -63,7 +63,10 @@ OTHERWISE = {
     'codex-set-back-to-same': 'a total may be set back to one that was there before',
     'codex-set-back-totals-only': 'a total of nothing is no total to it', 'file-fifo-and-folder': 'it stops',
     'codex-fork-first-without-last': 'it takes all of the total',
-    'codex-fork-first-without-last-no-parent': 'it takes all of the total'}
+    'codex-fork-first-without-last-no-parent': 'it takes all of the total',
+    'codex-no-record-id-same-time-other-usage': 'a record without an id is none', 'copilot-no-api-id': 'one without its first id is none',
+    'gemini-no-id': 'all without an id are one', 'gemini-no-id-two-sessions': 'all without an id are one',
+    'gemini-head-torn-glued': 'a torn head hides what is glued to it'}
 
 
 class RecordedTest(unittest.TestCase):

@@ -519,14 +519,14 @@ class TestFile(unittest.TestCase):
     def test_gaps(self):
         march = '{"from": "2026-03-01", "until": "2026-04-01", "input"'
         prices = script.Prices(SMALL.replace('{"from": "2026-03-01", "input"', march), 'p')
-        for day, expected, assumed in (('2026-01-09', 3, True), ('2026-01-10', 3, False), ('2026-01-31', 3, False),
-                                       ('2026-02-01', 3, True), ('2026-02-28', 3, True), ('2026-03-01', 5, False),
-                                       ('2026-03-31', 5, False), ('2026-04-01', 5, True), ('1970-01-01', 3, True)):
+        for day, expected, assumed in (('2026-01-09', 5, True), ('2026-01-10', 3, False), ('2026-01-31', 3, False),
+                                       ('2026-02-01', 5, True), ('2026-02-28', 5, True), ('2026-03-01', 5, False),
+                                       ('2026-03-31', 5, False), ('2026-04-01', 5, True), ('1970-01-01', 5, True)):
             for name in ('claude-a', 'claude-b', 'claude-b[1m]'):
                 with self.subTest(day=day, name=name):
                     self.assertEqual(usd(prices, name, (100, 0, 0, 0, 0, 0), ts=day_ms(day)),
                                      (Fraction(expected, 10000), assumed))
-        self.assertEqual(usd(prices, 'claude-a', (100, 0, 0, 0, 0, 0), ts=-1), (Fraction(3, 10000), True))
+        self.assertEqual(usd(prices, 'claude-a', (100, 0, 0, 0, 0, 0), ts=-1), (Fraction(5, 10000), True))
 
     def test_a_tag_that_is_over_changes_nothing(self):
         over = SMALL.replace('"multiplier": 2}', '"until": "2026-04-01", "multiplier": 2, "long_context": "flat"}')
