@@ -3206,7 +3206,10 @@ def load_export(budgets):
         return int(Decimal(text) * PICO)
     text = read_text(budgets.spend_json, 16 << 20)
     try:
-        return dict(json.loads(text, parse_float=pico, parse_int=pico))
+        export = json.loads(text, parse_float=pico, parse_int=pico)
+        if type(export) is not dict:
+            raise ValueError('it is no map')
+        return export
     except (ArithmeticError, TypeError, ValueError, RecursionError) as error:
         raise UserError('spend_json is not {"arm": usd} in JSON: %s; write it anew, or take '
                         'spend_json out of the budgets file' % error, budgets.spend_json) from None
@@ -3458,8 +3461,8 @@ TAIL = 1 << 20                   # and those in which the response that asks for
 
 # Of all agents; a name counts in any case.
 EXPENSIVE_TOOLS = SPAWNERS + (
-    'WebSearch', 'WebFetch', 'web_search', 'google_web_search', 'web_fetch', 'mcp_*playwright*',
-    'mcp_*puppeteer*', 'mcp_*chrome*', 'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate',
+    'WebSearch', 'WebFetch', 'web_search', 'google_web_search', 'web_fetch', '*playwright*',
+    '*puppeteer*', 'mcp_*chrome*', 'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate',
     'ScheduleWakeup', 'RemoteTrigger')
 # With these a sub-agent hands over what it has: a hard stop leaves it them.
 HANDING_OVER = ('StructuredOutput', 'SendMessage', 'TaskUpdate', 'TodoWrite')
@@ -3548,8 +3551,7 @@ def parse_request(text, agent):
     return Request(
         cli, kind, tool, payload.get('tool_input', payload.get('toolArgs')), field('tool_use_id'),
         field('parentAgentId', 'session_id', 'sessionId'), field('agent_id', 'agentId'),
-        cwd, field('transcript_path'), '', form,
-        problem or 'the payload names no folder' * (not cwd))
+        cwd, field('transcript_path'), '', form, problem)
 
 
 def reply(request, answer):
@@ -3635,7 +3637,11 @@ def keys_of(request, budgets, environ, home, ledger_path):
     session began, which no `cd` leaves. UserError where its repo says what decides about it."""
     if request.problem:
         raise UserError(request.problem)
-    place = resolve_place(request.cwd, home)
+    request, began, root = beginning(request)
+    cwd = request.cwd or began
+    if not cwd:
+        raise UserError('the payload names no folder')
+    place = resolve_place(cwd, home)
     for name in ('ARMLEDGER_BUDGETS', 'ARMLEDGER_PRICES', 'ARMLEDGER_HOME'):
         named = environ.get(name) and os.path.realpath(expand_home(environ[name], home))
         # A folder that is no client's, such as /tmp, may well hold them; so may the home.
@@ -3644,7 +3650,6 @@ def keys_of(request, budgets, environ, home, ledger_path):
                 and listed_in(budgets, place)):
             raise UserError('$%s names a file in the repo whose cap it decides about: keep it '
                             'elsewhere' % name, named)
-    request, began, root = beginning(request)
     if (root or not began) and os.path.exists(ledger_path):
         # A fork or a sub-agent began where its family did; where no log is named, or it has
         # moved, the ledger knows.
@@ -3653,7 +3658,7 @@ def keys_of(request, budgets, environ, home, ledger_path):
                          'where name = ? and places.id <> 0', root or request.session)
         began = row[0] if row else began
         ledger.close()
-    origin = resolve_place(began, home) if began not in ('', request.cwd) else place
+    origin = resolve_place(began, home) if began not in ('', cwd) else place
     here, own = arm_of(budgets, place, origin), arm_of(budgets, origin)
     keys = [key for key in dict.fromkeys((here, own)) if entry_of(budgets, key)]
     # What began in a folder that is no client's is no other client's session.
@@ -3746,8 +3751,11 @@ def bring_up(ledger, request, budgets, keys, prices, environ, now_ms):
     wait_until(is_there)
     reading = ledger.refresh(prices, environ, now_ms, named=(request.cli, request.transcript))
     for log, reason in () if budgets.spend_json else reading.unreadable:
-        raise UserError('this log cannot be read (%s), so what it cost is not known: give its '
-                        'owner read access to it' % reason, log)
+        # It may be another client's: then its path is the operator's alone.
+        is_own = request.transcript.startswith(log) or request.session and request.session in log
+        raise UserError('a log cannot be read (%s), so what it cost is not known: give its owner '
+                        'read access to it; `budget-check.py --doctor` names it' % reason,
+                        log if is_own else None)
     if not is_there():
         raise UserError('the agent names a transcript that is not there, so what its session has '
                         'spent is not known: let it keep its sessions (no '
@@ -4330,6 +4338,8 @@ def standing_of_status(options):
     """The standing of the arm that a session is in, or began in; None where no cap applies."""
     text = b'' if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
     payload = (parse_records(text) + [{}])[0]
+    if not payload:
+        raise UserError("Claude Code's status-line JSON is expected on stdin")
     path = find_budgets(options.budgets, os.environ, HERE, options.home)
     if not path:
         return None

@@ -21,7 +21,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 EXPENSIVE_TOOLS = (
     'Agent', 'Task', 'invoke_agent', 'Workflow', 'SendMessage', '*spawn_agent', '*followup_task',
     '*send_input', '*resume_agent', 'write_agent', 'WebSearch', 'WebFetch', 'web_search',
-    'google_web_search', 'web_fetch', 'mcp_*playwright*', 'mcp_*puppeteer*', 'mcp_*chrome*',
+    'google_web_search', 'web_fetch', '*playwright*', '*puppeteer*', 'mcp_*chrome*',
     'mcp_*browser*', 'mcp_*computer-use*', 'CronCreate', 'ScheduleWakeup', 'RemoteTrigger')
 EVENTS = 'PreToolUse', 'BeforeTool', 'UserPromptSubmit', 'BeforeAgent'
 

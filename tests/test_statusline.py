@@ -93,8 +93,8 @@ class StatusLine(unittest.TestCase):
 
     def test_errors_are_short_and_exit_0(self):
         for payload in (b'', b'no json', b'[]', b'\xff\xfe', b'[' * 100000):
-            with self.subTest(payload=payload[:10]):       # then the working folder counts
-                self.assertEqual(self.show(payload), '')
+            with self.subTest(payload=payload[:10]):
+                self.assertEqual(self.show(payload), "armledger: ? Claude Code's status-line JSON is expected on stdin")
         self.set_budgets('budgets: 5')
         line = self.show()
         self.assertTrue(line.startswith('armledger: ? ') and 'budgets.yaml:1:' in line and len(line) < 200, line)
