@@ -2077,37 +2077,34 @@ def keys_once(pairs):
 
 READ_JSON = json.JSONDecoder(object_pairs_hook=keys_once, parse_int=Number, parse_float=Number,
                              parse_constant=str).decode
-# A line is an indentation, perhaps a dash, perhaps a key, perhaps a value, perhaps a comment.
+# A line is an indentation, perhaps a dash, perhaps a key, perhaps a value, perhaps a comment. What
+# it is then worth a closer look for, value_of and rows_in tell.
 QUOTED = r'''"(?:\\["\\]|[^"\\])*"|'(?:''|[^'])*'(?!')'''
-BEGINS = r'(?:(?=-\d)|(?![-?:,\[\]{}#&*!|>"\'%@`]))'
-WORD = '(?:[^ :]|:(?! |$))+'
-ITEM = QUOTED + '|' + BEGINS + r'[^ ,\[\]{}:?#]+(?: +[^ ,\[\]{}:?#]+)*'
+BEGINS = r'''(?:-(?=\d)|[^][ ?:,{}#&*!|>"'%@`-])'''
+ITEM = QUOTED + '|' + BEGINS + '[^][ ,:?#{}]*(?: +[^][ ,:?#{}]+)*'
 LIST = r'\[(?: *(?:%s) *(?:,|(?=\])))* *\]' % ITEM
-PLAIN_TEXT = BEGINS + WORD + '(?: +(?!#)' + WORD + ')*'
-CONSTANT = 'y|n|yes|no|on|off|true|false|null'       # that is what it is to some readers
-KEY = QUOTED + r'|(?!(?i:%s) *:)[^\W\d_][\w.-]*(?: +[\w.-]+)*' % CONSTANT
-# YAML readers look for a key's colon no further than column 1024.
-LINE = re.compile('( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?(?:(%s|%s|%s|) *(?:(?<![^ ])#.*)?'
-                  '$(?<!.{1001}))?' % (KEY, QUOTED, LIST, PLAIN_TEXT))
+PLAIN_TEXT = BEGINS + '(?:[^ :]+|:(?! |$)| +(?![ #]|$))*'
+KEY = QUOTED + r'|[\w.<][\w.<-]*(?: +[\w.-]+)*'
+LINE = '( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?(%s|%s|%s|) *(?:(?<![^ ])#.*)?' % (
+    KEY, QUOTED, LIST, PLAIN_TEXT)
+LONGEST_LINE = 1000              # YAML readers look for a key's colon no further than column 1024
 # A first line of three dashes says nothing; nor does the mark that some editors begin a file with.
 BEGINNING = '\ufeff?((?: *(?:#.*)?\n)*)(?:---(?= *(?: #.*)?(?:\n|$)))?'
 # What is written as in JSON, and what YAML's versions and readers take in different ways.
-AS_JSON = re.compile(r'"|(?:null|true|false|(?=.{1,30}$)-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?)$')
-UNCLEAR = re.compile(r'(?i)(?:%s|~|=|<<|[-+]?\.(?:inf|nan)|\._.*|'
-                     r'(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$' % CONSTANT)
+CONSTANTS = {'': None, 'null': None, 'true': True, 'false': False}
+NUMBER = r'(?=.{1,30}$)-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$'
+UNCLEAR_NUMBER = r'(?i)(?:[-+]?\.(?:inf|nan)|\._.*|(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$'
+UNCLEAR_WORDS = frozenset('y n yes no on off true false null ~ = <<'.split())
 # Not even in a comment: control characters, and what ends a line for some readers.
 FORBIDDEN = '[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufeff\ufffe\uffff]'
 
 # What to say of a text that is no value, by the first pattern that fits.
 REFUSALS = r'''
-.{950}   a line of more than 1000 characters: write a list as one "- item" a line
 \s       more than 40 columns of indentation: write it flatter
 (---|\.\.\.)(\s|$)|%(YAML|TAG)\s
          one document a file, without directives: delete this line
 \[.*\]\s*:(\s|$)
          a list cannot be a key: write "key: [a, b]"
-(?i)(y|n|yes|no|on|off|true|false|null|<<|[\d.][\w.-]*)\s*:(\s|$)
-         a key must be text: put it in quotes
 ("(\\["\\]|[^"\\])*"|'(''|[^'])*'(?!')|\[[^[]*\])\s*\S
          unexpected text after the closing quote or bracket: delete it, or put quotes around the
          whole
@@ -2135,6 +2132,8 @@ REFUSALS = r'''
 \w+:     a space is missing after the colon: write "key: value"
 .*       expected "key: value" here; a value stands on the line of its key
 '''
+TOO_LONG = 'a line of more than 1000 characters: write a list as one "- item" a line'
+KEY_NO_TEXT = 'a key must be text: put it in quotes'
 KEY_TWICE = 'the key "%s" stands here twice, first on line %d: keep one'
 MISPLACED = 'this line does not fit what is above it: line it up with its neighbours, or a list ' \
             'below its key; a value ends on the line that it begins on'
@@ -2171,55 +2170,68 @@ def parse_yaml(text, name='budgets.yaml', places=None):
     to write instead. `places` gets {keys and numbers that lead to it: (name, line, column)}."""
     places = {} if places is None else places
     places[()] = name, 1, 1
-    lines = re.sub(BEGINNING, r'\1', text.replace('\r\n', '\n'), 1).split('\n')
-    rows = [row for number, line in enumerate(lines, 1) for row in rows_of(line, name, number)]
-    return block(rows, (), places) if rows else None
+    text = re.sub(BEGINNING, r'\1', text.replace('\r\n', '\n'), 1)
+    rows = list(rows_in(text.split('\n'), name))[::-1]
+    return block(rows, (0, False), (), places) if rows else None
 
 
-def rows_of(line, name, number):
-    """A line as [(place, key, text of its value)]; a dash has the key None."""
-    found = LINE.match(line)
-    indent, dash, key, value = found.groups()
-    place = name, number, len(indent) + 1
-    if not line.isprintable():
-        odd = re.findall(FORBIDDEN, line)
-        odd += [char for char in line[:found.end(4)] if not char.isprintable()]
-        refuse_if(odd, ODD % ascii(odd[:1])[1:-1], place)
-    if value is None or value and not dash and not key:
-        rest = line[found.start(4) if value else found.end():]
-        raise UserError(advice_on(rest, REFUSALS), *place)
-    rows = [(place, None, '' if key else value),
-            ((name, number, found.start(3) + 1), value_of(key or ''), value)]
-    return rows[not dash:1 + bool(key)]
+def rows_in(lines, name):
+    """Each dash and each key, as ((column, whether it is a dash), place, key, text of its value)."""
+    match = re.compile(LINE).match
+    for number, line in enumerate(lines, 1):
+        found = match(line)
+        indent, dash, key, value = found.groups()
+        column, place = len(indent) + 1, (name, number, len(indent) + 1)
+        if not line.isprintable():
+            odd = re.findall(FORBIDDEN, line)
+            odd += [char for char in line[:found.end(4)] if not char.isprintable()]
+            refuse_if(odd, ODD % ascii(odd[:1])[1:-1], place)
+        refuse_if(line[LONGEST_LINE:], TOO_LONG, place)
+        if found.end() < len(line) or value and not (dash or key):
+            raise UserError(advice_on(line[found.start(4):], REFUSALS), *place)
+        if dash:
+            yield (column, True), place, None, '' if key else value
+        if key:
+            column, key = found.start(3) + 1, value_of(key)
+            refuse_if(type(key) is not str, KEY_NO_TEXT, place)
+            yield (column, False), (name, number, column), key, value
 
 
 def value_of(text):
-    if text[:1] == '[':
+    """What a scalar or a one-line list says."""
+    if text in CONSTANTS:
+        return CONSTANTS[text]
+    if text[0] == '[':
         return list(map(value_of, re.findall(ITEM, text[1:-1])))
-    if text[:1] == "'":
+    if text[0] == '"':
+        return READ_JSON(text)
+    if text[0] == "'":
         return text[1:-1].replace("''", "'")
-    if not text or AS_JSON.match(text):
-        return READ_JSON(text or 'null')
-    return (Unclear if UNCLEAR.match(text) else str)(text)
+    is_unclear = text.lower() in UNCLEAR_WORDS
+    if text[0] in '-+.0123456789':
+        if re.match(NUMBER, text):
+            return Number(text)
+        is_unclear = re.match(UNCLEAR_NUMBER, text)
+    return Unclear(text) if is_unclear else text
 
 
-def block(rows, path, places):
-    """The map or list that some rows are."""
-    (_, _, indent), first, _ = rows[0]
-    is_list, found = first is None, {}
-    while rows:
-        (place, key, text), *rows = rows
-        refuse_if(place[2] != indent or is_list != (key is None), MISPLACED, place)
-        here = path + (len(found) if is_list else key,)
+def block(rows, above, path, places):
+    """The map or list that the next rows are, those that stand deeper than what is above them; it
+    takes them off the end."""
+    own, found = rows[-1][0], {}
+    while rows and rows[-1][0] > above:
+        depth, place, key, text = rows.pop()
+        refuse_if(depth != own, MISPLACED, place)
+        here = *path, len(found) if key is None else key
         first = places.setdefault(here, place)
         if first is not place:
             raise UserError(KEY_TWICE % (key, first[1]), *place)
-        # What belongs to it stands deeper; a list may stand right below its key.
-        below = [*takewhile(lambda row: (row[0][2], row[1] is None) > (indent, is_list), rows)]
-        refuse_if(text and below, MISPLACED, below and below[0][0])
-        rows = rows[len(below):]
-        found[here[-1]] = block(below, here, places) if below else value_of(text)
-    return [*found.values()] if is_list else found
+        if rows and rows[-1][0] > own:     # a list may stand right below its key
+            refuse_if(text, MISPLACED, rows[-1][1])
+            found[here[-1]] = block(rows, own, here, places)
+        else:
+            found[here[-1]] = value_of(text)
+    return [*found.values()] if own[1] else found
 
 
 # ---- the keys of budgets.yaml and prices.json, and their one checker ----------------------------
