@@ -2147,8 +2147,8 @@ def refuse_if(is_wrong, message, place):
 
 def entries_in(table):
     """{what begins a line: all behind it, with the lines that are indented below it}"""
-    found = re.findall(r'(?m)^(\S+)\s+(.*(?:\n .*)*)', table)
-    return {key: re.sub(r'\n +', ' ', text) for key, text in found}
+    lines = re.sub(r'\n +', ' ', table.strip()).split('\n')
+    return dict(line.split(None, 1) for line in lines)
 
 
 def advice_on(text, table):
@@ -2384,13 +2384,16 @@ PRICE_LIST       a map in { }
 
 def read_shapes(table):
     """{shape: {key: (its mark, kinds, (least, most), default)}}"""
-    shapes, row = {}, r'(?m)^( *)([\w*]+)([!?]?) *([^ \n]*) *([\d ]*)(?:= (\w+))?$'
-    for indent, key, mark, kinds, bounds, default in re.findall(row, table):
-        if indent:
-            default = int(default) * PERCENT if default.isdigit() else default or None
-            shape[key] = mark, kinds.split('|'), tuple(map(int, bounds.split())), default
-        else:
-            shape = shapes[key] = dict(shapes.get(kinds, ()))
+    shapes = {}
+    for line in table.strip().split('\n'):
+        row, _, default = line.partition(' = ')
+        key, *more = row.split()
+        if key == line.split(' ')[0]:
+            shape = shapes[key] = dict(*map(shapes.get, more))
+            continue
+        kinds, *bounds = more
+        default = int(default) * PERCENT if default.isdigit() else default or None
+        shape[key.strip('!?')] = key[-1], kinds.split('|'), tuple(map(int, bounds)), default
     return shapes
 
 
@@ -2434,8 +2437,9 @@ def checked(kinds, bounds, value, at, path):
             if 'from' in SHAPES.get(inner, ()):
                 check_days(value, at, path)
             return found
-        is_scalar = kind[0] != '[' and kind not in SHAPES
-        if is_scalar and re.match(FORMS.get(kind, '"%s"$' % kind), literal(value)):
+        if kind.islower() and kind == value:
+            return value
+        if kind in FORMS and re.match(FORMS[kind], literal(value)):
             if kind not in PARTS:
                 return value
             number = money(value)
@@ -2448,13 +2452,15 @@ def checked(kinds, bounds, value, at, path):
                     *at(*path))
 
 
+LITERALS = {dict: 'a map', list: 'a list', str: '"%s"',
+            Unclear: '%s, which readers take in different ways'}
+
+
 def literal(value):
     """A value as it is written: a text in quotes."""
     if value in (None, '', [], {}):
         return 'empty'
-    forms = {dict: 'a map', list: 'a list', str: '"%s"',
-             Unclear: '%s, which readers take in different ways'}
-    return forms.get(type(value), '%s').replace('%s', str(value))
+    return LITERALS.get(type(value), '%s').replace('%s', str(value))
 
 
 # Of keys that a map doesn't have: what to say, by the map's shape and the key.
@@ -2940,36 +2946,51 @@ def find_arm(text, ledger, budgets, home):
 
 # ---- windows of time ----------------------------------------------------------------------------
 
+# A date is a number here, of days since the epoch: 0 was a Thursday.
+DAY_S = 86400
+
+
 def local_time(seconds):
     from datetime import datetime, timezone
     return datetime.fromtimestamp(seconds, timezone.utc).astimezone(*ZONE)
+
+
+def ahead_of_utc(seconds):
+    """How far the clock is ahead at a time. (To import datetime takes longer than a verdict.)"""
+    if ZONE:
+        return int(local_time(seconds).utcoffset().total_seconds())
+    return time.localtime(seconds).tm_gmtoff
 
 
 @lru_cache(None)
 def first_ms(day):
     """When a date begins. Where the clock skips midnight, or the day, that is right after; where
     it is set back over midnight, the first of the two."""
-    from datetime import datetime
-    return int(datetime(*day.timetuple()[:6], 0, *ZONE).timestamp()) * 1000
+    midnight = day * DAY_S
+    offsets = [ahead_of_utc(midnight + near) for near in (-DAY_S, DAY_S)]
+    fits = [ahead for ahead in offsets if ahead_of_utc(midnight - ahead) == ahead]
+    return (midnight - [*fits, offsets[0]][0]) * 1000
 
 
 def local_date(ms):
-    from datetime import timedelta
-    day = local_time(ms // 1000).date()
-    after = day + timedelta(1)   # has begun where the clock was set back over midnight
-    return after if first_ms(after) <= ms else day
+    day = (ms // 1000 + ahead_of_utc(ms // 1000)) // DAY_S
+    # The next has begun where the clock was set back over midnight.
+    return day + (first_ms(day + 1) <= ms)
+
+
+def date_at(day):
+    return time.gmtime(day * DAY_S)
 
 
 def window_bounds(window, now_ms):
     """(start, end) in ms of the day, ISO week, month or total of a moment; end is outside."""
     if window == 'total':
         return 0, None
-    from datetime import timedelta
     day = local_date(now_ms)
-    back, length = {'day': (0, 1), 'week': (day.weekday(), 7), 'month': (day.day - 1, 31)}[window]
-    first = day - timedelta(back)
-    after = first + timedelta(length)
-    return first_ms(first), first_ms(after.replace(day=1) if window == 'month' else after)
+    date = date_at(day)
+    first = day - {'day': 0, 'week': date.tm_wday, 'month': date.tm_mday - 1}[window]
+    length = {'day': 1, 'week': 7, 'month': 32 - date_at(first + 31).tm_mday}[window]
+    return first_ms(first), first_ms(first + length)
 
 
 def windows_between(window, since_ms, until_ms):
@@ -2983,17 +3004,17 @@ def windows_between(window, since_ms, until_ms):
 def label_of(window, ms):
     """2026-11-23, 2026-W48 or 2026-11: the day, week or month of a moment."""
     form = {'day': '%Y-%m-%d', 'week': '%G-W%V', 'month': '%Y-%m'}[window]
-    return local_date(ms).strftime(form)
+    return time.strftime(form, date_at(local_date(ms)))
 
 
 def date_of(ms):
-    return local_date(ms).isoformat()
+    return label_of('day', ms)
 
 
 def start_of(text):
     """When the date YYYY-MM-DD begins, in ms; ValueError if there is no such date."""
     from datetime import date
-    return first_ms(date.fromisoformat(text))
+    return first_ms((date.fromisoformat(text) - date(1970, 1, 1)).days)
 
 
 def format_time(ms):
