@@ -29,8 +29,7 @@ import os
 import re
 import time
 from collections import namedtuple
-from functools import lru_cache
-from itertools import takewhile
+from functools import lru_cache, partial
 
 RELEASE = '2.0.0'
 
@@ -2077,29 +2076,29 @@ def keys_once(pairs):
 
 READ_JSON = json.JSONDecoder(object_pairs_hook=keys_once, parse_int=Number, parse_float=Number,
                              parse_constant=str).decode
-# A line is an indentation, perhaps a dash, perhaps a key, perhaps a value, perhaps a comment. What
-# it is then worth a closer look for, value_of and rows_in tell.
+# A line is an indentation, perhaps a dash, perhaps a key, perhaps a value, perhaps a comment.
+FORM = '( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?(%s|) *(?:(?<![^ ])#.*)?'
+USUAL_LINE = FORM % ('[a-z_]+', r'[\w./~][\w./~-]*') + '$'      # quick to compile, as gates start anew
 QUOTED = r'''"(?:\\["\\]|[^"\\])*"|'(?:''|[^'])*'(?!')'''
 BEGINS = r'''(?:-(?=\d)|[^][ ?:,{}#&*!|>"'%@`-])'''
 ITEM = QUOTED + '|' + BEGINS + '[^][ ,:?#{}]*(?: +[^][ ,:?#{}]+)*'
 LIST = r'\[(?: *(?:%s) *(?:,|(?=\])))* *\]' % ITEM
 PLAIN_TEXT = BEGINS + '(?:[^ :]+|:(?! |$)| +(?![ #]|$))*'
 KEY = QUOTED + r'|[\w.<][\w.<-]*(?: +[\w.-]+)*'
-LINE = '( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?(%s|%s|%s|) *(?:(?<![^ ])#.*)?' % (
-    KEY, QUOTED, LIST, PLAIN_TEXT)
-LONGEST_LINE = 1000              # YAML readers look for a key's colon no further than column 1024
+LINE = FORM % (KEY, '|'.join([QUOTED, LIST, PLAIN_TEXT]))
 # A first line of three dashes says nothing; nor does the mark that some editors begin a file with.
 BEGINNING = '\ufeff?((?: *(?:#.*)?\n)*)(?:---(?= *(?: #.*)?(?:\n|$)))?'
-# What is written as in JSON, and what YAML's versions and readers take in different ways.
+# What is written as in JSON (group 1), and what YAML's versions and readers take in different ways.
 CONSTANTS = {'': None, 'null': None, 'true': True, 'false': False}
-NUMBER = r'(?=.{1,30}$)-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$'
-UNCLEAR_NUMBER = r'(?i)(?:[-+]?\.(?:inf|nan)|\._.*|(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$'
+NUMERIC = (r'(?i)(?=.{1,30}$)(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?)$|(?:[-+]?\.(?:inf|nan)|\._.*|'
+           r'(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$')
 UNCLEAR_WORDS = frozenset('y n yes no on off true false null ~ = <<'.split())
 # Not even in a comment: control characters, and what ends a line for some readers.
 FORBIDDEN = '[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufeff\ufffe\uffff]'
 
 # What to say of a text that is no value, by the first pattern that fits.
 REFUSALS = r'''
+.{950}   a line of more than 1000 characters: write a list as one "- item" a line
 \s       more than 40 columns of indentation: write it flatter
 (---|\.\.\.)(\s|$)|%(YAML|TAG)\s
          one document a file, without directives: delete this line
@@ -2132,7 +2131,6 @@ REFUSALS = r'''
 \w+:     a space is missing after the colon: write "key: value"
 .*       expected "key: value" here; a value stands on the line of its key
 '''
-TOO_LONG = 'a line of more than 1000 characters: write a list as one "- item" a line'
 KEY_NO_TEXT = 'a key must be text: put it in quotes'
 KEY_TWICE = 'the key "%s" stands here twice, first on line %d: keep one'
 MISPLACED = 'this line does not fit what is above it: line it up with its neighbours, or a list ' \
@@ -2177,24 +2175,24 @@ def parse_yaml(text, name='budgets.yaml', places=None):
 
 def rows_in(lines, name):
     """Each dash and each key, as ((column, whether it is a dash), place, key, text of its value)."""
-    match = re.compile(LINE).match
+    usual = re.compile(USUAL_LINE).match
     for number, line in enumerate(lines, 1):
-        found = match(line)
+        found = usual(line) or re.match(LINE, line)
         indent, dash, key, value = found.groups()
-        column, place = len(indent) + 1, (name, number, len(indent) + 1)
+        place = name, number, len(indent) + 1
         if not line.isprintable():
-            odd = re.findall(FORBIDDEN, line)
-            odd += [char for char in line[:found.end(4)] if not char.isprintable()]
+            odd = re.findall(FORBIDDEN, line) + [
+                char for char in line[:found.end(4)] if not char.isprintable()]
             refuse_if(odd, ODD % ascii(odd[:1])[1:-1], place)
-        refuse_if(line[LONGEST_LINE:], TOO_LONG, place)
-        if found.end() < len(line) or value and not (dash or key):
+        # YAML readers look for a key's colon no further than column 1024.
+        if found.end() < len(line) or line[1000:] or value and not (dash or key):
             raise UserError(advice_on(line[found.start(4):], REFUSALS), *place)
         if dash:
-            yield (column, True), place, None, '' if key else value
+            yield (place[2], True), place, None, '' if key else value
         if key:
-            column, key = found.start(3) + 1, value_of(key)
+            place, key = (name, number, found.start(3) + 1), value_of(key)
             refuse_if(type(key) is not str, KEY_NO_TEXT, place)
-            yield (column, False), (name, number, column), key, value
+            yield (place[2], False), place, key, value
 
 
 def value_of(text):
@@ -2207,12 +2205,10 @@ def value_of(text):
         return READ_JSON(text)
     if text[0] == "'":
         return text[1:-1].replace("''", "'")
-    is_unclear = text.lower() in UNCLEAR_WORDS
-    if text[0] in '-+.0123456789':
-        if re.match(NUMBER, text):
-            return Number(text)
-        is_unclear = re.match(UNCLEAR_NUMBER, text)
-    return Unclear(text) if is_unclear else text
+    if text.lower() in UNCLEAR_WORDS:
+        return Unclear(text)
+    found = text[0] in '-+.0123456789' and re.match(NUMERIC, text)
+    return (Number if found[1] else Unclear)(text) if found else text
 
 
 def block(rows, above, path, places):
@@ -2332,7 +2328,7 @@ PATH     "(/|~[/"]|[A-Za-z]:[\\/"]|\\\\)
 DAY      "\d{4}-(?!02-3|(0[469]|11)-31)(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"$
 UNIT     "USD per million tokens"$
 FLAG     (True|False)$
-USD      \d{1,8}(\.\d{1,12})?$
+USD      [0-9]+(\.[0-9]{1,12})?\Z
 PERCENT  \d{1,5}(\.\d{1,6})?$
 PRICE    \d{1,7}(\.\d{1,6})?$
 FACTOR   (?=.*[1-9])\d{1,7}(\.\d{1,6})?$
@@ -2399,10 +2395,9 @@ def read_shapes(table):
 
 def money(text):
     """Pico-dollars of a decimal text such as 200.00; ValueError for anything else."""
-    found = re.match(r'([0-9]+)(?:\.([0-9]{1,12}))?\Z', text)
-    if not found:
+    if not re.match(FORMS['USD'], text):
         raise ValueError(text)
-    whole, behind = found.groups('')
+    whole, _, behind = text.partition('.')
     return int(whole + behind.ljust(12, '0'))
 
 
@@ -2564,16 +2559,19 @@ class Budgets:
 
     def __init__(self, text, name='budgets.yaml', home=None):
         self.name, self.by_name, self.named, places, by_path = name, {}, {}, {}, {}
-        found = parse_yaml(text, name, places)
+        found = parse_yaml(text, name, places) or {}
 
         def at(*path):           # of what isn't written: what it would stand in
             return places.get(path) or at(*path[:-1])
-        vars(self).update(checked(['FILE'], (), found or {}, at, ()))
+        vars(self).update(checked(['FILE'], (), found, at, ()))
         check_zone(self.timezone, at('timezone'))
         self.spend_json = self.spend_json and expand_home(self.spend_json, home)
         real_folder.cache_clear()
-        for n, values in enumerate(self.budgets or ()):
-            entry = entry_from(values, at, home, self.spend_json, 'budgets', n)
+        read = partial(entry_from, home, self.spend_json)
+        self.default = self.default and read(self.default, partial(at, 'default'))
+        self.entries = tuple(read(values, partial(at, 'budgets', n))
+                             for n, values in enumerate(self.budgets or ()))
+        for entry in self.entries:
             first = self.by_name.setdefault(entry.arm, entry)
             refuse_if(first is not entry, ARM_TWICE % (entry.arm, first.at[1]), entry.at)
             for one in entry.patterns:
@@ -2582,14 +2580,9 @@ class Budgets:
             if not entry.patterns:
                 written = folded(entry.arm)
                 self.named.update({written: entry.arm, '\\' + written.lower(): entry.arm})
-        for one in list(by_path.values()):
-            # What was recorded below a link counts after it was turned, too.
-            written = folded(one.path)
-            if written not in by_path:
-                by_path[written] = pattern_at(written, one.arm)
-        self.entries, self.patterns = tuple(self.by_name.values()), by_path.values()
-        self.default = self.default and entry_from(self.default, at, home, self.spend_json,
-                                                   'default')
+        # What was recorded below a link counts after it was turned, too.
+        links = [pattern_at(folded(one.path), one.arm) for one in by_path.values()]
+        self.patterns = {**{one.text: one for one in links}, **by_path}.values()
 
     def armed(self):
         return bool(self.entries or self.default)
@@ -2652,25 +2645,25 @@ def read_text(path, most_bytes):
         raise UserError('cannot be read: ' + error.strerror, path) from None
 
 
-def entry_from(values, at, home, spend_json, *path):
-    """The Entry of what stands at a path. Unsaid, a halt is at 150 %, or a higher grace_pct."""
+def entry_from(home, spend_json, values, at):
+    """The Entry of a map; `at` tells where its keys stand. Unsaid, a halt is at 150 %, or at a
+    higher grace_pct."""
     arm, grace, halt = values.get('arm'), values['grace_pct'], values['halt_pct']
-    caps = [key for key in CAPS if values[key] is not None]
-    refuse_if(not caps, NO_CAP, at(*path))
+    caps = {key: values[key] for key in CAPS if values[key] is not None}
+    refuse_if(not caps, NO_CAP, at())
     for key in caps:
-        refuse_if(spend_json and CAPS[key] != 'month', key + MONTHLY_ONLY, at(*path, key))
-    halt = max(150 * PERCENT, grace) if halt is None else halt
-    if halt != 'never' and halt < grace:
-        raise UserError(EARLY_HALT % format_percent(grace), *at(*path, 'halt_pct'))
+        refuse_if(spend_json and CAPS[key] != 'month', key + MONTHLY_ONLY, at(key))
+    halt = {None: max(150 * PERCENT, grace), 'never': None}.get(halt, halt)
+    refuse_if(halt is not None and halt < grace, EARLY_HALT % format_percent(grace), at('halt_pct'))
     one, paths = values.get('path'), values.get('paths')
     refuse_if(one and paths, 'path and paths in one entry: write all of them in paths: [...]',
-              at(*path, 'paths'))
-    key = 'paths' if paths else 'path'
-    patterns = [pattern_of(expand_home(text, home), arm, at(*path, key, n))
-                for n, text in enumerate(paths or filter(None, [one]))]
-    values.update(caps=tuple((CAPS[key], values[key]) for key in caps), at=at(*path),
-                  halt_pct=None if halt == 'never' else halt, action=values['action_on_breach'],
-                  patterns=patterns)
+              at('paths'))
+    places = [(one, at('path'))] if one else [
+        (path, at('paths', n)) for n, path in enumerate(paths or ())]
+    values.update(
+        caps=tuple((CAPS[key], usd) for key, usd in caps.items()), halt_pct=halt, at=at(),
+        action=values['action_on_breach'],
+        patterns=[pattern_of(expand_home(path, home), arm, place) for path, place in places])
     return Entry(*map(values.get, Entry._fields))
 
 
