@@ -4452,8 +4452,6 @@ MANAGED_SETTINGS = [folder + name for folder in (
     for name in ('/managed-settings.json', '/managed-settings.d/*.json')]
 OFF_SWITCHES = ('disableAllHooks', 'allowManagedHooksOnly', 'strictPluginOnlyCustomization',
                 'disabled', 'hooks = false')
-PERMISSION_MODES = ('default', 'acceptEdits', 'plan', 'bypassPermissions', 'dontAsk', 'auto',
-                    'delegate')
 CODEX_OFF = r'(?m)^\s*(?:features\.)?(?:codex_)?hooks\s*=\s*false'
 OFF_VARIABLES = 'CLAUDE_CODE_S(?:IMPLE|KIP_PROMPT_HISTORY)$'
 
@@ -4503,10 +4501,6 @@ def settings_faults(settings, guarded):
         yield ('deletes transcripts after %s days, so what was not metered by then is lost; below '
                '1 its agent may ignore all of it, hooks too' % days,
                'set cleanupPeriodDays to 30 or more')
-    mode = part(settings, 'permissions').get('defaultMode', 'default')
-    if type(settings.get('model', '')) is not str or mode not in PERMISSION_MODES:
-        yield ('has a "model" or a "defaultMode" that is not valid, so its agent may ignore all of '
-               'it, hooks too', 'correct that value')
 
 
 def gates_in(groups, outer=()):
@@ -4657,24 +4651,25 @@ def main(argv):
 
 
 def parse_options(argv):
-    """A mistake is a UserError, and so exit 1: 2 means a hard stop. (argparse takes 10 ms.)"""
-    from types import SimpleNamespace
-    takes = dict(re.findall('(?m)^  (--[a-z]+) ([A-Z]*)', HELP))     # '' is a command
-    options = SimpleNamespace(arm='', command='', budgets='', prices='', ledger='', now='')
-    words = iter(argv)
-    for word in words:
-        word = '--help' if word == '-h' else word
-        option, equals, value = word.partition('=')
-        if takes.get(option):
-            name, value = option[2:], value if equals else next(words, '')
-        elif word in takes:
-            name, value = 'command', '' if options.command else word
+    """A mistake is a UserError, and so exit 1: 2 means a hard stop."""
+    from argparse import ArgumentParser
+
+    def refuse(message):
+        raise UserError(message + '; see budget-check.py --help')
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = refuse
+    parser.add_argument('arm', nargs='?')
+    add_command = partial(parser.add_mutually_exclusive_group().add_argument,
+                          dest='command', action='store_const')
+    add_command('-h', const='--help')
+    for option, value in re.findall('(?m)^  (--[a-z]+) ([A-Z]*)', HELP):
+        if value:
+            parser.add_argument(option)
         else:
-            name, value = 'arm', '' if options.arm or word[:1] == '-' else word
-        if not value:
-            raise UserError('%s is no option, lacks its value, or does not go with what stands '
-                            'before it; see budget-check.py --help' % (word or "''"))
-        setattr(options, name, value)
+            add_command(option, const=option)
+    options = parser.parse_args(argv)
+    if '' in vars(options).values():       # a variable that isn't set: never all arms
+        refuse('one of these words is empty')
     options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
     if options.now_ms is None:
         raise UserError('--now %s is not a time; write it as 2026-10-31T23:59:59Z' % options.now)
@@ -4761,7 +4756,7 @@ def arm_json(standing):
     return {
         'arm': standing.name, 'path': entry.patterns[0].path if entry.patterns else path,
         'tier': verdict.tier, 'verdict': verdict.verdict, 'action_on_breach': entry.action,
-        **usd_figures(verdict.worst), **usd_figures(standing, ['reserved']),
+        **usd_figures(verdict.worst), 'reserved_usd': usd_number(standing.reserved),
         'untranscribed_usd': usd_number(standing.untranscribed_usd),
         'assumed_usd': usd_number(standing.assumed_usd),
         'windows': [{
@@ -4771,8 +4766,8 @@ def arm_json(standing):
             for one in verdict.windows]}
 
 
-def usd_figures(window, names=('spent', 'cap', 'grace')):
-    return {name + '_usd': usd_number(getattr(window, name)) for name in names}
+def usd_figures(window):
+    return {name + '_usd': usd_number(getattr(window, name)) for name in ('spent', 'cap', 'grace')}
 
 
 def usd_number(pico):
@@ -4792,20 +4787,20 @@ def format_standings(standings, budgets, prices, has_colour):
     """Lines for people: a table with a row for each cap, and what there is to say."""
     rows, said = [('ARM', 'TIER', 'SPENT', 'CAP', '', 'LEFT', 'CAP REACHED')], []
     for standing in standings:
-        name, reserved = printable(standing.name, 30), standing.reserved
-        for one in standing.verdict.windows:
+        name, verdict = printable(standing.name, 30), standing.verdict
+        for one in verdict.windows:
             spent, cap, left = (format_usd(usd, 2, True) for usd in (one.spent, one.cap, one.left))
-            mark = '~' if standing.assumed_usd and one is standing.verdict.worst else ''
+            mark = '~' if standing.assumed_usd and one is verdict.worst else ''
             reached = 'yes' if one.left == 0 else date_of(one.cap_at) if one.cap_at else '-'
             rows.append((name, one.tier, mark + spent, cap + '/' + one.window,
                          bar(one.spent, one.cap), left, reached))
-        if reserved:
+        if standing.reserved:
             said.append('%s: %s is set aside for tools that are running.'
-                        % (name, dollars(reserved)))
-        if standing.verdict.verdict == 'HARD_STOP':
+                        % (name, dollars(standing.reserved)))
+        if verdict.verdict == 'HARD_STOP':
             said.append('%s. %s' % (arithmetic(standing), how_to_lift(budgets, standing)))
         nexts = next_tiers(standing, budgets)
-        if nexts and (len(standings) == 1 or standing.verdict.tier not in ('ok', 'alert')):
+        if nexts and (len(standings) == 1 or verdict.tier not in ('ok', 'alert')):
             said.append('%s: %s.' % (name, nexts))
     if any(standing.assumed_usd for standing in standings):
         said.append('~ some of it at an assumed price: its model has none in prices.json.')
