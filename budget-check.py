@@ -2086,12 +2086,12 @@ LIST = r'\[(?: *(?:%s) *(?:,|(?=\])))* *\]' % ITEM
 PLAIN_TEXT = BEGINS + '(?:[^ :]+|:(?! |$)| +(?![ #]|$))*'
 KEY = QUOTED + r'|[\w.<][\w.<-]*(?: +[\w.-]+)*'
 LINE = FORM % (KEY, '|'.join([QUOTED, LIST, PLAIN_TEXT]))
-# A first line of three dashes says nothing; nor does the mark that some editors begin a file with.
-BEGINNING = '\ufeff?((?: *(?:#.*)?\n)*)(?:---(?= *(?: #.*)?(?:\n|$)))?'
-# What is written as in JSON (group 1), and what YAML's versions and readers take in different ways.
+# A first line of three dashes says nothing.
+BEGINNING = '((?: *(?:#.*)?\n)*)(?:---(?= *(?: #.*)?(?:\n|$)))?'
+# What is written as in JSON, and what YAML's versions and readers take in different ways.
 CONSTANTS = {'': None, 'null': None, 'true': True, 'false': False}
-NUMERIC = (r'(?i)(?=.{1,30}$)(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?)$|(?:[-+]?\.(?:inf|nan)|\._.*|'
-           r'(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$')
+NUMBER = r'(?=.{1,30}$)-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$'
+UNCLEAR_NUMBER = r'(?i)(?:[-+]?\.(?:inf|nan)|\._.*|(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$'
 UNCLEAR_WORDS = frozenset('y n yes no on off true false null ~ = <<'.split())
 # Not even in a comment: control characters, and what ends a line for some readers.
 FORBIDDEN = '[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufeff\ufffe\uffff]'
@@ -2168,7 +2168,9 @@ def parse_yaml(text, name='budgets.yaml', places=None):
     to write instead. `places` gets {keys and numbers that lead to it: (name, line, column)}."""
     places = {} if places is None else places
     places[()] = name, 1, 1
-    text = re.sub(BEGINNING, r'\1', text.replace('\r\n', '\n'), 1)
+    text = text.replace('\r\n', '\n').lstrip('\ufeff')        # some editors begin a file with that
+    if '---' in text:
+        text = re.sub(BEGINNING, r'\1', text, 1)
     rows = list(rows_in(text.split('\n'), name))[::-1]
     return block(rows, (0, False), (), places) if rows else None
 
@@ -2205,10 +2207,11 @@ def value_of(text):
         return READ_JSON(text)
     if text[0] == "'":
         return text[1:-1].replace("''", "'")
-    if text.lower() in UNCLEAR_WORDS:
-        return Unclear(text)
-    found = text[0] in '-+.0123456789' and re.match(NUMERIC, text)
-    return (Number if found[1] else Unclear)(text) if found else text
+    may_be_number = text[0] in '-+.0123456789'
+    if may_be_number and re.match(NUMBER, text):
+        return Number(text)
+    is_unclear = may_be_number and re.match(UNCLEAR_NUMBER, text)
+    return Unclear(text) if is_unclear or text.lower() in UNCLEAR_WORDS else text
 
 
 def block(rows, above, path, places):
@@ -2678,7 +2681,7 @@ WILD = '[*?[]'
 
 def pattern_of(path, arm, at):
     """The Pattern of a path, with what stands before its first wildcard as it really lies."""
-    ranges = re.findall(r'\[[^]/]*([^]/])-([^]/])', path)
+    ranges = re.findall(r'\[[^]/]*([^]/])-([^]/])', path) if '[' in path else ()
     refuse_if(any(low > high for low, high in ranges),
               'the pattern %s cannot be read: write [ itself as [[]' % path, at)
     path, real = path.replace(os.sep, '/'), path
@@ -2802,9 +2805,8 @@ def arm_of(budgets, place, origin=None):
 
 def entry_of(budgets, key):
     """The Entry with an arm's caps, None if it has none."""
-    if not budgets or not key:
-        return None
-    return budgets.default if is_path(key) else budgets.by_name.get(key)
+    if budgets and key:
+        return budgets.default if is_path(key) else budgets.by_name.get(key)
 
 
 def listed_in(budgets, place):
@@ -2876,7 +2878,7 @@ def check_ambiguous(ledger, budgets, key=None):
         seen = ledger.rows('select root, inner from pairs join places on places.id = place '
                            'where arm = ? and is_repo', entry.arm)
         repos = sorted({path for row in seen for path in row
-                        if path and budgets.named.get(repo_name(path)) == entry.arm})
+                        if budgets.named.get(repo_name(path)) == entry.arm})
         if repos[1:]:
             raise UserError('arm %s has no path, and its name fits %s and %s: add the one that is '
                             'meant as its path:' % (entry.arm, *repos[:2]), *entry.at)
