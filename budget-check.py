@@ -2168,7 +2168,7 @@ def parse_yaml(text, name='budgets.yaml', places=None):
     to write instead. `places` gets {keys and numbers that lead to it: (name, line, column)}."""
     places = {} if places is None else places
     places[()] = name, 1, 1
-    text = text.replace('\r\n', '\n').lstrip('\ufeff')        # some editors begin a file with that
+    text = text.replace('\r\n', '\n').replace('\r', '\n').lstrip('\ufeff')
     if '---' in text:
         text = re.sub(BEGINNING, r'\1', text, 1)
     rows = list(rows_in(text.split('\n'), name))[::-1]
@@ -2183,8 +2183,8 @@ def rows_in(lines, name):
         indent, dash, key, value = found.groups()
         place = name, number, len(indent) + 1
         if not line.isprintable():
-            odd = re.findall(FORBIDDEN, line) + [
-                char for char in line[:found.end(4)] if not char.isprintable()]
+            odd = re.findall(FORBIDDEN, line)
+            odd += [char for char in line[:found.end(4)] if not char.isprintable()]
             refuse_if(odd, ODD % ascii(odd[:1])[1:-1], place)
         # YAML readers look for a key's colon no further than column 1024.
         if found.end() < len(line) or line[1000:] or value and not (dash or key):
@@ -2387,7 +2387,7 @@ def read_shapes(table):
     for line in table.strip().split('\n'):
         row, _, default = line.partition(' = ')
         key, *more = row.split()
-        if key == line.split(' ')[0]:
+        if line[0] != ' ':
             shape = shapes[key] = dict(*map(shapes.get, more))
             continue
         kinds, *bounds = more
@@ -2652,21 +2652,20 @@ def entry_from(home, spend_json, values, at):
     """The Entry of a map; `at` tells where its keys stand. Unsaid, a halt is at 150 %, or at a
     higher grace_pct."""
     arm, grace, halt = values.get('arm'), values['grace_pct'], values['halt_pct']
-    caps = {key: values[key] for key in CAPS if values[key] is not None}
+    caps = {window: values[key] for key, window in CAPS.items() if values[key] is not None}
     refuse_if(not caps, NO_CAP, at())
-    for key in caps:
-        refuse_if(spend_json and CAPS[key] != 'month', key + MONTHLY_ONLY, at(key))
+    for key, window in CAPS.items():
+        refuse_if(spend_json and window in caps and window != 'month', key + MONTHLY_ONLY, at(key))
     halt = {None: max(150 * PERCENT, grace), 'never': None}.get(halt, halt)
     refuse_if(halt is not None and halt < grace, EARLY_HALT % format_percent(grace), at('halt_pct'))
     one, paths = values.get('path'), values.get('paths')
     refuse_if(one and paths, 'path and paths in one entry: write all of them in paths: [...]',
               at('paths'))
-    places = [(one, at('path'))] if one else [
-        (path, at('paths', n)) for n, path in enumerate(paths or ())]
-    values.update(
-        caps=tuple((CAPS[key], usd) for key, usd in caps.items()), halt_pct=halt, at=at(),
-        action=values['action_on_breach'],
-        patterns=[pattern_of(expand_home(path, home), arm, place) for path, place in places])
+    key = 'paths' if paths else 'path'
+    patterns = [pattern_of(expand_home(path, home), arm, at(key, n))
+                for n, path in enumerate(paths or filter(None, [one]))]
+    values.update(caps=tuple(caps.items()), halt_pct=halt, action=values['action_on_breach'],
+                  at=at(), patterns=patterns)
     return Entry(*map(values.get, Entry._fields))
 
 
@@ -3008,8 +3007,7 @@ def date_of(ms):
 
 def start_of(text):
     """When the date YYYY-MM-DD begins, in ms; ValueError if there is no such date."""
-    from datetime import date
-    return first_ms((date.fromisoformat(text) - date(1970, 1, 1)).days)
+    return first_ms(minutes_to(text + ' 00:00') * 60 // DAY_S)
 
 
 def format_time(ms):
