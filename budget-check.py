@@ -2584,8 +2584,9 @@ class Budgets:
                 written = folded(entry.arm)
                 self.named.update({written: entry.arm, '\\' + written.lower(): entry.arm})
         # What was recorded below a link counts after it was turned, too.
-        links = [pattern_at(folded(one.path), one.arm) for one in by_path.values()]
-        self.patterns = {**{one.text: one for one in links}, **by_path}.values()
+        written = {folded(one.path): one.arm for one in by_path.values()}
+        links = [pattern_at(text, arm) for text, arm in written.items() if text not in by_path]
+        self.patterns = [*by_path.values(), *links]
 
     def armed(self):
         return bool(self.entries or self.default)
@@ -2727,7 +2728,7 @@ def expand_home(path, home=None):
 
 
 def is_windows_path(path):
-    return bool(re.match(r'[A-Za-z]:([\\/]|$)|\\\\', path))
+    return path[:1] != '/' and bool(re.match(r'[A-Za-z]:([\\/]|$)|\\\\', path))
 
 
 def folded(path):
