@@ -2078,7 +2078,7 @@ READ_JSON = json.JSONDecoder(object_pairs_hook=keys_once, parse_int=Number, pars
                              parse_constant=str).decode
 # A line is an indentation, perhaps a dash, perhaps a key, perhaps a value, perhaps a comment.
 FORM = '( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?(%s|) *(?:(?<![^ ])#.*)?'
-USUAL_LINE = FORM % ('[a-z_]+', r'[\w./~][\w./~-]*') + '$'      # quick to compile, as gates start anew
+USUAL_LINE = FORM % ('[a-z_]+', r'[\w./~][\w./~-]*') + '$'      # quick to compile, at each gate
 QUOTED = r'''"(?:\\["\\]|[^"\\])*"|'(?:''|[^'])*'(?!')'''
 BEGINS = r'''(?:-(?=\d)|[^][ ?:,{}#&*!|>"'%@`-])'''
 ITEM = QUOTED + '|' + BEGINS + '[^][ ,:?#{}]*(?: +[^][ ,:?#{}]+)*'
@@ -2176,7 +2176,7 @@ def parse_yaml(text, name='budgets.yaml', places=None):
 
 
 def rows_in(lines, name):
-    """Each dash and each key, as ((column, whether it is a dash), place, key, text of its value)."""
+    """Each dash and each key: (column, whether it is a dash), place, key, text of its value."""
     usual = re.compile(USUAL_LINE).match
     for number, line in enumerate(lines, 1):
         found = usual(line) or re.match(LINE, line)
@@ -2658,7 +2658,8 @@ def entry_from(home, spend_json, values, at):
     for key, window in CAPS.items():
         refuse_if(spend_json and window in caps and window != 'month', key + MONTHLY_ONLY, at(key))
     halt = {None: max(150 * PERCENT, grace), 'never': None}.get(halt, halt)
-    refuse_if(halt is not None and halt < grace, EARLY_HALT % format_percent(grace), at('halt_pct'))
+    refuse_if(halt is not None and halt < grace,
+              EARLY_HALT % format_percent(grace), at('halt_pct'))
     one, paths = values.get('path'), values.get('paths')
     refuse_if(one and paths, 'path and paths in one entry: write all of them in paths: [...]',
               at('paths'))
@@ -2767,7 +2768,8 @@ def check_zone(zone, place=()):
         raise UserError('unknown time zone %s: %s' % (
             zone, 'did you mean %s?' % near if near else
             'write local, or a name such as Europe/Berlin' if names else
-            'this machine has no time zone database: install tzdata, or write local or UTC'), *place)
+            'this machine has no time zone database: install tzdata, or write local or UTC'),
+            *place)
 
 
 def set_zone(timezone):
