@@ -2409,11 +2409,10 @@ SHAPES = read_shapes(SHAPE_TABLE)
 
 def checked_map(name, found, at, path):
     """{key: value} of all that a map may have: what it hasn't is None, or what its row says."""
-    shape = SHAPES[name]
-    for key in shape:
-        if shape[key][0] == '!' and key not in found:
+    shape, values = SHAPES[name], {}
+    for key, (mark, _, _, values[key]) in shape.items():
+        if mark == '!' and key not in found:
             raise UserError('the key %s is missing here: add "%s: ..."' % (key, key), *at(*path))
-    values = {key: default for key, (*_, default) in shape.items()}
     for key, value in found.items():
         here, row = path + (key,), shape.get(key) or shape.get('*')
         if not row:
@@ -2517,8 +2516,9 @@ def check_prices(text, name='prices.json'):
                       at('models', key))
     for family, model in found['fallbacks'].items():
         owner = owners.get(split_model(model)[1])
-        refuse_if(not owner, 'models has no %s: the nearest is %s'
-                  % (model, nearest(model, models)), at('fallbacks', family))
+        if not owner:
+            raise UserError('models has no %s: the nearest is %s'
+                            % (model, nearest(model, models)), *at('fallbacks', family))
     last = owners[split_model(found['fallbacks']['*'])[1]]
     classes = set(SHAPES['PRICED']) - set(SHAPES['DATED'])
     is_whole = 'web_search_usd' in {**providers[last['provider']], **last} and \
@@ -2655,11 +2655,11 @@ def entry_from(home, spend_json, values, at):
     arm, grace, halt = values.get('arm'), values['grace_pct'], values['halt_pct']
     caps = {window: values[key] for key, window in CAPS.items() if values[key] is not None}
     refuse_if(not caps, NO_CAP, at())
-    for key, window in CAPS.items():
-        refuse_if(spend_json and window in caps and window != 'month', key + MONTHLY_ONLY, at(key))
+    for key in [key for key in CAPS if spend_json and CAPS[key] in caps and CAPS[key] != 'month']:
+        raise UserError(key + MONTHLY_ONLY, *at(key))
     halt = {None: max(150 * PERCENT, grace), 'never': None}.get(halt, halt)
-    refuse_if(halt is not None and halt < grace,
-              EARLY_HALT % format_percent(grace), at('halt_pct'))
+    if halt is not None and halt < grace:
+        raise UserError(EARLY_HALT % format_percent(grace), *at('halt_pct'))
     one, paths = values.get('path'), values.get('paths')
     refuse_if(one and paths, 'path and paths in one entry: write all of them in paths: [...]',
               at('paths'))
