@@ -2501,9 +2501,10 @@ def check_prices(text, name='prices.json'):
         return [(name + ': ' + keys[1:]).rstrip(': ')]
     try:
         found = READ_JSON(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
+        place = [getattr(error, one, None) for one in ('lineno', 'colno')]
         raise UserError('not JSON from here on; is there a comma, a quote or a bracket too many '
-                        'or too few?', name, error.lineno, error.colno) from None
+                        'or too few?', name, *place) from None
     checked(['PRICE_LIST'], (), found, at, ())
     models, providers, owners = found['models'], found['providers'], {}
     for key, model in models.items():
@@ -4399,7 +4400,6 @@ def check_figures(options, folders):
     if budgets.on_error == 'allow':
         yield ('budgets', 'on_error: allow lets expensive tools run while spend cannot be known',
                'write on_error: deny')
-    check_prices(prices.text, prices.path)
     days = (options.now_ms - parse_time(prices.as_of + 'T00:00:00Z')) // 86400000
     old = "compare them with the vendors' pages, or take a newer armledger"
     yield ('prices', '%s: as of %s, %d days ago' % (prices.path, prices.as_of, days),
@@ -4692,8 +4692,7 @@ def load_all(options):
                         'as its comments show; `make install` puts it beside this script', path)
     set_zone(budgets.timezone)
     prices, ledger = load_prices(options.prices), Ledger(options.ledger, options.home, 3600.0)
-    if ledger.meta('prices') != prices.text:
-        check_prices(prices.text, prices.path)
+    check_prices(prices.text, prices.path)
     reading = ledger.refresh(prices, os.environ, options.now_ms, progress_on(sys.stderr))
     assign_arms(ledger, budgets)
     return budgets, prices, ledger, reading
