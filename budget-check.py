@@ -29,8 +29,7 @@ import os
 import re
 import time
 from collections import namedtuple
-from functools import lru_cache
-from itertools import takewhile
+from functools import lru_cache, partial
 
 RELEASE = '2.0.0'
 
@@ -2150,23 +2149,22 @@ def keys_once(pairs):
 READ_JSON = json.JSONDecoder(object_pairs_hook=keys_once, parse_int=Number, parse_float=Number,
                              parse_constant=str).decode
 # A line is an indentation, perhaps a dash, perhaps a key, perhaps a value, perhaps a comment.
+FORM = '( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?(%s|) *(?:(?<![^ ])#.*)?'
+USUAL_LINE = FORM % ('[a-z_]+', r'[\w./~][\w./~-]*') + '$'      # quick to compile, at each gate
 QUOTED = r'''"(?:\\["\\]|[^"\\])*"|'(?:''|[^'])*'(?!')'''
-BEGINS = r'(?:(?=-\d)|(?![-?:,\[\]{}#&*!|>"\'%@`]))'
-WORD = '(?:[^ :]|:(?! |$))+'
-ITEM = QUOTED + '|' + BEGINS + r'[^ ,\[\]{}:?#]+(?: +[^ ,\[\]{}:?#]+)*'
+BEGINS = r'''(?:-(?=\d)|[^][ ?:,{}#&*!|>"'%@`-])'''
+ITEM = QUOTED + '|' + BEGINS + '[^][ ,:?#{}]*(?: +[^][ ,:?#{}]+)*'
 LIST = r'\[(?: *(?:%s) *(?:,|(?=\])))* *\]' % ITEM
-PLAIN_TEXT = BEGINS + WORD + '(?: +(?!#)' + WORD + ')*'
-CONSTANT = 'y|n|yes|no|on|off|true|false|null'       # that is what it is to some readers
-KEY = QUOTED + r'|(?!(?i:%s) *:)[^\W\d_][\w.-]*(?: +[\w.-]+)*' % CONSTANT
-# YAML readers look for a key's colon no further than column 1024.
-LINE = re.compile('( {0,40})(-(?: +|$))?(?:(%s) *:(?: +|$))?(?:(%s|%s|%s|) *(?:(?<![^ ])#.*)?'
-                  '$(?<!.{1001}))?' % (KEY, QUOTED, LIST, PLAIN_TEXT))
-# A first line of three dashes says nothing; nor does the mark that some editors begin a file with.
-BEGINNING = '\ufeff?((?: *(?:#.*)?\n)*)(?:---(?= *(?: #.*)?(?:\n|$)))?'
+PLAIN_TEXT = BEGINS + '(?:[^ :]+|:(?! |$)| +(?![ #]|$))*'
+KEY = QUOTED + r'|[\w.<][\w.<-]*(?: +[\w.-]+)*'
+LINE = FORM % (KEY, '|'.join([QUOTED, LIST, PLAIN_TEXT]))
+# A first line of three dashes says nothing.
+BEGINNING = '((?: *(?:#.*)?\n)*)(?:---(?= *(?: #.*)?(?:\n|$)))?'
 # What is written as in JSON, and what YAML's versions and readers take in different ways.
-AS_JSON = re.compile(r'"|(?:null|true|false|(?=.{1,30}$)-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?)$')
-UNCLEAR = re.compile(r'(?i)(?:%s|~|=|<<|[-+]?\.(?:inf|nan)|\._.*|'
-                     r'(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$' % CONSTANT)
+CONSTANTS = {'': None, 'null': None, 'true': True, 'false': False}
+NUMBER = r'(?=.{1,30}$)-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$'
+UNCLEAR_NUMBER = r'(?i)(?:[-+]?\.(?:inf|nan)|\._.*|(?=.*\d)[-+.\d][-+\da-fxo_.,:tz ]*)$'
+UNCLEAR_WORDS = frozenset('y n yes no on off true false null ~ = <<'.split())
 # Not even in a comment: control characters, and what ends a line for some readers.
 FORBIDDEN = '[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\ufeff\ufffe\uffff]'
 
@@ -2178,8 +2176,6 @@ REFUSALS = r'''
          one document a file, without directives: delete this line
 \[.*\]\s*:(\s|$)
          a list cannot be a key: write "key: [a, b]"
-(?i)(y|n|yes|no|on|off|true|false|null|<<|[\d.][\w.-]*)\s*:(\s|$)
-         a key must be text: put it in quotes
 ("(\\["\\]|[^"\\])*"|'(''|[^'])*'(?!')|\[[^[]*\])\s*\S
          unexpected text after the closing quote or bracket: delete it, or put quotes around the
          whole
@@ -2207,10 +2203,11 @@ REFUSALS = r'''
 \w+:     a space is missing after the colon: write "key: value"
 .*       expected "key: value" here; a value stands on the line of its key
 '''
+KEY_NO_TEXT = 'a key must be text: put it in quotes'
 KEY_TWICE = 'the key "%s" stands here twice, first on line %d: keep one'
 MISPLACED = 'this line does not fit what is above it: line it up with its neighbours, or a list ' \
             'below its key; a value ends on the line that it begins on'
-ODD = 'the character %s is not read here (\\t is a tab): write a space, or a plain one'
+ODD = 'the character U+%04X is not read here: delete it, or type a plain one'
 
 
 def refuse_if(is_wrong, message, place):
@@ -2220,8 +2217,8 @@ def refuse_if(is_wrong, message, place):
 
 def entries_in(table):
     """{what begins a line: all behind it, with the lines that are indented below it}"""
-    found = re.findall(r'(?m)^(\S+)\s+(.*(?:\n .*)*)', table)
-    return {key: re.sub(r'\n +', ' ', text) for key, text in found}
+    lines = re.sub(r'\n +', ' ', table.strip()).split('\n')
+    return dict(line.split(None, 1) for line in lines)
 
 
 def advice_on(text, table):
@@ -2243,55 +2240,71 @@ def parse_yaml(text, name='budgets.yaml', places=None):
     to write instead. `places` gets {keys and numbers that lead to it: (name, line, column)}."""
     places = {} if places is None else places
     places[()] = name, 1, 1
-    lines = re.sub(BEGINNING, r'\1', text.replace('\r\n', '\n'), count=1).split('\n')
-    rows = [row for number, line in enumerate(lines, 1) for row in rows_of(line, name, number)]
-    return block(rows, (), places) if rows else None
+    text = text.replace('\r\n', '\n').replace('\r', '\n').lstrip('\ufeff')
+    if '---' in text:
+        text = re.sub(BEGINNING, r'\1', text, count=1)
+    rows = list(rows_in(text.split('\n'), name))[::-1]
+    return block(rows, (0, False), (), places) if rows else None
 
 
-def rows_of(line, name, number):
-    """A line as [(place, key, text of its value)]; a dash has the key None."""
-    found = LINE.match(line)
-    indent, dash, key, value = found.groups()
-    place = name, number, len(indent) + 1
-    if not line.isprintable():
-        odd = re.findall(FORBIDDEN, line)
-        odd += [char for char in line[:found.end(4)] if not char.isprintable()]
-        refuse_if(odd, ODD % ascii(odd[:1])[1:-1], place)
-    if value is None or value and not dash and not key:
-        rest = line[found.start(4) if value else found.end():]
-        raise UserError(advice_on(rest, REFUSALS), *place)
-    rows = [(place, None, '' if key else value),
-            ((name, number, found.start(3) + 1), value_of(key or ''), value)]
-    return rows[not dash:1 + bool(key)]
+def rows_in(lines, name):
+    """Each dash and each key: (column, whether it is a dash), place, key, text of its value."""
+    usual = re.compile(USUAL_LINE).match
+    for number, line in enumerate(lines, 1):
+        found = usual(line) or re.match(LINE, line)
+        indent, dash, key, value = found.groups()
+        place = name, number, len(indent) + 1
+        if not line.isprintable():
+            odd = re.findall(FORBIDDEN, line)
+            odd += [char for char in line[:found.end(4)] if not char.isprintable()]
+            for char in odd[:1]:
+                advice = 'a tab: use spaces' if char == '\t' else ODD % ord(char)
+                raise UserError(advice, name, number, line.index(char) + 1)
+        # YAML readers look for a key's colon no further than column 1024.
+        if found.end() < len(line) or line[1000:] or value and not (dash or key):
+            raise UserError(advice_on(line[found.start(4):], REFUSALS), *place)
+        if dash:
+            yield (place[2], True), place, None, '' if key else value
+        if key:
+            place, key = (name, number, found.start(3) + 1), value_of(key)
+            refuse_if(type(key) is not str, KEY_NO_TEXT, place)
+            yield (place[2], False), place, key, value
 
 
 def value_of(text):
-    if text[:1] == '[':
+    """What a scalar or a one-line list says."""
+    if text in CONSTANTS:
+        return CONSTANTS[text]
+    if text[0] == '[':
         return list(map(value_of, re.findall(ITEM, text[1:-1])))
-    if text[:1] == "'":
+    if text[0] == '"':
+        return READ_JSON(text)
+    if text[0] == "'":
         return text[1:-1].replace("''", "'")
-    if not text or AS_JSON.match(text):
-        return READ_JSON(text or 'null')
-    return (Unclear if UNCLEAR.match(text) else str)(text)
+    may_be_number = text[0] in '-+.0123456789'
+    if may_be_number and re.match(NUMBER, text):
+        return Number(text)
+    is_unclear = may_be_number and re.match(UNCLEAR_NUMBER, text)
+    return Unclear(text) if is_unclear or text.lower() in UNCLEAR_WORDS else text
 
 
-def block(rows, path, places):
-    """The map or list that some rows are."""
-    (_, _, indent), first, _ = rows[0]
-    is_list, found = first is None, {}
-    while rows:
-        (place, key, text), *rows = rows
-        refuse_if(place[2] != indent or is_list != (key is None), MISPLACED, place)
-        here = path + (len(found) if is_list else key,)
+def block(rows, above, path, places):
+    """The map or list that the next rows are, those that stand deeper than what is above them; it
+    takes them off the end."""
+    own, found = rows[-1][0], {}
+    while rows and rows[-1][0] > above:
+        depth, place, key, text = rows.pop()
+        refuse_if(depth != own, MISPLACED, place)
+        here = *path, len(found) if key is None else key
         first = places.setdefault(here, place)
         if first is not place:
             raise UserError(KEY_TWICE % (key, first[1]), *place)
-        # What belongs to it stands deeper; a list may stand right below its key.
-        below = [*takewhile(lambda row: (row[0][2], row[1] is None) > (indent, is_list), rows)]
-        refuse_if(text and below, MISPLACED, below and below[0][0])
-        rows = rows[len(below):]
-        found[here[-1]] = block(below, here, places) if below else value_of(text)
-    return [*found.values()] if is_list else found
+        if rows and rows[-1][0] > own:     # a list may stand right below its key
+            refuse_if(text, MISPLACED, rows[-1][1])
+            found[here[-1]] = block(rows, own, here, places)
+        else:
+            found[here[-1]] = value_of(text)
+    return [*found.values()] if own[1] else found
 
 
 # ---- the keys of budgets.yaml and prices.json, and their one checker ----------------------------
@@ -2392,7 +2405,7 @@ PATH     "(/|~[/"]|[A-Za-z]:[\\/"]|\\\\)
 DAY      "\d{4}-(?!02-3|(0[469]|11)-31)(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"$
 UNIT     "USD per million tokens"$
 FLAG     (True|False)$
-USD      \d{1,8}(\.\d{1,12})?$
+USD      [0-9]+(\.[0-9]{1,12})?\Z
 PERCENT  \d{1,5}(\.\d{1,6})?$
 PRICE    \d{1,7}(\.\d{1,6})?$
 FACTOR   (?=.*[1-9])\d{1,7}(\.\d{1,6})?$
@@ -2444,22 +2457,24 @@ PRICE_LIST       a map in { }
 
 def read_shapes(table):
     """{shape: {key: (its mark, kinds, (least, most), default)}}"""
-    shapes, row = {}, r'(?m)^( *)([\w*]+)([!?]?) *([^ \n]*) *([\d ]*)(?:= (\w+))?$'
-    for indent, key, mark, kinds, bounds, default in re.findall(row, table):
-        if indent:
-            default = int(default) * PERCENT if default.isdigit() else default or None
-            shape[key] = mark, kinds.split('|'), tuple(map(int, bounds.split())), default
-        else:
-            shape = shapes[key] = dict(shapes.get(kinds, ()))
+    shapes = {}
+    for line in table.strip().split('\n'):
+        row, _, default = line.partition(' = ')
+        key, *more = row.split()
+        if line[0] != ' ':
+            shape = shapes[key] = dict(*map(shapes.get, more))
+            continue
+        kinds, *bounds = more
+        default = int(default) * PERCENT if default.isdigit() else default or None
+        shape[key.strip('!?')] = key[-1], kinds.split('|'), tuple(map(int, bounds)), default
     return shapes
 
 
 def money(text):
     """Pico-dollars of a decimal text such as 200.00; ValueError for anything else."""
-    found = re.match(r'([0-9]+)(?:\.([0-9]{1,12}))?\Z', text)
-    if not found:
+    if not re.match(FORMS['USD'], text):
         raise ValueError(text)
-    whole, behind = found.groups('')
+    whole, _, behind = text.partition('.')
     return int(whole + behind.ljust(12, '0'))
 
 
@@ -2468,11 +2483,10 @@ SHAPES = read_shapes(SHAPE_TABLE)
 
 def checked_map(name, found, at, path):
     """{key: value} of all that a map may have: what it hasn't is None, or what its row says."""
-    shape = SHAPES[name]
-    for key in shape:
-        if shape[key][0] == '!' and key not in found:
+    shape, values = SHAPES[name], {}
+    for key, (mark, _, _, values[key]) in shape.items():
+        if mark == '!' and key not in found:
             raise UserError('the key %s is missing here: add "%s: ..."' % (key, key), *at(*path))
-    values = {key: default for key, (*_, default) in shape.items()}
     for key, value in found.items():
         here, row = path + (key,), shape.get(key) or shape.get('*')
         if not row:
@@ -2494,8 +2508,9 @@ def checked(kinds, bounds, value, at, path):
             if 'from' in SHAPES.get(inner, ()):
                 check_days(value, at, path)
             return found
-        is_scalar = kind[0] != '[' and kind not in SHAPES
-        if is_scalar and re.match(FORMS.get(kind, '"%s"$' % kind), literal(value)):
+        if kind.islower() and kind == value:
+            return value
+        if kind in FORMS and re.match(FORMS[kind], literal(value)):
             if kind not in PARTS:
                 return value
             number = money(value)
@@ -2508,13 +2523,15 @@ def checked(kinds, bounds, value, at, path):
                     *at(*path))
 
 
+LITERALS = {dict: 'a map', list: 'a list', str: '"%s"',
+            Unclear: '%s, which readers take in different ways'}
+
+
 def literal(value):
     """A value as it is written: a text in quotes."""
     if value in (None, '', [], {}):
         return 'empty'
-    forms = {dict: 'a map', list: 'a list', str: '"%s"',
-             Unclear: '%s, which readers take in different ways'}
-    return forms.get(type(value), '%s').replace('%s', str(value))
+    return LITERALS.get(type(value), '%s').replace('%s', str(value))
 
 
 # Of keys that a map doesn't have: what to say, by the map's shape and the key.
@@ -2558,9 +2575,10 @@ def check_prices(text, name='prices.json'):
         return [(name + ': ' + keys[1:]).rstrip(': ')]
     try:
         found = READ_JSON(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
+        place = [getattr(error, one, None) for one in ('lineno', 'colno')]
         raise UserError('not JSON from here on; is there a comma, a quote or a bracket too many '
-                        'or too few?', name, error.lineno, error.colno) from None
+                        'or too few?', name, *place) from None
     checked(['PRICE_LIST'], (), found, at, ())
     models, providers, owners = found['models'], found['providers'], {}
     for key, model in models.items():
@@ -2573,8 +2591,9 @@ def check_prices(text, name='prices.json'):
                       at('models', key))
     for family, model in found['fallbacks'].items():
         owner = owners.get(split_model(model)[1])
-        refuse_if(not owner, 'models has no %s: the nearest is %s'
-                  % (model, nearest(model, models)), at('fallbacks', family))
+        if not owner:
+            raise UserError('models has no %s: the nearest is %s'
+                            % (model, nearest(model, models)), *at('fallbacks', family))
     last = owners[split_model(found['fallbacks']['*'])[1]]
     classes = set(SHAPES['PRICED']) - set(SHAPES['DATED'])
     is_whole = 'web_search_usd' in {**providers[last['provider']], **last} and \
@@ -2618,16 +2637,19 @@ class Budgets:
 
     def __init__(self, text, name='budgets.yaml', home=None):
         self.name, self.by_name, self.named, places, by_path = name, {}, {}, {}, {}
-        found = parse_yaml(text, name, places)
+        found = parse_yaml(text, name, places) or {}
 
         def at(*path):           # of what isn't written: what it would stand in
             return places.get(path) or at(*path[:-1])
-        vars(self).update(checked(['FILE'], (), found or {}, at, ()))
+        vars(self).update(checked(['FILE'], (), found, at, ()))
         check_zone(self.timezone, at('timezone'))
         self.spend_json = self.spend_json and expand_home(self.spend_json, home)
         real_folder.cache_clear()
-        for n, values in enumerate(self.budgets or ()):
-            entry = entry_from(values, at, home, self.spend_json, 'budgets', n)
+        read = partial(entry_from, home, self.spend_json)
+        self.default = self.default and read(self.default, partial(at, 'default'))
+        self.entries = tuple(read(values, partial(at, 'budgets', n))
+                             for n, values in enumerate(self.budgets or ()))
+        for entry in self.entries:
             first = self.by_name.setdefault(entry.arm, entry)
             refuse_if(first is not entry, ARM_TWICE % (entry.arm, first.at[1]), entry.at)
             for one in entry.patterns:
@@ -2636,14 +2658,10 @@ class Budgets:
             if not entry.patterns:
                 written = folded(entry.arm)
                 self.named.update({written: entry.arm, '\\' + written.lower(): entry.arm})
-        for one in list(by_path.values()):
-            # What was recorded below a link counts after it was turned, too.
-            written = folded(one.path)
-            if written not in by_path:
-                by_path[written] = pattern_at(written, one.arm)
-        self.entries, self.patterns = tuple(self.by_name.values()), by_path.values()
-        self.default = self.default and entry_from(self.default, at, home, self.spend_json,
-                                                   'default')
+        # What was recorded below a link counts after it was turned, too.
+        written = {folded(one.path): one.arm for one in by_path.values()}
+        links = [pattern_at(text, arm) for text, arm in written.items() if text not in by_path]
+        self.patterns = [*by_path.values(), *links]
 
     def armed(self):
         return bool(self.entries or self.default)
@@ -2706,25 +2724,25 @@ def read_text(path, most_bytes):
         raise UserError('cannot be read: ' + error.strerror, path) from None
 
 
-def entry_from(values, at, home, spend_json, *path):
-    """The Entry of what stands at a path. Unsaid, a halt is at 150 %, or a higher grace_pct."""
+def entry_from(home, spend_json, values, at):
+    """The Entry of a map; `at` tells where its keys stand. Unsaid, a halt is at 150 %, or at a
+    higher grace_pct."""
     arm, grace, halt = values.get('arm'), values['grace_pct'], values['halt_pct']
-    caps = [key for key in CAPS if values[key] is not None]
-    refuse_if(not caps, NO_CAP, at(*path))
-    for key in caps:
-        refuse_if(spend_json and CAPS[key] != 'month', key + MONTHLY_ONLY, at(*path, key))
-    halt = max(150 * PERCENT, grace) if halt is None else halt
-    if halt != 'never' and halt < grace:
-        raise UserError(EARLY_HALT % format_percent(grace), *at(*path, 'halt_pct'))
+    caps = {window: values[key] for key, window in CAPS.items() if values[key] is not None}
+    refuse_if(not caps, NO_CAP, at())
+    for key in [key for key in CAPS if spend_json and CAPS[key] in caps and CAPS[key] != 'month']:
+        raise UserError(key + MONTHLY_ONLY, *at(key))
+    halt = {None: max(150 * PERCENT, grace), 'never': None}.get(halt, halt)
+    if halt is not None and halt < grace:
+        raise UserError(EARLY_HALT % format_percent(grace), *at('halt_pct'))
     one, paths = values.get('path'), values.get('paths')
     refuse_if(one and paths, 'path and paths in one entry: write all of them in paths: [...]',
-              at(*path, 'paths'))
+              at('paths'))
     key = 'paths' if paths else 'path'
-    patterns = [pattern_of(expand_home(text, home), arm, at(*path, key, n))
-                for n, text in enumerate(paths or filter(None, [one]))]
-    values.update(caps=tuple((CAPS[key], values[key]) for key in caps), at=at(*path),
-                  halt_pct=None if halt == 'never' else halt, action=values['action_on_breach'],
-                  patterns=patterns)
+    patterns = [pattern_of(expand_home(path, home), arm, at(key, n))
+                for n, path in enumerate(paths or filter(None, [one]))]
+    values.update(caps=tuple(caps.items()), halt_pct=halt, action=values['action_on_breach'],
+                  at=at(), patterns=patterns)
     return Entry(*map(values.get, Entry._fields))
 
 
@@ -2739,7 +2757,7 @@ WILD = '[*?[]'
 
 def pattern_of(path, arm, at):
     """The Pattern of a path, with what stands before its first wildcard as it really lies."""
-    ranges = re.findall(r'\[[^]/]*([^]/])-([^]/])', path)
+    ranges = re.findall(r'\[[^]/]*([^]/])-([^]/])', path) if '[' in path else ()
     refuse_if(any(low > high for low, high in ranges),
               'the pattern %s cannot be read: write [ itself as [[]' % path, at)
     path, real = path.replace(os.sep, '/'), path
@@ -2786,7 +2804,7 @@ def expand_home(path, home=None):
 
 
 def is_windows_path(path):
-    return bool(re.match(r'[A-Za-z]:([\\/]|$)|\\\\', path))
+    return path[:1] != '/' and bool(re.match(r'[A-Za-z]:([\\/]|$)|\\\\', path))
 
 
 def folded(path):
@@ -2825,7 +2843,8 @@ def check_zone(zone, place=()):
         raise UserError('unknown time zone %s: %s' % (
             zone, 'did you mean %s?' % near if near else
             'write local, or a name such as Europe/Berlin' if names else
-            'this machine has no time zone database: install tzdata, or write local or UTC'), *place)
+            'this machine has no time zone database: install tzdata, or write local or UTC'),
+            *place)
 
 
 def set_zone(timezone):
@@ -2863,9 +2882,8 @@ def arm_of(budgets, place, origin=None):
 
 def entry_of(budgets, key):
     """The Entry with an arm's caps, None if it has none."""
-    if not budgets or not key:
-        return None
-    return budgets.default if is_path(key) else budgets.by_name.get(key)
+    if budgets and key:
+        return budgets.default if is_path(key) else budgets.by_name.get(key)
 
 
 def listed_in(budgets, place):
@@ -2937,7 +2955,7 @@ def check_ambiguous(ledger, budgets, key=None):
         seen = ledger.rows('select root, inner from pairs join places on places.id = place '
                            'where arm = ? and is_repo', entry.arm)
         repos = sorted({path for row in seen for path in row
-                        if path and budgets.named.get(repo_name(path)) == entry.arm})
+                        if budgets.named.get(repo_name(path)) == entry.arm})
         if repos[1:]:
             raise UserError('arm %s has no path, and its name fits %s and %s: add the one that is '
                             'meant as its path:' % (entry.arm, *repos[:2]), *entry.at)
@@ -3000,36 +3018,51 @@ def find_arm(text, ledger, budgets, home):
 
 # ---- windows of time ----------------------------------------------------------------------------
 
+# A date is a number here, of days since the epoch: 0 was a Thursday.
+DAY_S = 86400
+
+
 def local_time(seconds):
     from datetime import datetime, timezone
     return datetime.fromtimestamp(seconds, timezone.utc).astimezone(*ZONE)
+
+
+def ahead_of_utc(seconds):
+    """How far the clock is ahead at a time. (To import datetime takes longer than a verdict.)"""
+    if ZONE:
+        return int(local_time(seconds).utcoffset().total_seconds())
+    return time.localtime(seconds).tm_gmtoff
 
 
 @lru_cache(None)
 def first_ms(day):
     """When a date begins. Where the clock skips midnight, or the day, that is right after; where
     it is set back over midnight, the first of the two."""
-    from datetime import datetime
-    return int(datetime(*day.timetuple()[:6], 0, *ZONE).timestamp()) * 1000
+    midnight = day * DAY_S
+    offsets = [ahead_of_utc(midnight + near) for near in (-DAY_S, DAY_S)]
+    fits = [ahead for ahead in offsets if ahead_of_utc(midnight - ahead) == ahead]
+    return (midnight - [*fits, offsets[0]][0]) * 1000
 
 
 def local_date(ms):
-    from datetime import timedelta
-    day = local_time(ms // 1000).date()
-    after = day + timedelta(1)   # has begun where the clock was set back over midnight
-    return after if first_ms(after) <= ms else day
+    day = (ms // 1000 + ahead_of_utc(ms // 1000)) // DAY_S
+    # The next has begun where the clock was set back over midnight.
+    return day + (first_ms(day + 1) <= ms)
+
+
+def date_at(day):
+    return time.gmtime(day * DAY_S)
 
 
 def window_bounds(window, now_ms):
     """(start, end) in ms of the day, ISO week, month or total of a moment; end is outside."""
     if window == 'total':
         return 0, None
-    from datetime import timedelta
     day = local_date(now_ms)
-    back, length = {'day': (0, 1), 'week': (day.weekday(), 7), 'month': (day.day - 1, 31)}[window]
-    first = day - timedelta(back)
-    after = first + timedelta(length)
-    return first_ms(first), first_ms(after.replace(day=1) if window == 'month' else after)
+    date = date_at(day)
+    first = day - {'day': 0, 'week': date.tm_wday, 'month': date.tm_mday - 1}[window]
+    length = {'day': 1, 'week': 7, 'month': 32 - date_at(first + 31).tm_mday}[window]
+    return first_ms(first), first_ms(first + length)
 
 
 def windows_between(window, since_ms, until_ms):
@@ -3043,17 +3076,16 @@ def windows_between(window, since_ms, until_ms):
 def label_of(window, ms):
     """2026-11-23, 2026-W48 or 2026-11: the day, week or month of a moment."""
     form = {'day': '%Y-%m-%d', 'week': '%G-W%V', 'month': '%Y-%m'}[window]
-    return local_date(ms).strftime(form)
+    return time.strftime(form, date_at(local_date(ms)))
 
 
 def date_of(ms):
-    return local_date(ms).isoformat()
+    return label_of('day', ms)
 
 
 def start_of(text):
     """When the date YYYY-MM-DD begins, in ms; ValueError if there is no such date."""
-    from datetime import date
-    return first_ms(date.fromisoformat(text))
+    return first_ms(minutes_to(text + ' 00:00') * 60 // DAY_S)
 
 
 def format_time(ms):
@@ -4413,7 +4445,6 @@ def check_figures(options, folders):
     if budgets.on_error == 'allow':
         yield ('budgets', 'on_error: allow lets expensive tools run while spend cannot be known',
                'write on_error: deny')
-    check_prices(prices.text, prices.path)
     days = (options.now_ms - parse_time(prices.as_of + 'T00:00:00Z')) // 86400000
     old = "compare them with the vendors' pages, or take a newer armledger"
     yield ('prices', '%s: as of %s, %d days ago' % (prices.path, prices.as_of, days),
@@ -4469,8 +4500,6 @@ MANAGED_SETTINGS = [folder + name for folder in (
     for name in ('/managed-settings.json', '/managed-settings.d/*.json')]
 OFF_SWITCHES = ('disableAllHooks', 'allowManagedHooksOnly', 'strictPluginOnlyCustomization',
                 'disabled', 'hooks = false')
-PERMISSION_MODES = ('default', 'acceptEdits', 'plan', 'bypassPermissions', 'dontAsk', 'auto',
-                    'delegate')
 CODEX_OFF = r'(?m)^\s*(?:features\.)?(?:codex_)?hooks\s*=\s*false'
 OFF_VARIABLES = 'CLAUDE_CODE_S(?:IMPLE|KIP_PROMPT_HISTORY)$'
 
@@ -4520,10 +4549,6 @@ def settings_faults(settings, guarded):
         yield ('deletes transcripts after %s days, so what was not metered by then is lost; below '
                '1 its agent may ignore all of it, hooks too' % days,
                'set cleanupPeriodDays to 30 or more')
-    mode = part(settings, 'permissions').get('defaultMode', 'default')
-    if type(settings.get('model', '')) is not str or mode not in PERMISSION_MODES:
-        yield ('has a "model" or a "defaultMode" that is not valid, so its agent may ignore all of '
-               'it, hooks too', 'correct that value')
 
 
 def gates_in(groups, outer=()):
@@ -4674,24 +4699,25 @@ def main(argv):
 
 
 def parse_options(argv):
-    """A mistake is a UserError, and so exit 1: 2 means a hard stop. (argparse takes 10 ms.)"""
-    from types import SimpleNamespace
-    takes = dict(re.findall('(?m)^  (--[a-z]+) ([A-Z]*)', HELP))     # '' is a command
-    options = SimpleNamespace(arm='', command='', budgets='', prices='', ledger='', now='')
-    words = iter(argv)
-    for word in words:
-        word = '--help' if word == '-h' else word
-        option, equals, value = word.partition('=')
-        if takes.get(option):
-            name, value = option[2:], value if equals else next(words, '')
-        elif word in takes:
-            name, value = 'command', '' if options.command else word
+    """A mistake is a UserError, and so exit 1: 2 means a hard stop."""
+    from argparse import ArgumentParser
+
+    def refuse(message):
+        raise UserError(message + '; see budget-check.py --help')
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = refuse
+    parser.add_argument('arm', nargs='?')
+    add_command = partial(parser.add_mutually_exclusive_group().add_argument,
+                          dest='command', action='store_const')
+    add_command('-h', const='--help')
+    for option, value in re.findall('(?m)^  (--[a-z]+) ([A-Z]*)', HELP):
+        if value:
+            parser.add_argument(option)
         else:
-            name, value = 'arm', '' if options.arm or word[:1] == '-' else word
-        if not value:
-            raise UserError('%s is no option, lacks its value, or does not go with what stands '
-                            'before it; see budget-check.py --help' % (word or "''"))
-        setattr(options, name, value)
+            add_command(option, const=option)
+    options = parser.parse_args(argv)
+    if '' in vars(options).values():       # a variable that isn't set: never all arms
+        refuse('one of these words is empty')
     options.now_ms = parse_time(options.now) if options.now else int(time.time() * 1000)
     if options.now_ms is None:
         raise UserError('--now %s is not a time; write it as 2026-10-31T23:59:59Z' % options.now)
@@ -4711,8 +4737,7 @@ def load_all(options):
                         'as its comments show; `make install` puts it beside this script', path)
     set_zone(budgets.timezone)
     prices, ledger = load_prices(options.prices), Ledger(options.ledger, options.home, 3600.0)
-    if ledger.meta('prices') != prices.text:
-        check_prices(prices.text, prices.path)
+    check_prices(prices.text, prices.path)
     reading = ledger.refresh(prices, os.environ, options.now_ms, progress_on(sys.stderr))
     assign_arms(ledger, budgets)
     return budgets, prices, ledger, reading
@@ -4778,7 +4803,7 @@ def arm_json(standing):
     return {
         'arm': standing.name, 'path': entry.patterns[0].path if entry.patterns else path,
         'tier': verdict.tier, 'verdict': verdict.verdict, 'action_on_breach': entry.action,
-        **usd_figures(verdict.worst), **usd_figures(standing, ['reserved']),
+        **usd_figures(verdict.worst), 'reserved_usd': usd_number(standing.reserved),
         'untranscribed_usd': usd_number(standing.untranscribed_usd),
         'assumed_usd': usd_number(standing.assumed_usd),
         'windows': [{
@@ -4788,8 +4813,8 @@ def arm_json(standing):
             for one in verdict.windows]}
 
 
-def usd_figures(window, names=('spent', 'cap', 'grace')):
-    return {name + '_usd': usd_number(getattr(window, name)) for name in names}
+def usd_figures(window):
+    return {name + '_usd': usd_number(getattr(window, name)) for name in ('spent', 'cap', 'grace')}
 
 
 def usd_number(pico):
@@ -4809,20 +4834,20 @@ def format_standings(standings, budgets, prices, has_colour):
     """Lines for people: a table with a row for each cap, and what there is to say."""
     rows, said = [('ARM', 'TIER', 'SPENT', 'CAP', '', 'LEFT', 'CAP REACHED')], []
     for standing in standings:
-        name, reserved = printable(standing.name, 30), standing.reserved
-        for one in standing.verdict.windows:
+        name, verdict = printable(standing.name, 30), standing.verdict
+        for one in verdict.windows:
             spent, cap, left = (format_usd(usd, 2, True) for usd in (one.spent, one.cap, one.left))
-            mark = '~' if standing.assumed_usd and one is standing.verdict.worst else ''
+            mark = '~' if standing.assumed_usd and one is verdict.worst else ''
             reached = 'yes' if one.left == 0 else date_of(one.cap_at) if one.cap_at else '-'
             rows.append((name, one.tier, mark + spent, cap + '/' + one.window,
                          bar(one.spent, one.cap), left, reached))
-        if reserved:
+        if standing.reserved:
             said.append('%s: %s is set aside for tools that are running.'
-                        % (name, dollars(reserved)))
-        if standing.verdict.verdict == 'HARD_STOP':
+                        % (name, dollars(standing.reserved)))
+        if verdict.verdict == 'HARD_STOP':
             said.append('%s. %s' % (arithmetic(standing), how_to_lift(budgets, standing)))
         nexts = next_tiers(standing, budgets)
-        if nexts and (len(standings) == 1 or standing.verdict.tier not in ('ok', 'alert')):
+        if nexts and (len(standings) == 1 or verdict.tier not in ('ok', 'alert')):
             said.append('%s: %s.' % (name, nexts))
     if any(standing.assumed_usd for standing in standings):
         said.append('~ some of it at an assumed price: its model has none in prices.json.')

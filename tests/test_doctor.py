@@ -147,8 +147,6 @@ class Doctor(unittest.TestCase):
                 ({'command': 'python3 %s' % self.hook}, ('PreToolUse', 'without -IS')),
                 ({'top': {'disableAllHooks': True}}, ('turns hooks off',)),
                 ({'top': {'cleanupPeriodDays': 0}}, ('ignore all of it, hooks too',)),
-                ({'top': {'model': 5}}, ('ignore all of it, hooks too',)),
-                ({'top': {'permissions': {'defaultMode': 'bogus'}}}, ('ignore all of it, hooks too',)),
                 ({'top': {'cleanupPeriodDays': 3}}, ('deletes transcripts after 3 days',)),
                 ({'top': {'env': {'CLAUDE_CODE_SIMPLE': '1'}}}, ('sets CLAUDE_CODE_SIMPLE',))]:
             with self.subTest(wiring=wiring):
