@@ -944,9 +944,8 @@ def fullness(call):
 
 
 def all_logs():
-    home = os.environ.get('HOME') or os.path.expanduser('~')
     for agent in AGENTS.values():
-        roots = map(os.path.realpath, agent.roots(os.environ, home))
+        roots = map(os.path.realpath, agent.roots(os.environ, os.path.expanduser('~')))
         for root in dict.fromkeys(roots):
             found = [root] * os.path.isfile(root)
             for folder, _, names in os.walk(root):
@@ -1130,8 +1129,6 @@ def groups_of(books, run, keys, has_arm, fields):
     # By their numbers in `shown`, and by no more than is asked for: few groups are fast.
     group = ['1'] * several + ['2'] * has_arm
     group += [str(n + 3) for n in range(len(columns))]
-    if several and columns[:1] in (['model'], ['session']) and not has_arm:
-        group[:2] = ['at + %d * %s' % (len(run), columns[0])]         # one number sorts faster
     tables = BY_PAIR
     if books.arm is None and first.since <= books.oldest and (columns or fields is not PLAIN):
         # All of them, and more than an index has: as they lie in the file.
