@@ -987,9 +987,8 @@ def fullness(call):
 
 
 def all_logs():
-    home = os.environ.get('HOME') or os.path.expanduser('~')
     for agent in AGENTS.values():
-        roots = map(os.path.realpath, agent.roots(os.environ, home))
+        roots = map(os.path.realpath, agent.roots(os.environ, os.path.expanduser('~')))
         for root in dict.fromkeys(roots):
             found = [root] * os.path.isfile(root)
             for folder, _, names in os.walk(root):
@@ -1152,44 +1151,35 @@ def sum_by(books, spans, by, fields=PLAIN):
     details = [key for key in by if key in DETAILS]
     times = [key for key in by if key in TIMES]
     found = defaultdict(lambda: dict.fromkeys([*fields, 'list_usd'], 0))
-    for run in runs_of(spans):
-        labels = [{key: label_of(key, span.start) for key in times} for span in run]
-        for names, at, arm, sums in groups_of(books, run, details, 'arm' in by, fields):
-            known = dict(zip(details, names), arm=arm, **labels[at])
+    for span in spans:
+        labels = {key: label_of(key, span.start) for key in times}
+        for names, arm, sums in groups_of(books, span, details, 'arm' in by, fields):
+            known = dict(zip(details, names), arm=arm, **labels)
             add_up(found[key_of(known, by)], iter(sums), fields, books.rate(arm))
     return found
 
 
-def groups_of(books, run, keys, has_arm, fields):
-    """(names of the keys, which span of the run, arm, sums) of each group of calls."""
-    first = run[0]
-    several = len(run) > 1
-    at = '0'
-    if several:
-        at = '(ts - %d) / %d' % (first.since, first.until - first.since)
+def groups_of(books, span, keys, has_arm, fields):
+    """(names of the keys, arm, sums) of each group of calls."""
     has_arm = has_arm or books.has_rates
     columns = [column for key in keys for column in DETAILS[key][0].split(', ')]
-    shown = [at + ' at', 'arm' if has_arm else "'' arm", *columns, *fields.values()]
-    # By their numbers in `shown`, and by no more than is asked for: few groups are fast.
-    group = ['1'] * several + ['2'] * has_arm
-    group += [str(n + 3) for n in range(len(columns))]
-    if several and columns[:1] in (['model'], ['session']) and not has_arm:
-        group[:2] = ['at + %d * %s' % (len(run), columns[0])]         # one number sorts faster
-    tables = BY_PAIR
-    if books.arm is None and first.since <= books.oldest and (columns or fields is not PLAIN):
-        # All of them, and more than an index has: as they lie in the file.
-        tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm
     names = [DETAILS[key][1] for key in keys]
+    shown = ['arm' if has_arm else "'' arm", *columns, *fields.values()]
+    # By their numbers in `shown`, and by no more than is asked for: few groups are fast.
+    group = [str(n) for n in range(1 if has_arm else 2, len(columns) + 2)]
+    tables = BY_PAIR
+    is_all = books.arm is None and span.since <= books.oldest and span.until > books.latest
+    if is_all and (columns or fields is not PLAIN):
+        # And more than an index has: as they lie in the file.
+        tables = 'calls not indexed' + ' join pairs on pair = pairs.id' * has_arm
     rows = books.rows(
-        ', '.join(shown),
-        first._replace(until=run[-1].until),
+        ', '.join(shown), span,
         'group by ' + (', '.join(group) or "''"),
         tables,
         'select %s from (%%s) calls' % ', '.join([*names, '*']))
     for row in rows:
-        names = row[:len(keys)]
-        at, arm, *sums = row[len(keys):]
-        yield names, at, arm, sums[len(columns):]
+        arm, *sums = row[len(keys):]
+        yield row[:len(keys)], arm, sums[len(columns):]
 
 
 def add_up(row, sums, fields, rate):
@@ -1201,18 +1191,6 @@ def add_up(row, sums, fields, rate):
                 row['list_usd'] += number
             number = divide_even(number * rate, WHOLE)
         row[name] += number
-
-
-def runs_of(spans):
-    """Spans of the same length that follow each other, together: a statement does for all."""
-    runs = []
-    for span in spans:
-        last = runs[-1][-1] if runs else None
-        if last and (span.since, span.until) == (last.until, 2 * last.until - last.since):
-            runs[-1].append(span)
-        else:
-            runs.append([span])
-    return runs
 
 
 # ---- rows: a row is {key of --by, field, name of a column: value} -------------------------------
