@@ -128,7 +128,6 @@ def parse_time(text):
 def minutes_to(minute):
     """From the epoch to a minute; ValueError if there is none such."""
     from _datetime import datetime             # `datetime` alone takes 1 ms more to import
-
     return int(datetime.fromisoformat(minute).timestamp()) // 60
 
 
@@ -2486,7 +2485,8 @@ def checked_map(name, found, at, path):
     shape, values = SHAPES[name], {}
     for key, (mark, _, _, values[key]) in shape.items():
         if mark == '!' and key not in found:
-            raise UserError('the key %s is missing here: add "%s: ..."' % (key, key), *at(*path))
+            raise UserError('this entry has no arm: begin it with "- arm: NAME"' if key == 'arm' else
+                            'the key %s is missing here' % key, *at(*path))
     for key, value in found.items():
         here, row = path + (key,), shape.get(key) or shape.get('*')
         if not row:
@@ -2617,8 +2617,8 @@ def check_days(entries, at, path):
 # ---- budgets.yaml: what it says -----------------------------------------------------------------
 
 LARGEST_BUDGETS = 1 << 20        # bytes
-NO_CAP = 'no cap is set here: write monthly_usd_cap: 200.00 (or daily_, weekly_, ' \
-         'total_usd_cap), or delete the entry'
+NO_CAP = '%s has no cap: write monthly_usd_cap: 200.00 (or daily_, weekly_, total_usd_cap), or ' \
+         'delete the entry'
 MONTHLY_ONLY = ' cannot be known from spend_json, which is month-to-date: write ' \
                'monthly_usd_cap, or delete spend_json'
 EARLY_HALT = 'halt_pct is below grace_pct (%s): a halt comes after the hard stop'
@@ -2729,7 +2729,7 @@ def entry_from(home, spend_json, values, at):
     higher grace_pct."""
     arm, grace, halt = values.get('arm'), values['grace_pct'], values['halt_pct']
     caps = {window: values[key] for key, window in CAPS.items() if values[key] is not None}
-    refuse_if(not caps, NO_CAP, at())
+    refuse_if(not caps, NO_CAP % ('arm ' + arm if arm else 'default:'), at())
     for key in [key for key in CAPS if spend_json and CAPS[key] in caps and CAPS[key] != 'month']:
         raise UserError(key + MONTHLY_ONLY, *at(key))
     halt = {None: max(150 * PERCENT, grace), 'never': None}.get(halt, halt)
@@ -2958,7 +2958,7 @@ def check_ambiguous(ledger, budgets, key=None):
                         if budgets.named.get(repo_name(path)) == entry.arm})
         if repos[1:]:
             raise UserError('arm %s has no path, and its name fits %s and %s: add the one that is '
-                            'meant as its path:' % (entry.arm, *repos[:2]), *entry.at)
+                            'meant, as in "path: %s"' % (entry.arm, *repos[:2], repos[0]), *entry.at)
 
 
 def cap_warnings(ledger, budgets, key=None):
@@ -3085,7 +3085,7 @@ def date_of(ms):
 
 def start_of(text):
     """When the date YYYY-MM-DD begins, in ms; ValueError if there is no such date."""
-    return first_ms(minutes_to(text + ' 00:00') * 60 // DAY_S)
+    return first_ms(minutes_to(text + ' 00:00+00:00') * 60 // DAY_S)
 
 
 def format_time(ms):
@@ -4491,7 +4491,7 @@ def unmetered(environ, home, folders=()):
 
 # ---- doctor: the agents' settings ---------------------------------------------------------------
 
-USER_SETTINGS = 'settings.json', 'hooks.json', 'hooks/armledger.json', 'config.toml'
+USER_SETTINGS = 'settings*.json', 'hooks.json', 'hooks/armledger.json', 'config.toml'
 PROJECT_SETTINGS = ('.claude/settings*.json', '.qwen/settings.json', '.gemini/settings.json',
                     '.github/copilot/settings.json')
 MANAGED_SETTINGS = [folder + name for folder in (
@@ -4500,6 +4500,8 @@ MANAGED_SETTINGS = [folder + name for folder in (
     for name in ('/managed-settings.json', '/managed-settings.d/*.json')]
 OFF_SWITCHES = ('disableAllHooks', 'allowManagedHooksOnly', 'strictPluginOnlyCustomization',
                 'disabled', 'hooks = false')
+PERMISSION_MODES = (None, 'default', 'acceptEdits', 'plan', 'bypassPermissions', 'dontAsk', 'auto',
+                    'delegate')
 CODEX_OFF = r'(?m)^\s*(?:features\.)?(?:codex_)?hooks\s*=\s*false'
 OFF_VARIABLES = 'CLAUDE_CODE_S(?:IMPLE|KIP_PROMPT_HISTORY)$'
 
@@ -4544,10 +4546,13 @@ def settings_faults(settings, guarded):
     if bent:
         yield ('sets %s for hooks as well: the gate is off, or may look at other files' % bent,
                'take that out of its "env"')
-    days = settings.get('cleanupPeriodDays', 30)
-    if figure(days) < 7:
-        yield ('deletes transcripts after %s days, so what was not metered by then is lost; below '
-               '1 its agent may ignore all of it, hooks too' % days,
+    days, mode = settings.get('cleanupPeriodDays', 30), part(settings, 'permissions').get('defaultMode')
+    if type(days) is not int or days < 1 or type(settings.get('model', '')) is not str or \
+            mode not in PERMISSION_MODES:
+        yield ('has a "model", "defaultMode" or "cleanupPeriodDays" that is not valid, so its agent '
+               'may ignore all of it, hooks too', 'correct that value')
+    elif days < 7:
+        yield ('deletes transcripts after %s days, so what was not metered by then is lost' % days,
                'set cleanupPeriodDays to 30 or more')
 
 
@@ -4605,8 +4610,8 @@ def weaknesses(command, settings, client):
         found.append("without -IS a client's repo could change what Python loads")
     for name, want in {'matcher': '*', 'if': None, 'async': None, **client.handler}.items():
         value = settings.get(name)
-        if type(want) is int:              # a time-out: without one it has longer
-            value = min(figure(value) or want, want)
+        if type(want) is int and (value is None or type(value) is int and value > want):
+            value = want                   # a time-out: without one it has longer
         if name == 'matcher' and value in ('.*', '', None):
             value = want
         if value not in (want, command):

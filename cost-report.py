@@ -125,7 +125,6 @@ def parse_time(text):
 def minutes_to(minute):
     """From the epoch to a minute; ValueError if there is none such."""
     from _datetime import datetime             # `datetime` alone takes 1 ms more to import
-
     return int(datetime.fromisoformat(minute).timestamp()) // 60
 
 

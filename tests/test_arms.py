@@ -751,7 +751,7 @@ class DoubtTest(unittest.TestCase):
         a, b, here, beta = (place(path) for path in ('/a/acme', '/b/acme', '/here/acme', '/a/beta'))
         gone, inner = place('/gone/acme', is_repo=False), place('/o/acme/x', root='/o', inner='/o/acme')
         message = 'budgets.yaml:2:3: arm acme has no path, and its name fits %s and %s: add the one that is ' \
-                  'meant as its path:'
+                  'meant, as in "path: %s"'
         for places, key, doubt in [
                 ([a, beta], None, None), ([a, b], None, ('/a/acme', '/b/acme')), ([a, b], 'acme', ('/a/acme', '/b/acme')),
                 ([a, b], 'beta', None), ([a, gone], None, None), ([a, inner], None, ('/a/acme', '/o/acme')), ([a, a], None, None)]:
@@ -762,7 +762,7 @@ class DoubtTest(unittest.TestCase):
                     script.check_ambiguous(ledger, budgets, key)
                     self.assertIsNone(doubt)
                 except script.UserError as error:
-                    self.assertEqual(str(error), message % doubt)
+                    self.assertEqual(str(error), message % (*doubt, doubt[0]))
         ledger = Pairs([a], [here])
         budgets = budgets_of('budgets:', listed('acme'), listed('here', '/here/acme'))
         script.assign_arms(ledger, budgets)
