@@ -830,7 +830,7 @@ def in_force(dated, day):
 # cap), and the innermost, whose name an arm may have. A place without a repo is its own root.
 Place = namedtuple('Place', 'cwd path root is_repo inner', defaults=('',))
 NOWHERE = 0                      # the place of a call whose record names no folder
-MOST_LOOKED_AT = 200             # repos, and worktrees of each, that a vanished folder is looked for in
+MOST_LOOKED_AT = 200             # repos that a vanished folder is looked for in
 
 
 def composed(text):
@@ -845,18 +845,18 @@ def composed(text):
 def resolve_place(cwd, home):
     """Where a folder is and what repo it belongs to, now. A repo that is the home folder, or lies
     above it, is not looked at."""
-    name, repos = composed(cwd), []
-    if not cwd.startswith('/') and os.sep == '/':
-        return Place(name, name, name, False)  # recorded on another kind of system
+    name = path = composed(cwd)
+    repos = []
     try:
-        folder = path = os.path.realpath(cwd)
-        path.encode()
-        above = os.path.realpath(home) + os.sep
-        while not above.startswith(folder.rstrip(os.sep) + os.sep):
-            repos += filter(None, [repo_at(folder)])
-            folder = os.path.dirname(folder)
+        if cwd.startswith('/') or os.sep != '/':       # else recorded on another kind of system
+            folder = path = os.path.realpath(cwd)
+            path.encode()
+            above = os.path.realpath(home) + os.sep
+            while not above.startswith(folder.rstrip(os.sep) + os.sep):
+                repos += filter(None, [repo_at(folder)])
+                folder = os.path.dirname(folder)
     except (OSError, ValueError):              # this locale can't say it to the system
-        return Place(name, name, name, False)
+        path = name
     path, *repos = map(composed, [path] + repos)
     return Place(name, path, repos[-1], True, repos[0]) if repos else Place(name, path, path, False)
 
@@ -868,9 +868,6 @@ def repo_at(folder):
     if not text.startswith('gitdir:'):
         return folder if os.path.isdir(dot_git) else None
     git_folder = os.path.normpath(os.path.join(folder, text[7:].strip())).replace('\\', '/')
-    around, is_module, _ = git_folder.partition('/.git/modules/')
-    if is_module and folder.startswith(around + os.sep):
-        return repo_at(around) or folder       # a submodule, if there is a repo that it is one of
     main, is_worktree, _ = git_folder.rpartition('/.git/worktrees/')
     # If it isn't known there as well, anyone could name another's repo.
     return os.path.realpath(main) if is_worktree and worktree_at(git_folder) == folder else folder
@@ -883,16 +880,11 @@ def worktree_at(git_folder):
 
 
 @lru_cache(None)
-def worktrees_of(repo):
-    folder = os.path.join(repo, '.git', 'worktrees')
-    return list(filter(None, [worktree_at(folder + '/' + name) for name in names_in(folder)]))
-
-
-def names_in(folder):
-    try:
-        return sorted(os.listdir(folder))[:MOST_LOOKED_AT]
-    except OSError:
-        return []
+def worktrees_of(repos):
+    """[(where a worktree is or was, its repo)] of the repos that a pattern fits."""
+    from glob import glob
+    folders = glob(repos + '/.git/worktrees/*')
+    return [(worktree_at(folder), folder.rpartition('/.git/')[0]) for folder in folders]
 
 
 # ---- ledger: every billed call once, in an SQLite file that many processes share ----------------
@@ -914,9 +906,8 @@ create table files (path text primary key, agent text, ino int,
 create index files_skipped on files (skipped) where skipped;
 create table places (id integer primary key, cwd text, path text, root text, is_repo int,
     inner text,
-    seen int                     -- when it was last found to be so
-    );
-create index places_cwd on places (cwd);
+    seen int,                    -- when it was last found to be so
+    unique (cwd, path, root, is_repo, inner));
 create index places_path on places (path);
 create table pairs (id integer primary key, place int, origin int, arm text,
     unique (place, origin));
@@ -1004,7 +995,7 @@ class Ledger:
 
     def __init__(self, path, home, seconds=5.0):
         self.path, self.home, self.limit = path, home, time.monotonic() + seconds
-        self.placed, self.is_alone = {}, False
+        self.is_alone = False
         flags = os.O_RDONLY | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0)
         try:
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
@@ -1033,17 +1024,12 @@ class Ledger:
         version, = self.one('pragma user_version')
         if version == VERSION:
             return
-        tables = self.rows("select name from sqlite_master where type = 'table'")
-        for index, in self.rows("select name from sqlite_master where type = 'index' and sql > ''"):
-            self.db.execute('drop index ' + index)
-        for table, in tables:
-            self.db.execute('alter table %s rename to v1_%s' % (table, table))
+        if version:
+            self.run(VERSION_1_ASIDE)
         self.run(SCHEMA)
         self.set_meta('created', int(time.time() * 1000))
         if version:
             self.run(FROM_VERSION_1)
-        for table, in tables:
-            self.db.execute('drop table v1_' + table)
         self.db.execute('pragma user_version = %d' % VERSION)
 
     def close(self):
@@ -1073,27 +1059,17 @@ class Ledger:
         self.db.execute('insert or replace into meta values (?, ?)', (key, value))
 
     def write(self, change, seconds=60.0):
-        """Run `change` in a transaction of its own, which is kept whole or not at all; if the time
-        is up between two units of work, what is done of it is kept."""
+        """Run `change` in a transaction of its own, which is kept whole or not at all, but for
+        what was done when it called go_on()."""
         self.lock(seconds)
-        try:
-            result = change()
-            self.db.execute('commit')
-            return result
-        except NotYet:
-            self.db.execute('commit')
-            raise
-        except BaseException:
-            self.placed.clear()
-            if self.db.in_transaction:
-                self.db.execute('rollback')
-            raise
+        with self.db:
+            return change()
 
     def go_on(self, why):
         """Between two units of work: keep what is done, and end if the time is up."""
+        self.db.execute('commit')
         if time.monotonic() > self.limit:
             raise NotYet(why + '; the next call goes on', self.path)
-        self.db.execute('commit')
         self.lock(60.0)
 
     def lock(self, seconds):
@@ -1311,7 +1287,6 @@ class Ledger:
         except (ArithmeticError, LookupError, TypeError, ValueError,
                 sqlite().IntegrityError) as error:
             self.db.execute('rollback to files')
-            self.placed.clear()
             for result in batch if len(batch) > 1 else ():
                 self.apply_or_report([result])
             if len(batch) == 1:
@@ -1334,14 +1309,14 @@ class Ledger:
             if result.entry:
                 folders.setdefault(result.folder, {})[path[len(result.folder):]] = result.entry
         insert('replace into files values (?, ?, ?, ?, ?, ?, ?)', [one.file for one in fresh])
-        cwds = {row[7] for one in fresh for row in one.calls}
-        cwds.update(row[3] for one in fresh for row in one.sessions)
-        insert('insert into cwds values (?, ?)', [(cwd, self.place(cwd)) for cwd in cwds])
         for one in fresh:
             agent = one.file[1]
             insert('insert into begun values (?, ?, ?, ?, ?, ?, ?, ?)',
                    [(agent, *row) for row in one.sessions])
             insert(TOLD, [(agent, *row) for row in one.calls])
+            insert('insert into heard values (?, ?, ?, ?, ?, ?, ?, ?, ?)', [(agent, *row) for row in one.marks])
+        insert('insert into cwds values (?, ?)',
+               [(cwd, self.place(cwd)) for cwd, in self.rows(NEW_CWDS)])
         self.run(SESSIONS_BEGIN)
         for _ in range(100):                   # from one to the next of those that go on
             if not self.db.execute(INHERIT).rowcount:
@@ -1353,9 +1328,7 @@ class Ledger:
         self.settle_shared()
         insert(FACTS, [(*one.facts, one.calls[0][3], one.file[1], one.calls[0][2])
                        for one in fresh if one.facts and one.calls])
-        for one in fresh:
-            for mark in one.marks:
-                self.take_mark(one.file[1], *mark)
+        self.run(MARKS_ARRIVE)
         self.settle_rests()
         self.run(FORGET)
         for folder, read in folders.items():
@@ -1376,21 +1349,12 @@ class Ledger:
 
     def place(self, cwd):
         """The place that a folder is now; one that is gone is what it was last."""
-        if cwd not in self.placed:
-            last = self.one('select id from places where cwd = ? order by seen desc, id desc '
-                            'limit 1', composed(cwd)) if cwd else (NOWHERE,)
-            if cwd and (not last or os.path.isdir(cwd)):
-                place = self.find_place(cwd)
-                same = self.one('select id from places where cwd = ? and path = ? and root = ? '
-                                'and is_repo = ? and inner = ?', *place)
-                same = same or (self.db.execute('insert into places (cwd, path, root, is_repo, '
-                                                'inner) values (?, ?, ?, ?, ?)', place).lastrowid,)
-                if same != last:
-                    self.db.execute('update places set seen = ? where id = ?',
-                                    (time.time_ns(), *same))
-                last = same
-            self.placed[cwd] = last[0]
-        return self.placed[cwd]
+        latest = 'select id from places where cwd = ? order by seen desc, id desc limit 1'
+        known = self.one(latest, composed(cwd))
+        if os.path.isdir(cwd) or not known:
+            self.db.execute(SEE_PLACE, (*self.find_place(cwd), time.time_ns()))
+            known = self.one(latest, composed(cwd))
+        return known[0]
 
     def find_place(self, cwd):
         """The Place of a folder, as it is or, of one that is gone, as far as is known."""
@@ -1405,12 +1369,11 @@ class Ledger:
                 return place._replace(root=known[0], is_repo=True, inner=known[1])
             folder = os.path.dirname(folder)
         # Or it was a worktree, of a repo beside it or of one that is known.
-        repos = [os.path.join(folder, name) for name in names_in(folder)]
-        repos += [root for root, in self.rows(
-            'select root from places where is_repo order by id desc limit %d' % MOST_LOOKED_AT)]
-        for repo in dict.fromkeys(repos):
-            for worktree in worktrees_of(repo):
-                if (place.path + os.sep).startswith(worktree + os.sep):
+        known = self.rows('select root from places where is_repo order by id desc limit %d'
+                          % MOST_LOOKED_AT)
+        for repos in [folder + '/*', *(root for root, in known)]:
+            for worktree, repo in worktrees_of(repos):
+                if worktree and (place.path + os.sep).startswith(worktree + os.sep):
                     repo = composed(os.path.realpath(repo))
                     return place._replace(root=repo, is_repo=True, inner=repo)
         return place
@@ -1438,15 +1401,6 @@ class Ledger:
                             [(row.session, row.ts, row.owned) for row in stale + new])
 
     # -- what no transcript line shows
-
-    def take_mark(self, agent, name, ts, cwd, start, is_split, ended, totals):
-        """Note a total. One that is new or has ended earlier than was thought changes its stretch,
-        and what sessions begin with that may have been forked from it."""
-        session, = self.one('select id from sessions where agent = ? and name = ?', agent, name)
-        size = sum([sum(total[:6]) for total in json.loads(totals).values()])
-        row = session, ts, self.place(cwd), start, is_split, ended, size, totals
-        if self.db.execute(TAKE_MARK, row).rowcount > 0:
-            self.run(UNSETTLED, {'session': session, 'ts': ts, 'start': start})
 
     # A total is what a session has used up to then, in all its runs, sub-agents and helpers
     # included. Its untranscribed rest is counted by stretches: a total, less the one before it,
@@ -1512,7 +1466,7 @@ class Ledger:
             return all(min(less(less(totals.get(model), one[model]), spent.get(model))[:6]) >= 0
                        for model in one)
         return max(filter(fits, candidates), default={},
-                   key=lambda one: sum([sum(total[:6]) for total in one.values()]))
+                   key=size_of)
 
     def reprice(self):
         """Price again the calls of models whose price has changed, from where the last one who did
@@ -1539,6 +1493,8 @@ class Ledger:
         self.set_meta('prices', prices.text)
 
 
+SEE_PLACE = """insert into places (cwd, path, root, is_repo, inner, seen) values (?, ?, ?, ?, ?, ?)
+    on conflict (cwd, path, root, is_repo, inner) do update set seen = excluded.seen"""
 INSERT = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * len(Row._fields)))
 METERED = """select 1 from sessions where name = ?
     union all select 1 from agents where name = ?"""
@@ -1556,14 +1512,17 @@ create temp table if not exists moved (id integer primary key);
 create temp table if not exists stage (%s);
 create temp table if not exists shared (key primary key, is_whole);
 create temp table if not exists changed (session, ts, owned);
+create temp table if not exists heard (cli, session, ts, cwd, start, is_split, ended, totals, size);
 create temp table if not exists unsettled (mark integer primary key)""" % (COLUMNS, COLUMNS)
+NEW_CWDS = """select cwd from begun union select pair from told union select cwd from heard
+    except select cwd from cwds"""
 FORGET = """delete from begun;
 delete from told;
-delete from cwds;
 delete from moved;
 delete from stage;
 delete from shared;
 delete from changed;
+delete from heard;
 delete from unsettled"""
 TOLD = 'insert into told values (?, %s)' % ', '.join('?' * len(Row._fields))
 
@@ -1666,15 +1625,27 @@ HELD = """select calls.id, {0} from shared cross join calls using (key) where is
         'calls.' + COLUMNS.replace(', ', ', calls.'))
 FACTS = """update agents set type = ?, tool_use_id = ?, path = ?, finished = ?, foreground = ?
     where name = ? and session = (select id from sessions where agent = ? and name = ?)"""
-TAKE_MARK = """insert into marks (session, ts, place, start, is_split, ended, size, totals)
-    values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (session, ts, totals) do update
-    set ended = excluded.ended where excluded.ended < ended"""
-# What a version 1 ledger had worked out of a session is worked out anew, too.
-UNSETTLED = """insert or ignore into unsettled
-    select id from marks where session = :session and ts = :ts;
-insert or ignore into unsettled select marks.id from marks join sessions on sessions.id = session
-    where start = :start and start and began >= :ts;
-delete from calls where key is null and request = 'v1 ' || :session"""
+# A total that is new, or has ended earlier than was thought, changes its stretch, and what sessions
+# begin with that may have been forked from it. What a version 1 ledger had worked out of a session
+# is worked out anew, too.
+MARKS_ARRIVE = """delete from heard where exists (
+    select 1 from sessions cross join marks on marks.session = sessions.id
+    where sessions.agent = cli and name = heard.session and marks.ts = heard.ts
+    and marks.totals = heard.totals and marks.ended <= heard.ended);
+insert into marks (session, ts, place, start, is_split, ended, size, totals)
+    select sessions.id, ts, place, start, is_split, min(ended), size, totals from heard
+    cross join sessions on sessions.agent = cli and name = heard.session
+    cross join cwds using (cwd) group by sessions.id, ts, totals
+    on conflict (session, ts, totals) do update set ended = excluded.ended;
+insert or ignore into unsettled select marks.id from heard
+    cross join sessions on sessions.agent = cli and name = heard.session
+    cross join marks on marks.session = sessions.id and marks.ts = heard.ts;
+insert or ignore into unsettled select marks.id from heard
+    cross join marks on marks.start = heard.start and marks.start
+    cross join sessions on sessions.id = marks.session and began >= heard.ts;
+delete from calls where key is null and request in (
+    select 'v1 ' || sessions.id from heard
+    cross join sessions on sessions.agent = cli and name = heard.session)"""
 # Between the first and the last change; of calls that were copied, from the session's beginning on.
 STRETCHES_CHANGED = """insert or ignore into unsettled select marks.id
     from (select session, min(case when owned then ts else -1 end) as first, max(ts) as last
@@ -1697,6 +1668,25 @@ insert into calls (%s) select null, :mark, :session, '', 0, 'untranscribed', :ts
 TO_REPRICE = """select calls.id, name, ts, variant, kind, input, output, write_short, write_long,
     read, searches from calls join models on models.id = model
     where model in (%s) and calls.id > ? order by calls.id limit %d"""
+VERSION_1_ASIDE = """drop index sessions_dirty;
+drop index sessions_family;
+drop index sessions_name;
+drop index calls_session;
+drop index calls_spawned;
+drop table copies;
+drop table files;
+drop table folders;
+drop table marks;
+drop table readings;
+drop table reservations;
+drop table spend;
+alter table agents rename to v1_agents;
+alter table calls rename to v1_calls;
+alter table meta rename to v1_meta;
+alter table models rename to v1_models;
+alter table notices rename to v1_notices;
+alter table places rename to v1_places;
+alter table sessions rename to v1_sessions"""
 FROM_VERSION_1 = """insert or ignore into places
     select id, cwd, path, root, is_repo, inner, 0 from v1_places;
 insert or ignore into pairs select id, id, 0, null from v1_places;
@@ -1711,7 +1701,14 @@ insert into calls (%s) select case when kind <> 'untranscribed' then key end,
 insert into agents select old.session, agent, coalesce(type, ''), '', '', 0, 0, place, min(ts)
     from v1_calls as old left join v1_agents as told
     on told.session = old.session and told.name = agent
-    where agent <> '' group by old.session, agent""" % (COLUMNS, OLD)
+    where agent <> '' group by old.session, agent;
+drop table v1_agents;
+drop table v1_calls;
+drop table v1_meta;
+drop table v1_models;
+drop table v1_notices;
+drop table v1_places;
+drop table v1_sessions""" % (COLUMNS, OLD)
 
 
 def packed(logs):
@@ -1922,8 +1919,13 @@ def told_in(found, status, prices, now_ms):
                 for one in found.sessions]
     sessions += [(name, None, None, '', '', '', ts) for name, ts in tools.items()]
     marks = [(mark.session, stamp(mark.ts), mark.cwd, mark.start, int(mark.is_split),
-              stamp(mark.ended), json.dumps(mark.totals, sort_keys=True)) for mark in found.marks]
+              stamp(mark.ended), json.dumps(mark.totals, sort_keys=True), size_of(mark.totals))
+             for mark in found.marks]
     return sessions, marks, [tuple(row) for row in calls.values()]
+
+
+def size_of(totals):
+    return sum([sum(total[:6]) for total in totals.values()])
 
 
 def padded(version):
