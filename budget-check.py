@@ -1101,17 +1101,9 @@ class Ledger:
         (agent's name, path). NotYet if the time is up before that is done."""
         self.prices, self.now_ms, self.progress = prices, now_ms, progress
         if self.meta('prices') != prices.text:
-            prices.as_of                       # reads it: an error shows before anything changes
             self.write(self.reprice)
-        until = time.monotonic() + 60.0
-        while self.survey(environ, named):
-            reading = self.read_pending()
-            try:
-                if self.write(lambda: self.take_in(*reading), 0.3):
-                    break
-            except sqlite().OperationalError as error:
-                if 'locked' not in str(error) or time.monotonic() > min(self.limit, until):
-                    raise
+        while self.survey(environ, named) and not self.write(self.take_in):
+            pass
         skipped, = self.one('select coalesce(sum(skipped), 0) from files where skipped')
         folders = self.folders.values()
         return Reading(sum([len(logs) for *_, logs in folders]), skipped, self.unreadable,
@@ -1218,36 +1210,21 @@ class Ledger:
         is_new = path.endswith('.jsonl.zst') and not self.one(METERED, thread, thread)
         return 'compressed' if is_new else ''
 
-    def read_pending(self):
-        """What pending files tell, how many they are, and how many new bytes they have."""
-        held = self.held()
+    def take_in(self):
+        """Read what is pending and put it into the ledger, batch by batch; whether that was all. It
+        is read from where the last process that held the lock came to."""
+        held = {path: row for path, *row in self.rows_in(
+            'select path, ino, offset, seam, skipped, state from files where path in (%s)',
+            [folder + name for folder, name, *_ in self.pending])}
         # Long ones first, so that none of them comes at the end; else a session's files together.
         jobs = [(folder, name, agent, *held.get(folder + name, (0, 0, 0, 0, '{}')))
                 for folder, name, agent, size
                 in sorted(self.pending, key=lambda one: (-one[3] >> 20, one[:2]))]
         size = sum([one[3] for one in self.pending]) - sum([job[4] for job in jobs])
         is_long = size > LONG_READ and hasattr(os, 'fork') and not self.is_alone
-        if is_long:
-            self.one('pragma wal_autocheckpoint = 16384')  # pages: few waits for the disk
-            self.one('pragma cache_size = -4000')          # KB: ids come in no order
-        results = (read_apart if is_long else read_files)(jobs, self.prices, self.now_ms)
-        if size < BLOCK:                       # at once: then others wait for less
-            results = (result for result in list(results))
+        if is_long:                            # pages: few waits for the disk; KB: ids have no order
+            self.run('pragma wal_autocheckpoint = 16384;\npragma cache_size = -4000')
         self.run(TEMPORARY)
-        return held, results, len(jobs), size
-
-    def held(self):
-        """{path: what is known of it} of the pending files."""
-        return {path: row for path, *row in self.rows_in(
-            'select path, ino, offset, seam, skipped, state from files where path in (%s)',
-            [folder + name for folder, name, _, _ in self.pending])}
-
-    def take_in(self, held, results, number, size):
-        """Put what was read into the ledger, batch by batch; whether that was all.
-
-        Of many processes that wait for the lock one does; the others look again what is left."""
-        if self.held() != held and time.monotonic() < self.limit:
-            return False
         change = self.db.executemany
         change('delete from files where path = ?', [(path,) for path in self.gone])
         change('delete from folders where path = ?', [(path,) for path in self.listed])
@@ -1255,28 +1232,26 @@ class Ledger:
             (path, *row, packed(logs)) for path, (*row, logs) in self.listed.items()
             if row[1] is not None])
         batch, weight, files, done, due = [], 0, 0, 0, time.monotonic() + COMMIT_S
-        try:
-            for result in results:
-                if len(result) == 2:
-                    self.unreadable.append(result)
-                    files += 1
-                    continue
-                batch.append(result)
-                weight += 10 + len(result.calls)
-                done += result.file[3] - result.held
-                files += bool(result.entry)
-                if self.progress:
-                    self.progress(files, number, done, size)
-                if weight > BATCH or time.monotonic() > min(due, self.limit):
-                    self.apply_or_report(batch)
-                    batch, weight, due = [], 0, time.monotonic() + COMMIT_S
-                    if files < number:
-                        self.go_on('the ledger is being built: %d of %d changed log files are '
-                                   'read' % (files, number))
-            self.apply_or_report(batch)
-        finally:
-            results.close()
-        self.is_alone = files < number         # a process that read has died
+        results = (read_apart if is_long else read_files)(jobs, self.prices, self.now_ms)
+        for result in results:
+            if len(result) == 2:
+                self.unreadable.append(result)
+                files += 1
+                continue
+            batch.append(result)
+            weight += 10 + len(result.calls)
+            done += result.file[3] - result.held
+            files += bool(result.entry)
+            if self.progress:
+                self.progress(files, len(jobs), done, size)
+            if weight > BATCH or time.monotonic() > min(due, self.limit):
+                self.apply_or_report(batch)
+                batch, weight, due = [], 0, time.monotonic() + COMMIT_S
+                if files < len(jobs):
+                    self.go_on('the ledger is being built: %d of %d changed log files are read'
+                               % (files, len(jobs)))
+        self.apply_or_report(batch)
+        self.is_alone = files < len(jobs)      # a process that read has died
         return not self.is_alone
 
     def apply_or_report(self, batch):
@@ -1287,55 +1262,42 @@ class Ledger:
         except (ArithmeticError, LookupError, TypeError, ValueError,
                 sqlite().IntegrityError) as error:
             self.db.execute('rollback to files')
-            for result in batch if len(batch) > 1 else ():
-                self.apply_or_report([result])
             if len(batch) == 1:
-                why = '%s: %s' % (type(error).__name__, error)
-                self.unreadable.append((batch[0].file[0], why))
+                self.unreadable.append((batch[0].file[0], reason_of(error)))
+            else:
+                for result in batch:
+                    self.apply_or_report([result])
         self.db.execute('release files')
 
     def apply(self, batch):
         """Put what was read of files into the ledger. What is shared with others' copies, and rests,
         are settled in Python, all else by the statements below."""
-        insert, folders = self.db.executemany, {}
-        offsets = dict(self.rows_in('select path, offset from files where path in (%s)',
-                                    {result.file[0] for result in batch}))
-        fresh = []
-        for result in batch:
-            path = result.file[0]
-            if offsets.get(path, 0) == result.held:        # else another process was here first
-                offsets[path] = result.file[3]
-                fresh.append(result)
-            if result.entry:
-                folders.setdefault(result.folder, {})[path[len(result.folder):]] = result.entry
-        insert('replace into files values (?, ?, ?, ?, ?, ?, ?)', [one.file for one in fresh])
-        for one in fresh:
-            agent = one.file[1]
-            insert('insert into begun values (?, ?, ?, ?, ?, ?, ?, ?)',
-                   [(agent, *row) for row in one.sessions])
-            insert(TOLD, [(agent, *row) for row in one.calls])
-            insert('insert into heard values (?, ?, ?, ?, ?, ?, ?, ?, ?)', [(agent, *row) for row in one.marks])
+        insert = self.db.executemany
+        # Else another process was here first.
+        batch = [one for one in batch
+                 if self.db.execute(TAKE_FILE, (*one.file, one.held)).rowcount > 0]
+        for one in batch:
+            insert(SESSION_TOLD, one.sessions)
+            insert(CALL_TOLD, one.calls)
+            insert(MARK_TOLD, one.marks)
         insert('insert into cwds values (?, ?)',
                [(cwd, self.place(cwd)) for cwd, in self.rows(NEW_CWDS)])
         self.run(SESSIONS_BEGIN)
-        for _ in range(100):                   # from one to the next of those that go on
-            if not self.db.execute(INHERIT).rowcount:
-                break
-        self.db.execute(ONLY_MOVED)
         if self.one('select 1 from moved'):
             self.run(MOVE)
         self.run(CALLS_ARRIVE)
         self.settle_shared()
-        insert(FACTS, [(*one.facts, one.calls[0][3], one.file[1], one.calls[0][2])
-                       for one in fresh if one.facts and one.calls])
+        for one in batch:
+            insert(FACTS, one.facts)
         self.run(MARKS_ARRIVE)
         self.settle_rests()
         self.run(FORGET)
-        for folder, read in folders.items():
-            logs = self.folders[folder][3]     # only now: what fails above isn't read
-            logs.update(read)
-            self.db.execute('update folders set entries = ? where path = ?',
-                            (packed(logs), folder))
+        for one in batch:                      # only now: what fails above isn't read
+            if one.entry:
+                self.folders[one.folder][3][one.name] = one.entry
+        insert('update folders set entries = ? where path = ?', [
+            (packed(self.folders[folder][3]), folder)
+            for folder in {one.folder for one in batch if one.entry}])
 
     def run(self, statements, values=()):
         for statement in statements.split(';\n'):
@@ -1506,7 +1468,7 @@ SPENT = """select sum(usd / 1000000), sum(usd %%%% 1000000),
 
 # What files told, by names; `stage` has the same rows as they are stored.
 TEMPORARY = """create temp table if not exists begun (agent, name, began, ts, cwd, root, version, tool_ts);
-create temp table if not exists told (cli, %s);
+create temp table if not exists told (cli, uses_tool, %s);
 create temp table if not exists cwds (cwd primary key, place);
 create temp table if not exists moved (id integer primary key);
 create temp table if not exists stage (%s);
@@ -1524,11 +1486,19 @@ delete from shared;
 delete from changed;
 delete from heard;
 delete from unsettled"""
-TOLD = 'insert into told values (?, %s)' % ', '.join('?' * len(Row._fields))
+# A file, unless another process has read on in it.
+TAKE_FILE = """replace into files select ?1, ?2, ?3, ?4, ?5, ?6, ?7
+    where ?8 = coalesce((select offset from files where path = ?1), 0)"""
+SESSION_TOLD = 'insert into begun values (?, ?, ?, ?, ?, ?, ?, null)'
+CALL_TOLD = "insert into told values (?, ?, %s, '')" % ', '.join('?' * 19)
+MARK_TOLD = 'insert into heard values (?, ?, ?, ?, ?, ?, ?, ?, ?)'
 
 # A session begins where its earliest line says, or where the one did that it goes on from. Keys of
-# one that has begun earlier than was thought may belong to it now. `moved`: it, and its forks.
-SESSIONS_BEGIN = """insert or ignore into shared select distinct mine.key, 1
+# one that has begun earlier than was thought may belong to it now. `moved`: it, and its forks, if
+# they began elsewhere than their calls say.
+SESSIONS_BEGIN = """insert into begun select cli, session, null, null, '', '', '', max(ts) from told
+    where uses_tool and not standing & 1 group by cli, session;
+insert or ignore into shared select distinct mine.key, 1
     from begun cross join sessions using (agent, name)
     cross join calls as mine on session = sessions.id
     where begun.began < coalesce(sessions.began, %d) and mine.key is not null and exists (
@@ -1551,17 +1521,20 @@ insert into moved with recursive below (id, agent, name) as (
         select sessions.id, agent, name from begun join sessions using (agent, name)
         union select fork.id, fork.agent, fork.name from below join sessions as fork
         on fork.root = below.name and fork.agent = below.agent where fork.root <> '')
-    select id from below""" % (OPEN, OPEN)
-INHERIT = """update sessions set origin_ts = -1, origin = (select above.origin
-        from sessions as above where above.agent = sessions.agent and above.name = sessions.root)
+    select id from below;
+update sessions set origin_ts = -1, origin = (with recursive above (name, origin, n) as (
+            select sessions.root, null, 0
+            union all select next.root, next.origin, n + 1 from above join sessions as next
+            on next.agent = sessions.agent and next.name = above.name
+            where origin_ts is not null and n < 100)
+        select origin from above order by n desc limit 1)
     where id in (select id from moved) and root <> '' and exists (
         select 1 from sessions as above where above.agent = sessions.agent
-        and above.name = sessions.root and above.origin_ts is not null
-        and (above.origin <> sessions.origin or sessions.origin_ts is not -1))"""
-# Calls of sessions that prove to have begun elsewhere are of other pairs.
-ONLY_MOVED = """delete from moved where exists (select 1 from sessions
+        and above.name = sessions.root and origin_ts is not null);
+delete from moved where exists (select 1 from sessions
     join pairs on pairs.id = pair and place = sessions.origin and pairs.origin = place
-    where sessions.id = moved.id)"""
+    where sessions.id = moved.id)""" % (OPEN, OPEN)
+# Calls of sessions that prove to have begun elsewhere are of other pairs.
 MOVE = """insert or ignore into pairs (place, origin)
     select origin, origin from sessions where id in (select id from moved);
 insert or ignore into pairs (place, origin) select distinct place, sessions.origin
@@ -1836,8 +1809,8 @@ BLOCK = 1 << 20                  # bytes that are read at once
 LONGEST_LINE = 32 << 20
 
 # What was read of a file: its row of `files`; the offset `held` before; its entry in its folder,
-# None if there is more to read; what it tells (see told_in); the facts beside a sub-agent's.
-Result = namedtuple('Result', 'folder file held entry sessions marks calls facts')
+# None if there is more to read; what it tells (see told_in).
+Result = namedtuple('Result', 'folder name file held entry sessions calls marks facts')
 
 
 def read_files(jobs, prices, now_ms):
@@ -1847,16 +1820,17 @@ def read_files(jobs, prices, now_ms):
             yield from read_file(job, prices, now_ms)
         except FileNotFoundError:
             pass                               # it has gone meanwhile
-        except OSError as error:
-            yield job[0] + job[1], error.strerror or str(error)
         except Exception as error:             # one log that can't be read, whatever it holds
-            yield job[0] + job[1], '%s: %s' % (type(error).__name__, error)
+            yield job[0] + job[1], reason_of(error)
+
+
+def reason_of(error):
+    return getattr(error, 'strerror', None) or '%s: %s' % (type(error).__name__, error)
 
 
 def read_file(job, prices, now_ms):
     folder, name, agent, ino, held, seam, skipped, state = job
     path, offset, state = folder + name, held, json.loads(state)
-    facts = facts_of(path)
     with open_plain(path) as stream:
         status = os.fstat(stream.fileno())
         if held and (status.st_ino, seam_of(stream, held)) != (ino, seam):
@@ -1867,23 +1841,20 @@ def read_file(job, prices, now_ms):
             block = stream.read(BLOCK)
             text, more = text + block, len(block) == BLOCK
             end = text.rfind(b'\n') + 1
-            if more and not end and len(text) < LONGEST_LINE and not state.get('is_endless'):
-                continue
-            lines = text[:end]
-            if more and not end:               # an endless line is passed over, and counted once
-                skipped += not state.get('is_endless')
-                state['is_endless'], end = True, len(text)
-            elif end and state.pop('is_endless', False):
-                lines = lines.partition(b'\n')[2]
-            last = text[end:]
-            if not more and last and not state.get('is_endless') and {} not in parse_records(last):
-                lines, end = lines + last + b'\n', len(text)       # it is whole without its end
+            if more and not end:
+                if len(text) < LONGEST_LINE:
+                    continue
+                end = len(text)                # of a line without end each part is one
+            lines, last = text[:end], text[end:]
+            if not more and last and {} not in parse_records(last):
+                lines, end = text + b'\n', len(text)   # it is whole without its end
             found = AGENTS[agent].read(path, lines, state)
             offset, text, skipped = offset + end, text[end:], skipped + found.skipped
             row = (path, agent, status.st_ino, offset, seam_of(stream, offset), skipped,
                    json.dumps(state))
             entry = None if more else (status.st_size, getattr(status, CHANGED_NS))
-            yield Result(folder, row, held, entry, *told_in(found, status, prices, now_ms), facts)
+            yield Result(folder, name, row, held, entry,
+                         *told_in(found, path, agent, status, prices, now_ms))
             held = offset
 
 
@@ -1896,8 +1867,9 @@ def seam_of(stream, offset):
     return crc32(begin + stream.read(min(offset, 4096)))
 
 
-def told_in(found, status, prices, now_ms):
-    """(sessions, marks, calls) as the ledger takes them, and as they pass between processes."""
+def told_in(found, path, agent, status, prices, now_ms):
+    """(sessions, calls, marks, facts) as the ledger takes them, and as they pass between
+    processes."""
     latest = max(now_ms, int(time.time() * 1000)) + 300000
 
     def stamp(ts):
@@ -1905,23 +1877,21 @@ def told_in(found, status, prices, now_ms):
         ts = ts or status.st_mtime_ns // 1000000
         return ts if ts <= latest or ts == OPEN else now_ms
 
-    calls, tools = {}, {}
+    sessions = [(agent, one.name, one.began and stamp(one.began), *one[2:5], padded(one.version))
+                for one in found.sessions]
+    calls = []
     for call in found.calls:
         ts = stamp(call.ts)
         usd, assumed = price(prices, call.model, ts, call.tokens, call.variant)
         owned = None if call.kind == 'echo' else 1
-        row = Row(*call[:6], ts, *call[7:10], *call.tokens, usd, assumed, owned, '')
-        copy = row[:3], owned
-        calls[copy] = merge(calls[copy], row) if copy in calls else row
-        if call.uses_tool and not call.standing & 1:
-            tools[call.session] = max(ts, tools.get(call.session, 0))
-    sessions = [(one.name, one.began and stamp(one.began), *one[2:5], padded(one.version), None)
-                for one in found.sessions]
-    sessions += [(name, None, None, '', '', '', ts) for name, ts in tools.items()]
-    marks = [(mark.session, stamp(mark.ts), mark.cwd, mark.start, int(mark.is_split),
+        calls.append((agent, call.uses_tool, *call[:6], ts, *call[7:10], *call.tokens, usd, assumed,
+                      owned))
+    marks = [(agent, mark.session, stamp(mark.ts), mark.cwd, mark.start, mark.is_split,
               stamp(mark.ended), json.dumps(mark.totals, sort_keys=True), size_of(mark.totals))
              for mark in found.marks]
-    return sessions, marks, [tuple(row) for row in calls.values()]
+    facts = [(*facts_of(path), one.agent, agent, one.session) for one in found.calls[:1]
+             if os.path.basename(path).startswith('agent-')]
+    return sessions, calls, marks, facts
 
 
 def size_of(totals):
@@ -1936,15 +1906,10 @@ def padded(version):
 def facts_of(path):
     """(type, tool_use_id, path, finished, foreground) as the small file beside a sub-agent's
     transcript says."""
-    if not os.path.basename(path).startswith('agent-'):
-        return None
     beside = os.path.splitext(path)[0] + '.meta.json'
-    try:
-        told = json.loads(read_small(beside) or '{}')
-        return (text_of(told.get('agentType'), 200), text_of(told.get('toolUseId'), 200), beside,
-                int(told.get('finished') is True), int(told.get('requestShape') == 'foreground'))
-    except (AttributeError, ValueError, RecursionError):
-        return None
+    told = (parse_records(read_small(beside).encode()) or [{}])[0]
+    return (*texts(told, 'agentType', 'toolUseId'), beside,
+            told.get('finished') is True, told.get('requestShape') == 'foreground')
 
 
 def read_apart(jobs, prices, now_ms):
