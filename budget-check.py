@@ -931,7 +931,9 @@ create table marks (id integer primary key, session int, ts int, place int,
     is_split int, ended int,     -- when the session went on
     size int, totals text, unique (session, ts, totals));
 create index marks_start on marks (start) where start;
-create table models (id integer primary key, name text unique, digest text);
+create table models (id integer primary key, name text unique,
+    digest text default ''       -- of its price; '': its calls are to be priced again
+    );
 create table calls (id integer primary key, key text, request text, session int, agent text,
     standing int, kind text, ts int, pair int, model int, variant text, input int, output int,
     write_short int, write_long int, read int, searches int, usd int, assumed int,
@@ -1345,22 +1347,17 @@ class Ledger:
     def settle_shared(self):
         """Settle the keys that several rows have, of which some may be held already."""
         held = {Row(*row): number for number, *row in self.rows(HELD)}
-        rows = [*held, *[Row(*row) for row in self.rows('select * from stage')]]
-        whole = {key for key, in self.rows('select key from shared where is_whole')}
+        whole = dict(self.rows('select key, is_whole from shared'))
+        began = {number: one for number, *one in self.rows(BEGAN)}
         groups = {}
-        for row in rows:
-            request = None if row.key in whole else row.request
-            groups.setdefault((row.key, request), []).append(row)
-        began = {number: (ms, name) for number, ms, name in self.rows_in(
-            'select id, coalesce(began, %d), name from sessions where id in (%%s)' % OPEN,
-            {row.session for row in rows})}
+        for row in [*held, *map(Row._make, self.rows('select * from stage'))]:
+            groups.setdefault((row.key, whole[row.key] or row.request), []).append(row)
         settled = {row for group in groups.values() for row in settle(group, began)}
-        stale = [row for row in held if row not in settled]
-        new = [row for row in settled if row not in held]
+        stale, new = held.keys() - settled, settled - held.keys()
         self.db.executemany('delete from calls where id = ?', [(held[row],) for row in stale])
         self.db.executemany(INSERT, new)
         self.db.executemany('insert into changed values (?, ?, ?)',
-                            [(row.session, row.ts, row.owned) for row in stale + new])
+                            [(row.session, row.ts, row.owned) for row in stale | new])
 
     # -- what no transcript line shows
 
@@ -1378,80 +1375,71 @@ class Ledger:
 
     def settle_rests(self):
         """Work out again the stretches in which something has changed, and the ones behind those."""
-        self.db.execute(STRETCHES_CHANGED)
-        changed = {mark for mark, in self.rows('select mark from unsettled')}
-        for session, in self.rows('select distinct session from unsettled '
-                                  'join marks on marks.id = mark'):
-            last, since = None, -1
-            for mark in self.rows('select id, ts, place, start, is_split, ended, totals from marks '
-                                  'where session = ? order by ts, size, totals', session):
-                if mark[0] in changed or last and last[0] in changed:
-                    self.settle_rest(session, mark, last, since)
-                last, since = mark, mark[5]
+        self.run(STRETCHES_CHANGED)
+        for stretch in self.rows(STRETCHES):
+            self.settle_rest(*stretch)
 
-    def settle_rest(self, session, mark, last, since):
-        number, ts, place, start, is_split, ended, text = mark
-        self.db.execute('delete from calls where key is null and request = ?', (str(number),))
-        spent = self.sums(session, 'owned and ts >= %d and ts < %d' % (since, ended), is_split)
-        totals = totals_in(text, is_split)
-        base = totals_in(last[6], is_split) if last else \
-            self.inherited(session, start, totals, spent, is_split)
-        for model, total in totals.items():
-            rest = less(less(total, base.get(model)), spent.get(model))
-            tokens = [max(0, count) for count in rest[:6]]
+    def settle_rest(self, number, session, ts, place, start, is_split, ended, totals, since, before):
+        spent = self.sums(session, 1, since, ended)
+        totals = json.loads(totals)
+        base = json.loads(before) if before else \
+            self.inherited(session, start, is_split, totals, spent)
+        for model in totals:
+            *rest, paid = left_of(model, is_split, totals, base, spent)
+            tokens = [max(0, count) for count in rest]
             if not is_split:
-                tokens[2:4] = split_writes(self.prices, model, ts, tokens, rest[6])
+                tokens[2:4] = split_writes(self.prices, model, ts, tokens, paid)
             if any(tokens):
                 usd, assumed = price(self.prices, model, ts, tokens, '', False)
                 self.run(INSERT_REST, dict(
                     zip(Row._fields[10:16], tokens), mark=str(number), session=session, ts=ts,
                     place=place, model=model, usd=usd, assumed=assumed))
 
-    def sums(self, session, where, is_split):
+    def sums(self, session, owned, since, ended):
         """{model: six counts, pico-dollars} of some of a session's calls."""
-        return {name: shape((*sums, millions * MILLION + rest), is_split)
-                for name, *sums, millions, rest in self.rows(SUMS % where, session, session)}
+        return {name: (*sums, millions * MILLION + rest) for name, *sums, millions, rest
+                in self.rows(SUMS, session, session, owned, since, ended)}
 
-    def inherited(self, session, start, totals, spent, is_split):
+    def inherited(self, session, start, is_split, totals, spent):
         """What a fork's first total had in it when the session began."""
         began, copied = self.one(
             'select coalesce(began, 0), (select min(ts) from calls where session = sessions.id '
             'and owned = 0) from sessions where id = ?', session)
         if not start or start >= (began - 60000 if copied is None else copied):
             return {}                          # no fork, or a /branch, which starts at 0
-        candidates = [self.sums(session, 'owned = 0', is_split)]
-        candidates += [totals_in(text, is_split) for text, in self.rows(
+        candidates = [self.sums(session, 0, -1, OPEN)]
+        candidates += [json.loads(text) for text, in self.rows(
             'select totals from marks where start = ? and start and session <> ? and ts <= ?',
             start, session, began)]
 
         def fits(one):
-            return all(min(less(less(totals.get(model), one[model]), spent.get(model))[:6]) >= 0
-                       for model in one)
-        return max(filter(fits, candidates), default={},
-                   key=size_of)
+            return all(min(left_of(model, is_split, totals, one, spent)[:6]) >= 0 for model in one)
+        return max(filter(fits, candidates), default={}, key=size_of)
 
     def reprice(self):
         """Price again the calls of models whose price has changed, from where the last one who did
         so came to."""
-        from binascii import crc32
-        prices, seal = self.prices, crc32(self.prices.text.encode())
-        models = [(prices.digest(name), number, digest)
-                  for number, name, digest in self.rows('select * from models')]
-        changed = [number for new, number, digest in models if digest != new]
-        told, last = json.loads(self.meta('repricing') or '[0, 0]')
-        last = last if told == seal else 0
-        while changed:
-            rows = self.rows(TO_REPRICE % (', '.join(map(str, changed)), BATCH), last)
+        prices, last = self.prices, self.meta('repriced')
+        digests = [(prices.digest(name), number, digest)
+                   for number, name, digest in self.rows('select * from models')]
+        if self.meta('repricing') != prices.text:
+            self.set_meta('repricing', prices.text)
+            self.set_meta('prices', '')
+            self.db.executemany("update models set digest = '' where digest is not ? and id = ?",
+                                [one[:2] for one in digests])
+            last = 0
+        while True:
+            rows = self.rows(TO_REPRICE, last)
             if not rows:
                 break
             self.db.executemany('update calls set usd = ?, assumed = ? where id = ?', [
                 (*price(prices, name, ts, tokens, variant, kind != 'untranscribed'), number)
                 for number, name, ts, variant, kind, *tokens in rows])
             last = rows[-1][0]
-            self.set_meta('repricing', json.dumps([seal, last]))
+            self.set_meta('repriced', last)
             self.go_on('prices have changed and the ledger is being priced again')
         self.db.executemany('update models set digest = ? where id = ?',
-                            [one[:2] for one in models])
+                            [one[:2] for one in digests])
         self.set_meta('prices', prices.text)
 
 
@@ -1596,6 +1584,9 @@ HELD = """select calls.id, {0} from shared cross join calls using (key) where is
     union select calls.id, {0} from stage cross join shared using (key)
     cross join calls using (key, request) where not is_whole""".format(
         'calls.' + COLUMNS.replace(', ', ', calls.'))
+BEGAN = """select id, coalesce(began, %d), name from sessions where id in (
+    select session from stage union
+    select session from shared cross join calls using (key))""" % OPEN
 FACTS = """update agents set type = ?, tool_use_id = ?, path = ?, finished = ?, foreground = ?
     where name = ? and session = (select id from sessions where agent = ? and name = ?)"""
 # A total that is new, or has ended earlier than was thought, changes its stretch, and what sessions
@@ -1624,13 +1615,25 @@ STRETCHES_CHANGED = """insert or ignore into unsettled select marks.id
     from (select session, min(case when owned then ts else -1 end) as first, max(ts) as last
         from changed group by session) as calls
     cross join marks on marks.session = calls.session and ended > first and ts <= coalesce((
-        select min(ts) from marks as next where next.session = calls.session and ended > last), %d)
+        select min(ts) from marks as next where next.session = calls.session and ended > last), %d);
+insert or ignore into unsettled select id from (
+        select id, lag(id) over (partition by session order by ts, size, totals) as before
+        from marks where session in (
+            select session from unsettled cross join marks on marks.id = mark))
+    where before in (select mark from unsettled);
+delete from calls where key is null and request in (select cast(mark as text) from unsettled)
     """ % OPEN
+STRETCHES = """select id, session, ts, place, start, is_split, ended, totals, since, before from (
+        select *, lag(ended, 1, -1) over own as since, lag(totals) over own as before
+        from marks where session in (
+            select session from unsettled cross join marks on marks.id = mark)
+        window own as (partition by session order by ts, size, totals))
+    where id in (select mark from unsettled)"""
 SUMS = """select models.name, sum(input), sum(output), sum(write_short), sum(write_long),
-    sum(read), sum(searches), sum(usd / 1000000), sum(usd %% 1000000)
+    sum(read), sum(searches), sum(usd / 1000000), sum(usd % 1000000)
     from calls join models on models.id = model where session = ?
     and agent in (select '' union select name from agents where session = ?)
-    and key is not null and %s group by model"""
+    and key is not null and owned = ? and ts >= ? and ts < ? group by model"""
 INSERT_REST = """insert or ignore into models (name) values (:model);
 insert or ignore into pairs (place, origin)
     select :place, origin from sessions where id = :session;
@@ -1640,7 +1643,7 @@ insert into calls (%s) select null, :mark, :session, '', 0, 'untranscribed', :ts
     cross join models on models.name = :model where sessions.id = :session""" % COLUMNS
 TO_REPRICE = """select calls.id, name, ts, variant, kind, input, output, write_short, write_long,
     read, searches from calls join models on models.id = model
-    where model in (%s) and calls.id > ? order by calls.id limit %d"""
+    where digest = '' and calls.id > ? order by calls.id limit %d""" % BATCH
 VERSION_1_ASIDE = """drop index sessions_dirty;
 drop index sessions_family;
 drop index sessions_name;
@@ -1768,28 +1771,20 @@ def told_anew(rows):
             if row.standing < OLD or (row.request, row.session) not in new]
 
 
-def totals_in(text, is_split):
-    return {model: shape(total, is_split) for model, total in json.loads(text).items()}
-
-
-def shape(total, is_split):
-    """A total as it can be compared: without the split of cache writes where that isn't known."""
-    return tuple(total) if is_split else (*total[:2], total[2] + total[3], 0, *total[4:])
-
-
-def less(total, other):
-    return tuple(map(int.__sub__, total or NONE, other or NONE))
-
-
-NONE = (0,) * 7
+def left_of(model, is_split, totals, *others):
+    """What totals have of a model beyond others: six counts, pico-dollars; without the split of
+    cache writes where that isn't known."""
+    left = list(totals.get(model) or [0] * 7)
+    for other in others:
+        left = [count - less for count, less in zip(left, other.get(model) or [0] * 7)]
+    return left if is_split else [*left[:2], left[2] + left[3], 0, *left[4:]]
 
 
 def split_writes(prices, model, ts, tokens, paid):
     """Cache writes for 5 minutes and for an hour, of which the sum is known, and what all tokens
     have cost."""
-    def usd(*tokens):
-        return prices.usd(model, ts, tokens, '', False)[0]
-    more, each = paid - usd(*tokens), usd(0, 0, 0, 1, 0, 0) - usd(0, 0, 1, 0, 0, 0)
+    units, _ = prices.units(model, ts, tokens, '', False)
+    more, each = paid - sum(map(int.__mul__, tokens, units)), units[3] - units[2]
     hours = divide_even(more, each) if each > 0 else 0
     hours = min(tokens[2], max(0, hours))
     return tokens[2] - hours, hours
