@@ -965,6 +965,7 @@ FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
 MOST_FOLDERS = 100000            # listed at once: it takes some seconds
 # When a file changed: on POSIX no one can set it back.
 CHANGED_NS = 'st_mtime_ns' if os.name == 'nt' else 'st_ctime_ns'
+NOT_READ = -1, 0                 # a log's entry before it is read
 RACY_NS = 3 * 10**9              # a folder changed this recently may change again unseen
 
 
@@ -1115,7 +1116,7 @@ class Ledger:
         """What has changed on disk: `pending` files, `listed` folders; whether there is any. A
         folder is listed again when its time says that names came or went; a file is looked at
         every time."""
-        self.pending, self.listed, self.gone, self.unreadable = [], {}, [], []
+        self.pending, self.listed, self.gone, self.unreadable = [], [], [], []
         rows = self.rows('select path, agent, changed_ns, compressed, entries from folders')
         logs = json.loads('[%s]' % ','.join([row[4] for row in rows]))
         self.folders = {row[0]: (*row[1:4], each) for row, each in zip(rows, logs)}
@@ -1125,21 +1126,14 @@ class Ledger:
         if path and os.path.dirname(path) not in self.folders and is_own_file(path):
             self.roots.update({path: agent, os.path.splitext(path)[0]: agent})
         self.seen, stat = set(), os.stat       # (device, inode) of folders
-        new = [one for one in self.roots.items() if one[0] not in self.folders]
-        for path, agent, changed_ns, _, _ in rows:
-            try:
-                status = stat(path)
-                self.seen.add((status.st_dev, status.st_ino))
-                if getattr(status, CHANGED_NS) == changed_ns:
-                    continue
-            except OSError:
-                pass
-            new.append((path, agent))
-        while new:
-            new += self.list_folder(*new.pop())
+        # Those that are known come first, so that no link to one takes its place.
+        folders = [row[:2] for row in rows]
+        folders += [one for one in self.roots.items() if one[0] not in self.folders]
+        for folder, agent in folders:
+            folders += self.list_folder(folder, agent)
             if len(self.listed) > MOST_FOLDERS:
                 raise UserError('more than %d folders of logs: a link leads elsewhere; take it '
-                                'away' % MOST_FOLDERS, new[-1][0])
+                                'away' % MOST_FOLDERS, folder)
         for folder, (agent, _, _, logs) in self.folders.items():
             for name, (size, changed_ns) in logs.items():
                 try:
@@ -1153,64 +1147,62 @@ class Ledger:
         return self.pending or self.listed
 
     def list_folder(self, folder, agent):
-        """Note what logs a folder has; a root may be a single log. Returns the new folders in
-        it."""
+        """Note what logs a folder has, unless it is as it was; a root may be a single log. Returns
+        the folders in it."""
         before = self.folders.get(folder, (agent, None, 0, {}))
-        changed_ns, compressed, logs, inner = -1, 0, {}, []
+        compressed, known, logs, inner = 0, before[3], {}, []
         try:
             status = os.stat(folder)
-            identity, folder_changed_ns = (status.st_dev, status.st_ino), getattr(status, CHANGED_NS)
-            if folder not in self.folders and identity in self.seen:
+            identity, changed_ns = (status.st_dev, status.st_ino), getattr(status, CHANGED_NS)
+            if identity in self.seen:
                 return []                      # a link to what is listed already
             self.seen.add(identity)
+            if changed_ns == before[1]:
+                return []
+            if changed_ns > time.time_ns() - RACY_NS:
+                changed_ns = -1
             is_folder = os.path.isdir(folder)
             for entry in os.scandir(folder) if is_folder else ():
                 kind = self.kind_of(entry, folder, agent)
                 compressed += kind == 'compressed'
                 if kind == 'log':
-                    logs[os.sep + entry.name] = -1, 0
+                    logs[os.sep + entry.name] = known.get(os.sep + entry.name, NOT_READ)
                 elif kind == 'folder':
                     inner.append((entry.path, agent))
             if not is_folder:
-                logs[''] = -1, 0
-            if folder_changed_ns < time.time_ns() - RACY_NS:
-                changed_ns = folder_changed_ns
+                logs[''] = known.get('', NOT_READ)
         except (FileNotFoundError, NotADirectoryError):
-            changed_ns = None
+            changed_ns = None                  # it has gone
         except OSError as error:               # tried, and told of, until it can be listed
             self.unreadable.append((folder, error.strerror))
-            logs = before[3]
-        self.gone += [folder + name for name in before[3] if name not in logs]
-        logs = {name: before[3].get(name, new) for name, new in logs.items()}
+            changed_ns, logs = -1, known
+        self.gone += [folder + name for name in known if name not in logs]
         now = agent, changed_ns, compressed, logs
         if now != before:
-            self.listed[folder] = self.folders[folder] = now
-        if changed_ns is None:                 # it has gone
+            self.listed.append(folder)
+            self.folders[folder] = now
+        if changed_ns is None:
             self.folders.pop(folder, None)
         return inner
 
     def kind_of(self, entry, folder, agent):
-        """What an entry of a folder is to the survey: 'log', 'folder', 'compressed' or ''."""
-        path = entry.path
-        if not text_of(path, 1 << 16):
-            return ''                          # no agent names a log so, and no ledger can
+        """What an entry of a folder is to the survey: 'log', 'folder', 'compressed' or None."""
+        path, name = entry.path, entry.name
         try:
-            if entry.is_dir():
-                if path in self.folders or entry.name in FOLDERS_WITHOUT_LOGS:
-                    return ''
-                # Links are followed in a root, and to sub-agents; not to what lies above: no
-                # endless walk.
-                above = os.path.realpath(path).rstrip(os.sep) + os.sep
-                may_lead = folder in self.roots or entry.name == 'subagents'
-                leads_up = (os.path.realpath(folder) + os.sep).startswith(above)
-                return 'folder' if not entry.is_symlink() or may_lead and not leads_up else ''
-            if AGENTS[agent].wanted(path):
-                return 'log' if entry.is_file() else ''
-        except OSError:
-            return ''                          # it has gone meanwhile
-        thread = entry.name[:-10][-36:]
-        is_new = path.endswith('.jsonl.zst') and not self.one(METERED, thread, thread)
-        return 'compressed' if is_new else ''
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError:                        # a link that leads nowhere
+            return None
+        if not text_of(path):
+            return None                        # no agent names a log so, and no ledger can
+        if is_folder and name not in FOLDERS_WITHOUT_LOGS:
+            # Links are followed in a root, and to sub-agents.
+            may_lead = folder in self.roots or name == 'subagents'
+            return 'folder' if may_lead or not entry.is_symlink() else None
+        if is_file and AGENTS[agent].wanted(path):
+            return 'log'
+        if is_file and name.endswith('.jsonl.zst'):
+            thread = name[:-10][-36:]
+            return None if self.one(METERED, thread, thread) else 'compressed'
 
     def take_in(self):
         """Read what is pending and put it into the ledger, batch by batch; whether that was all. It
@@ -1230,9 +1222,9 @@ class Ledger:
         change = self.db.executemany
         change('delete from files where path = ?', [(path,) for path in self.gone])
         change('delete from folders where path = ?', [(path,) for path in self.listed])
-        change('insert into folders values (?, ?, ?, ?, ?)', [
-            (path, *row, packed(logs)) for path, (*row, logs) in self.listed.items()
-            if row[1] is not None])
+        for path in filter(self.folders.get, self.listed):
+            *row, logs = self.folders[path]
+            self.db.execute('insert into folders values (?, ?, ?, ?, ?)', (path, *row, packed(logs)))
         batch, weight, files, done, due = [], 0, 0, 0, time.monotonic() + COMMIT_S
         results = (read_apart if is_long else read_files)(jobs, self.prices, self.now_ms)
         for result in results:
