@@ -1094,7 +1094,7 @@ class Ledger:
         """(all, untranscribed, assumed) pico-dollars of calls in some pairs. Forged figures may go
         beyond SQLite's integers: millions and the rest are summed apart."""
         rows = self.rows_in(SPENT % (since_ms or 0, until_ms or OPEN), pairs)
-        sums = [sum(filter(None, column)) for column in zip((0,) * 6, *rows)]
+        sums = list(map(sum, zip((0,) * 6, *rows)))
         return tuple(millions * MILLION + rest for millions, rest in zip(sums[::2], sums[1::2]))
 
     # -- bringing it up to date
@@ -1232,6 +1232,7 @@ class Ledger:
                 self.unreadable.append(result)
                 files += 1
                 continue
+            result = Result(*result)
             batch.append(result)
             weight += 10 + len(result.calls)
             done += result.file[3] - result.held
@@ -1319,10 +1320,10 @@ class Ledger:
         if place.is_repo or os.path.isdir(folder) or not folder.startswith('/'):
             return place
         while not os.path.isdir(folder):       # what it lay in may be known
-            known = self.one('select root, inner from places where path = ? and is_repo '
+            known = self.one('select root, 1, inner from places where path = ? and is_repo '
                              'order by seen desc', folder)
             if known:
-                return place._replace(root=known[0], is_repo=True, inner=known[1])
+                return Place(*place[:2], *known)
             folder = os.path.dirname(folder)
         # Or it was a worktree, of a repo beside it or of one that is known.
         known = self.rows('select root from places where is_repo order by id desc limit %d'
@@ -1331,7 +1332,7 @@ class Ledger:
             for worktree, repo in worktrees_of(repos):
                 if worktree and (place.path + os.sep).startswith(worktree + os.sep):
                     repo = composed(os.path.realpath(repo))
-                    return place._replace(root=repo, is_repo=True, inner=repo)
+                    return Place(*place[:2], repo, True, repo)
         return place
 
     # -- calls and their owners
@@ -1394,11 +1395,11 @@ class Ledger:
 
     def inherited(self, session, start, is_split, totals, spent):
         """What a fork's first total had in it when the session began."""
-        began, copied = self.one(
-            'select coalesce(began, 0), (select min(ts) from calls where session = sessions.id '
-            'and owned = 0) from sessions where id = ?', session)
-        if not start or start >= (began - 60000 if copied is None else copied):
-            return {}                          # no fork, or a /branch, which starts at 0
+        began, is_fork = self.one(
+            'select began, ? < coalesce((select min(ts) from calls where session = sessions.id '
+            'and owned = 0), began - 60000) from sessions where id = ?', start, session)
+        if not start or not is_fork:           # a /branch starts at 0
+            return {}
         candidates = [self.sums(session, 0, -1, OPEN)]
         candidates += [json.loads(text) for text, in self.rows(
             'select totals from marks where start = ? and start and session <> ? and ts <= ?',
@@ -1440,10 +1441,11 @@ SEE_PLACE = """insert into places (cwd, path, root, is_repo, inner, seen) values
 INSERT = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * len(Row._fields)))
 METERED = """select 1 from sessions where name = ?
     union all select 1 from agents where name = ?"""
-SPENT = """select sum(usd / 1000000), sum(usd %%%% 1000000),
-    sum(usd / 1000000 * (kind = 'untranscribed')),
-    sum(usd %%%% 1000000 * (kind = 'untranscribed')),
-    sum(usd / 1000000 * assumed), sum(usd %%%% 1000000 * assumed)
+SPENT = """select
+    coalesce(sum(usd / 1000000), 0), coalesce(sum(usd %%%% 1000000), 0),
+    coalesce(sum(usd / 1000000 * (kind = 'untranscribed')), 0),
+    coalesce(sum(usd %%%% 1000000 * (kind = 'untranscribed')), 0),
+    coalesce(sum(usd / 1000000 * assumed), 0), coalesce(sum(usd %%%% 1000000 * assumed), 0)
     from calls where owned and pair in (%%s) and ts >= %d and ts < %d"""
 
 # What files told, by names; `stage` has the same rows as they are stored.
@@ -1470,7 +1472,7 @@ delete from unsettled"""
 TAKE_FILE = """replace into files select ?1, ?2, ?3, ?4, ?5, ?6, ?7
     where ?8 = coalesce((select offset from files where path = ?1), 0)"""
 SESSION_TOLD = 'insert into begun values (?, ?, ?, ?, ?, ?, ?, null)'
-CALL_TOLD = "insert into told values (?, ?, %s, '')" % ', '.join('?' * 19)
+CALL_TOLD = "insert into told values (%s, null, '')" % ', '.join('?' * 20)
 MARK_TOLD = 'insert into heard values (?, ?, ?, ?, ?, ?, ?, ?, ?)'
 
 # A session begins where its earliest line says, or where the one did that it goes on from. Keys of
@@ -1535,14 +1537,17 @@ update sessions set pair = (select pairs.id from pairs
         where place = sessions.origin and pairs.origin = place)
     where id in (select id from moved)"""
 # Codex's calls that are keyed by a thread are keyed by the one that it goes on from, as soon as that
-# is known. What shares its key with nothing is stored as it is.
+# is known. Old rows go once their session's log tells them anew; a call keeps the place that it was
+# first metered in. What shares its key with nothing is stored as it is.
+REPLACED = """from stage cross join calls on calls.key = stage.key and calls.standing >= %d
+    where +calls.session = stage.session and +calls.request in (stage.request, '')""" % OLD
 CALLS_ARRIVE = """insert or ignore into models (name) select distinct model from told;
 insert or ignore into pairs (place, origin) select distinct place, origin from told
     cross join cwds on cwd = told.pair
     cross join sessions on sessions.agent = cli and name = told.session;
 insert into stage select key, request, sessions.id, told.agent, standing, kind, ts, pairs.id,
     models.id, variant, input, output, write_short, write_long, read, searches, usd, assumed,
-    owned, told from told cross join cwds on cwd = told.pair
+    case when kind <> 'echo' then 1 end, told from told cross join cwds on cwd = told.pair
     cross join sessions on sessions.agent = cli and sessions.name = told.session
     cross join pairs on pairs.place = cwds.place and pairs.origin = sessions.origin
     cross join models on models.name = told.model;
@@ -1558,6 +1563,11 @@ update stage set key = (with recursive above (name, n) as (
             on sessions.agent = 'codex' and sessions.name = above.name where root <> '' and n < 100)
         select name from above order by n desc limit 1) || substr(key, instr(key, ':'))
     where instr(key, ':');
+update stage set pair = coalesce((
+        select pair from calls where calls.key = stage.key and +calls.session = stage.session
+        and calls.ts = stage.ts and standing >= {old}), pair);
+insert into changed select calls.session, calls.ts, calls.owned {replaced};
+delete from calls where id in (select calls.id {replaced});
 insert into agents select session, agent, '', '', '', 0, 0, pair, min(ts) from stage
     where agent <> '' group by session, agent on conflict (name, session) do update set
     pair = case when excluded.ts < ts then excluded.pair else pair end, ts = min(ts, excluded.ts);
@@ -1569,7 +1579,7 @@ insert into calls ({columns}) select * from stage where key not in (select key f
 delete from stage where key not in (select key from shared);
 update shared set is_whole = 1 where key in (select key from stage where standing >= 2)
     or exists (select 1 from calls where calls.key = shared.key and standing >= 2)""".format(
-        columns=COLUMNS, calls='calls.' + COLUMNS.replace(', ', ', calls.'))
+        old=OLD, replaced=REPLACED, columns=COLUMNS, calls='calls.' + COLUMNS.replace(', ', ', calls.'))
 # Rows are settled by key and request; by the whole key where some line has no request, or is a side
 # chain's.
 HELD = """select calls.id, {0} from shared cross join calls using (key) where is_whole
@@ -1691,12 +1701,12 @@ def worth(row):
     return row.output, row.usd, row[10:16]
 
 
-def merge(row, other):
-    """Two lines of one session's copy of a call."""
-    first = min(row, other, key=lambda one: (one.ts, one.agent))
-    return max(row, other, key=worth)._replace(
+def merge(rows):
+    """Lines of one session's copy of a call."""
+    first = min(rows, key=lambda row: (row.ts, row.agent))
+    return max(rows, key=worth)._replace(
         ts=first.ts, pair=first.pair, agent=first.agent, kind=first.kind,
-        standing=min(row.standing, other.standing), told=all_told([row, other]))
+        standing=min([row.standing for row in rows]), told=all_told(rows))
 
 
 def usages(row):
@@ -1715,7 +1725,6 @@ def settle(rows, began):
     `began` has (when, name) of sessions."""
     if len(rows) == 1:
         return rows
-    rows = told_anew(rows)
     rows = [row for row in rows if row.kind == 'echo'] or rows
     main = [row for row in rows if not row.standing & 4]
     asked = {row.request for row in main}
@@ -1723,7 +1732,7 @@ def settle(rows, began):
     # A side chain's line under another request that tells a usage again is a replay, else a call
     # of its own.
     rows = [row for row in rows
-            if row in main or not main or row.request in asked or usages(row)[-1] not in told]
+            if not main or row.request in asked or usages(row)[-1] not in told]
     rows.sort(key=lambda row: row.ts)
     first = min([(row.ts, row.request) for row in rows if row.request], default=(0, ''))[1]
     calls, replayed = {}, {}
@@ -1733,11 +1742,10 @@ def settle(rows, began):
             request = min([replayed.setdefault(usage, request) for usage in usages(row)],
                           key=request.__ne__)
         copies = calls.setdefault(request, {})
-        copy = row.request, row.session
-        copies[copy] = merge(copies[copy], row) if copy in copies else row
+        copies.setdefault((row.request, row.session), []).append(row)
     settled = []
     for copies in calls.values():
-        ranked = sorted(copies.values(), key=lambda row: (
+        ranked = sorted(map(merge, copies.values()), key=lambda row: (
             row.standing & 1, began[row.session], not row.request, row.ts))
         best, told, seen = max(ranked, key=worth), all_told(ranked), set()
         for n, row in enumerate(ranked):
@@ -1751,16 +1759,6 @@ def settle(rows, began):
 
 
 FIGURES = Row._fields[8:18]
-
-
-def told_anew(rows):
-    """Without the old rows that a session's log tells anew; a call keeps the place that it was first
-    metered in."""
-    new = {(request, row.session) for row in rows if row.standing < OLD
-           for request in (row.request, '')}
-    places = {(row.session, row.ts): row.pair for row in rows if row.standing >= OLD}
-    return [row._replace(pair=places.get((row.session, row.ts), row.pair)) for row in rows
-            if row.standing < OLD or (row.request, row.session) not in new]
 
 
 def left_of(model, is_split, totals, *others):
@@ -1870,9 +1868,8 @@ def told_in(found, path, agent, status, prices, now_ms):
     for call in found.calls:
         ts = stamp(call.ts)
         usd, assumed = price(prices, call.model, ts, call.tokens, call.variant)
-        owned = None if call.kind == 'echo' else 1
-        calls.append((agent, call.uses_tool, *call[:6], ts, *call[7:10], *call.tokens, usd, assumed,
-                      owned))
+        calls.append(
+            (agent, call.uses_tool, *call[:6], ts, *call[7:10], *call.tokens, usd, assumed))
     marks = [(agent, mark.session, stamp(mark.ts), mark.cwd, mark.start, mark.is_split,
               stamp(mark.ended), json.dumps(mark.totals, sort_keys=True), size_of(mark.totals))
              for mark in found.marks]
@@ -1923,8 +1920,7 @@ def read_apart(jobs, prices, now_ms):
         while ends:
             for end in connection.wait(ends):
                 try:
-                    result = marshal.loads(end.recv_bytes())
-                    yield result if len(result) == 2 else Result(*result)
+                    yield marshal.loads(end.recv_bytes())
                 except EOFError:
                     ends.remove(end)
     finally:
@@ -1964,7 +1960,7 @@ def rebuild_ledger(path, home, prices, environ, now_ms, progress=None):
     """Read every log again; (calls kept whose logs are gone, Reading).
 
     A ledger that is damaged is moved aside first, and what can still be read of it is kept."""
-    ledger, errors = None, sqlite()
+    errors = sqlite()
     try:
         ledger = Ledger(path, home, 3600.0)
         if ledger.one('pragma quick_check(1)')[0] != 'ok':
@@ -1972,8 +1968,7 @@ def rebuild_ledger(path, home, prices, environ, now_ms, progress=None):
     except errors.OperationalError:
         raise
     except errors.DatabaseError:
-        if ledger:
-            ledger.close()
+        ledger = None                          # closes it
         damaged = '%s.damaged-%s' % (path, time.strftime('%Y%m%dT%H%M%SZ', time.gmtime()))
         for ending in ('', '-wal', '-shm'):
             if os.path.lexists(path + ending):
