@@ -951,7 +951,9 @@ create table gates (session text, arm text, first int, last int, primary key (se
     without rowid;
 create table notices (key text primary key, ts int) without rowid;
 insert into places values (0, '', '', '', 0, '', 0);
-insert into pairs values (0, 0, 0, null)'''
+insert into pairs values (0, 0, 0, null);
+insert into meta values ('created', strftime('%s') * 1000);
+pragma user_version = 2'''
 # A row of `calls`; as it comes from a log, its session, pair and model are still names.
 COLUMNS = ('key, request, session, agent, standing, kind, ts, pair, model, variant, input, output, '
            'write_short, write_long, read, searches, usd, assumed, owned, told')
@@ -1025,15 +1027,8 @@ class Ledger:
     def create(self):
         """Make the tables, unless another process has just done so; bring version 1 over."""
         version, = self.one('pragma user_version')
-        if version == VERSION:
-            return
-        if version:
-            self.run(VERSION_1_ASIDE)
-        self.run(SCHEMA)
-        self.set_meta('created', int(time.time() * 1000))
-        if version:
-            self.run(FROM_VERSION_1)
-        self.db.execute('pragma user_version = %d' % VERSION)
+        if version < VERSION:
+            self.run(FROM_VERSION_1 if version else SCHEMA)
 
     def close(self):
         self.db.close()
@@ -1123,7 +1118,7 @@ class Ledger:
         self.roots = {root: agent.name for agent in AGENTS.values()
                       for root in agent.roots(environ, self.home)}
         agent, path = named or ('', '')
-        if path and os.path.dirname(path) not in self.folders and is_own_file(path):
+        if os.path.dirname(path) not in self.folders and is_own_file(path):
             self.roots.update({path: agent, os.path.splitext(path)[0]: agent})
         self.seen, stat = set(), os.stat       # (device, inode) of folders
         # Those that are known come first, so that no link to one takes its place.
@@ -1646,7 +1641,7 @@ insert into calls (%s) select null, :mark, :session, '', 0, 'untranscribed', :ts
 TO_REPRICE = """select calls.id, name, ts, variant, kind, input, output, write_short, write_long,
     read, searches from calls join models on models.id = model
     where digest = '' and calls.id > ? order by calls.id limit %d""" % BATCH
-VERSION_1_ASIDE = """drop index sessions_dirty;
+FROM_VERSION_1 = """drop index sessions_dirty;
 drop index sessions_family;
 drop index sessions_name;
 drop index calls_session;
@@ -1664,8 +1659,9 @@ alter table meta rename to v1_meta;
 alter table models rename to v1_models;
 alter table notices rename to v1_notices;
 alter table places rename to v1_places;
-alter table sessions rename to v1_sessions"""
-FROM_VERSION_1 = """insert or ignore into places
+alter table sessions rename to v1_sessions;
+%s;
+insert or ignore into places
     select id, cwd, path, root, is_repo, inner, 0 from v1_places;
 insert or ignore into pairs select id, id, 0, null from v1_places;
 insert into sessions (id, agent, name) select id, cli, name from v1_sessions;
@@ -1686,7 +1682,7 @@ drop table v1_meta;
 drop table v1_models;
 drop table v1_notices;
 drop table v1_places;
-drop table v1_sessions""" % (COLUMNS, OLD)
+drop table v1_sessions""" % (SCHEMA, COLUMNS, OLD)
 
 
 def packed(logs):
@@ -1733,8 +1729,8 @@ def settle(rows, began):
     # of its own.
     rows = [row for row in rows
             if not main or row.request in asked or usages(row)[-1] not in told]
-    rows.sort(key=lambda row: row.ts)
-    first = min([(row.ts, row.request) for row in rows if row.request], default=(0, ''))[1]
+    rows.sort(key=lambda row: (row.ts, row.request))
+    first = ([row.request for row in rows if row.request] or [''])[0]
     calls, replayed = {}, {}
     for row in rows:
         request = row.request or first         # a line without one goes with the first
@@ -1799,7 +1795,8 @@ Result = namedtuple('Result', 'folder name file held entry sessions calls marks 
 
 
 def read_files(jobs, prices, now_ms):
-    """Yield a Result for each block of each file, (path, reason) for a file that can't be read."""
+    """Yield what a Result has for each block of each file, (path, reason) for one that can't be
+    read."""
     for job in jobs:
         try:
             yield from read_file(job, prices, now_ms)
@@ -1838,8 +1835,8 @@ def read_file(job, prices, now_ms):
             row = (path, agent, status.st_ino, offset, seam_of(stream, offset), skipped,
                    json.dumps(state))
             entry = None if more else (status.st_size, getattr(status, CHANGED_NS))
-            yield Result(folder, name, row, held, entry,
-                         *told_in(found, path, agent, status, prices, now_ms))
+            yield (folder, name, row, held, entry,
+                   *told_in(found, path, agent, status, prices, now_ms))
             held = offset
 
 
@@ -1911,7 +1908,7 @@ def read_apart(jobs, prices, now_ms):
                     one.close()
                 try:
                     for result in read_files(share, prices, now_ms):
-                        others_end.send_bytes(marshal.dumps(tuple(result)))
+                        others_end.send_bytes(marshal.dumps(result))
                 except (BrokenPipeError, KeyboardInterrupt):
                     pass
             readers.append(fork.Process(target=read, daemon=True))
