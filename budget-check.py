@@ -1050,8 +1050,7 @@ class Ledger:
         return rows
 
     def meta(self, key):
-        row = self.one('select value from meta where key = ?', key)
-        return row[0] if row else None
+        return self.one('select (select value from meta where key = ?)', key)[0]
 
     def set_meta(self, key, value):
         self.db.execute('insert or replace into meta values (?, ?)', (key, value))
@@ -1416,10 +1415,7 @@ class Ledger:
             self.db.executemany("update models set digest = '' where digest is not ? and id = ?",
                                 [one[:2] for one in digests])
             last = 0
-        while True:
-            rows = self.rows(TO_REPRICE, last)
-            if not rows:
-                break
+        while rows := self.rows(TO_REPRICE, last):
             self.db.executemany('update calls set usd = ?, assumed = ? where id = ?', [
                 (*price(prices, name, ts, tokens, variant, kind != 'untranscribed'), number)
                 for number, name, ts, variant, kind, *tokens in rows])
@@ -1533,9 +1529,11 @@ update sessions set pair = (select pairs.id from pairs
     where id in (select id from moved)"""
 # Codex's calls that are keyed by a thread are keyed by the one that it goes on from, as soon as that
 # is known. Old rows go once their session's log tells them anew; a call keeps the place that it was
-# first metered in. What shares its key with nothing is stored as it is.
-REPLACED = """from stage cross join calls on calls.key = stage.key and calls.standing >= %d
-    where +calls.session = stage.session and +calls.request in (stage.request, '')""" % OLD
+# first metered in. What shares its key with nothing is stored as it is. (A `+` and `standing >= 2`
+# are there for the choice of an index.)
+REPLACED = """from stage cross join calls on calls.key = stage.key and calls.standing >= 2
+    where calls.standing >= %d and +calls.session = stage.session
+    and +calls.request in (stage.request, '')""" % OLD
 CALLS_ARRIVE = """insert or ignore into models (name) select distinct model from told;
 insert or ignore into pairs (place, origin) select distinct place, origin from told
     cross join cwds on cwd = told.pair
@@ -1559,8 +1557,9 @@ update stage set key = (with recursive above (name, n) as (
         select name from above order by n desc limit 1) || substr(key, instr(key, ':'))
     where instr(key, ':');
 update stage set pair = coalesce((
-        select pair from calls where calls.key = stage.key and +calls.session = stage.session
-        and calls.ts = stage.ts and standing >= {old}), pair);
+        select pair from calls where calls.key = stage.key and calls.standing >= 2
+        and calls.standing >= {old} and +calls.session = stage.session and calls.ts = stage.ts), pair)
+    where exists (select 1 from calls where calls.key = stage.key and calls.standing >= 2);
 insert into changed select calls.session, calls.ts, calls.owned {replaced};
 delete from calls where id in (select calls.id {replaced});
 insert into agents select session, agent, '', '', '', 0, 0, pair, min(ts) from stage
@@ -1781,7 +1780,7 @@ MOST_USD = 10000 * PICO          # of one call: forged figures stay above any ca
 
 def price(prices, *call):
     usd, assumed = prices.usd(*call)
-    return min(usd, MOST_USD), int(assumed or usd > MOST_USD)
+    return min(usd, MOST_USD), assumed or usd > MOST_USD
 
 
 # ---- reading logs -------------------------------------------------------------------------------
