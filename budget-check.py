@@ -1262,7 +1262,7 @@ class Ledger:
         """Put what was read of files into the ledger. What is shared with others' copies, and rests,
         are settled in Python, all else by the statements below."""
         insert = self.db.executemany
-        # Else another process was here first.
+        # What another process has read meanwhile is left out.
         batch = [one for one in batch
                  if self.db.execute(TAKE_FILE, (*one.file, one.held)).rowcount > 0]
         for one in batch:
@@ -1322,7 +1322,7 @@ class Ledger:
         # Or it was a worktree, of a repo beside it or of one that is known.
         known = self.rows('select root from places where is_repo order by id desc limit %d'
                           % MOST_LOOKED_AT)
-        for repos in [folder + '/*', *(root for root, in known)]:
+        for repos, in [(folder + '/*',), *known]:
             for worktree, repo in worktrees_of(repos):
                 if worktree and (place.path + os.sep).startswith(worktree + os.sep):
                     repo = composed(os.path.realpath(repo))
@@ -1759,7 +1759,7 @@ FIGURES = Row._fields[8:18]
 def left_of(model, is_split, totals, *others):
     """What totals have of a model beyond others: six counts, pico-dollars; without the split of
     cache writes where that isn't known."""
-    left = list(totals.get(model) or [0] * 7)
+    left = totals.get(model) or [0] * 7
     for other in others:
         left = [count - less for count, less in zip(left, other.get(model) or [0] * 7)]
     return left if is_split else [*left[:2], left[2] + left[3], 0, *left[4:]]
@@ -1770,8 +1770,7 @@ def split_writes(prices, model, ts, tokens, paid):
     have cost."""
     units, _ = prices.units(model, ts, tokens, '', False)
     more, each = paid - sum(map(int.__mul__, tokens, units)), units[3] - units[2]
-    hours = divide_even(more, each) if each > 0 else 0
-    hours = min(tokens[2], max(0, hours))
+    hours = min(tokens[2], max(0, divide_even(more, each))) if each > 0 else 0
     return tokens[2] - hours, hours
 
 
