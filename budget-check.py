@@ -858,7 +858,7 @@ def resolve_place(cwd, home):
     except (OSError, ValueError):              # this locale can't say it to the system
         path = name
     path, *repos = map(composed, [path] + repos)
-    return Place(name, path, repos[-1], True, repos[0]) if repos else Place(name, path, path, False)
+    return Place(name, path, *((repos[-1], True, repos[0]) if repos else (path, False)))
 
 
 def repo_at(folder):
@@ -1199,8 +1199,8 @@ class Ledger:
             return None if self.one(METERED, thread, thread) else 'compressed'
 
     def take_in(self):
-        """Read what is pending and put it into the ledger, batch by batch; whether that was all. It
-        is read from where the last process that held the lock came to."""
+        """Read what is pending and put it into the ledger, batch by batch; whether that was all.
+        It is read from where the last process that held the lock came to."""
         held = {path: row for path, *row in self.rows_in(
             'select path, ino, offset, seam, skipped, state from files where path in (%s)',
             [folder + name for folder, name, *_ in self.pending])}
@@ -1210,7 +1210,7 @@ class Ledger:
                 in sorted(self.pending, key=lambda one: (-one[3] >> 20, one[:2]))]
         size = sum([one[3] for one in self.pending]) - sum([job[4] for job in jobs])
         is_long = size > LONG_READ and hasattr(os, 'fork') and not self.is_alone
-        if is_long:                            # pages: few waits for the disk; KB: ids have no order
+        if is_long:                            # few waits for the disk (pages); little kept (KB)
             self.run('pragma wal_autocheckpoint = 16384;\npragma cache_size = -4000')
         self.run(TEMPORARY)
         change = self.db.executemany
@@ -1218,7 +1218,8 @@ class Ledger:
         change('delete from folders where path = ?', [(path,) for path in self.listed])
         for path in filter(self.folders.get, self.listed):
             *row, logs = self.folders[path]
-            self.db.execute('insert into folders values (?, ?, ?, ?, ?)', (path, *row, packed(logs)))
+            self.db.execute('insert into folders values (?, ?, ?, ?, ?)',
+                            (path, *row, packed(logs)))
         batch, weight, files, done, due = [], 0, 0, 0, time.monotonic() + COMMIT_S
         results = (read_apart if is_long else read_files)(jobs, self.prices, self.now_ms)
         for result in results:
@@ -1259,8 +1260,8 @@ class Ledger:
         self.db.execute('release files')
 
     def apply(self, batch):
-        """Put what was read of files into the ledger. What is shared with others' copies, and rests,
-        are settled in Python, all else by the statements below."""
+        """Put what was read of files into the ledger. What is shared with others' copies, and
+        rests, are settled in Python, all else by the statements below."""
         insert = self.db.executemany
         # What another process has read meanwhile is left out.
         batch = [one for one in batch
@@ -1361,12 +1362,14 @@ class Ledger:
     # or sum of the calls that it copied, that leaves room for its own calls is taken off first.
 
     def settle_rests(self):
-        """Work out again the stretches in which something has changed, and the ones behind those."""
+        """Work out again the stretches in which something has changed, and the ones behind
+        those."""
         self.run(STRETCHES_CHANGED)
         for stretch in self.rows(STRETCHES):
             self.settle_rest(*stretch)
 
-    def settle_rest(self, number, session, ts, place, start, is_split, ended, totals, since, before):
+    def settle_rest(self, number, session, ts, place, start, is_split, ended, totals, since,
+                    before):
         spent = self.sums(session, 1, since, ended)
         totals = json.loads(totals)
         base = json.loads(before) if before else \
@@ -1440,14 +1443,16 @@ SPENT = """select
     from calls where owned and pair in (%%s) and ts >= %d and ts < %d"""
 
 # What files told, by names; `stage` has the same rows as they are stored.
-TEMPORARY = """create temp table if not exists begun (agent, name, began, ts, cwd, root, version, tool_ts);
+TEMPORARY = """create temp table if not exists begun (agent, name, began, ts, cwd, root, version,
+    tool_ts);
 create temp table if not exists told (cli, uses_tool, %s);
 create temp table if not exists cwds (cwd primary key, place);
 create temp table if not exists moved (id integer primary key);
 create temp table if not exists stage (%s);
 create temp table if not exists shared (key primary key, is_whole);
 create temp table if not exists changed (session, ts, owned);
-create temp table if not exists heard (cli, session, ts, cwd, start, is_split, ended, totals, size);
+create temp table if not exists heard (cli, session, ts, cwd, start, is_split, ended,
+    totals, size);
 create temp table if not exists unsettled (mark integer primary key)""" % (COLUMNS, COLUMNS)
 NEW_CWDS = """select cwd from begun union select pair from told union select cwd from heard
     except select cwd from cwds"""
@@ -1469,8 +1474,8 @@ MARK_TOLD = 'insert into heard values (?, ?, ?, ?, ?, ?, ?, ?, ?)'
 # A session begins where its earliest line says, or where the one did that it goes on from. Keys of
 # one that has begun earlier than was thought may belong to it now. `moved`: it, and its forks, if
 # they began elsewhere than their calls say.
-SESSIONS_BEGIN = """insert into begun select cli, session, null, null, '', '', '', max(ts) from told
-    where uses_tool and not standing & 1 group by cli, session;
+SESSIONS_BEGIN = """insert into begun select cli, session, null, null, '', '', '', max(ts)
+    from told where uses_tool and not standing & 1 group by cli, session;
 insert or ignore into shared select distinct mine.key, 1
     from begun cross join sessions using (agent, name)
     cross join calls as mine on session = sessions.id
@@ -1527,9 +1532,9 @@ update agents set pair = (select new.id from pairs as old, sessions, pairs as ne
 update sessions set pair = (select pairs.id from pairs
         where place = sessions.origin and pairs.origin = place)
     where id in (select id from moved)"""
-# Codex's calls that are keyed by a thread are keyed by the one that it goes on from, as soon as that
-# is known. Old rows go once their session's log tells them anew; a call keeps the place that it was
-# first metered in. What shares its key with nothing is stored as it is. (A `+` and `standing >= 2`
+# Codex's calls that are keyed by a thread are keyed by the one that it goes on from, as soon as
+# that is known. Old rows go once their session's log tells them anew; a call keeps the place that
+# it was first metered in. What shares its key with nothing is stored as it is. (A `+` and `standing >= 2`
 # are there for the choice of an index.)
 REPLACED = """from stage cross join calls on calls.key = stage.key and calls.standing >= 2
     where calls.standing >= %d and +calls.session = stage.session
@@ -1558,7 +1563,8 @@ update stage set key = (with recursive above (name, n) as (
     where instr(key, ':');
 update stage set pair = coalesce((
         select pair from calls where calls.key = stage.key and calls.standing >= 2
-        and calls.standing >= {old} and +calls.session = stage.session and calls.ts = stage.ts), pair)
+        and calls.standing >= {old} and +calls.session = stage.session
+        and calls.ts = stage.ts), pair)
     where exists (select 1 from calls where calls.key = stage.key and calls.standing >= 2);
 insert into changed select calls.session, calls.ts, calls.owned {replaced};
 delete from calls where id in (select calls.id {replaced});
@@ -1573,7 +1579,8 @@ insert into calls ({columns}) select * from stage where key not in (select key f
 delete from stage where key not in (select key from shared);
 update shared set is_whole = 1 where key in (select key from stage where standing >= 2)
     or exists (select 1 from calls where calls.key = shared.key and standing >= 2)""".format(
-        old=OLD, replaced=REPLACED, columns=COLUMNS, calls='calls.' + COLUMNS.replace(', ', ', calls.'))
+        old=OLD, replaced=REPLACED, columns=COLUMNS,
+        calls='calls.' + COLUMNS.replace(', ', ', calls.'))
 # Rows are settled by key and request; by the whole key where some line has no request, or is a side
 # chain's.
 HELD = """select calls.id, {0} from shared cross join calls using (key) where is_whole
@@ -1585,8 +1592,8 @@ BEGAN = """select id, coalesce(began, %d), name from sessions where id in (
     select session from shared cross join calls using (key))""" % OPEN
 FACTS = """update agents set type = ?, tool_use_id = ?, path = ?, finished = ?, foreground = ?
     where name = ? and session = (select id from sessions where agent = ? and name = ?)"""
-# A total that is new, or has ended earlier than was thought, changes its stretch, and what sessions
-# begin with that may have been forked from it. What a version 1 ledger had worked out of a session
+# A total that is new, or has ended earlier than was thought, changes its stretch, and what
+# sessions begin with that may have been forked from it. What a version 1 ledger had worked out of a session
 # is worked out anew, too.
 MARKS_ARRIVE = """delete from heard where exists (
     select 1 from sessions cross join marks on marks.session = sessions.id
@@ -1611,7 +1618,8 @@ STRETCHES_CHANGED = """insert or ignore into unsettled select marks.id
     from (select session, min(case when owned then ts else -1 end) as first, max(ts) as last
         from changed group by session) as calls
     cross join marks on marks.session = calls.session and ended > first and ts <= coalesce((
-        select min(ts) from marks as next where next.session = calls.session and ended > last), %d);
+        select min(ts) from marks as next
+        where next.session = calls.session and ended > last), %d);
 insert or ignore into unsettled select id from (
         select id, lag(id) over (partition by session order by ts, size, totals) as before
         from marks where session in (
