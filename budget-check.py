@@ -900,7 +900,7 @@ def in_force(dated, day, size=-1):
 # cap), and the innermost, whose name an arm may have. A place without a repo is its own root.
 Place = namedtuple('Place', 'cwd path root is_repo inner', defaults=('',))
 NOWHERE = 0                      # the place of a call whose record names no folder
-MOST_LOOKED_AT = 200             # repos, and worktrees of each, that a vanished folder is looked for in
+MOST_LOOKED_AT = 200             # repos that a vanished folder is looked for in
 
 
 def composed(text):
@@ -915,20 +915,20 @@ def composed(text):
 def resolve_place(cwd, home):
     """Where a folder is and what repo it belongs to, now. A repo that is the home folder, or lies
     above it, is not looked at."""
-    name, repos = composed(cwd), []
-    if not cwd.startswith('/') and os.sep == '/':
-        return Place(name, name, name, False)  # recorded on another kind of system
+    name = path = composed(cwd)
+    repos = []
     try:
-        folder = path = os.path.realpath(cwd)
-        path.encode()
-        above = os.path.realpath(home) + os.sep
-        while not above.startswith(folder.rstrip(os.sep) + os.sep):
-            repos += filter(None, [repo_at(folder)])
-            folder = os.path.dirname(folder)
+        if cwd.startswith('/') or os.sep != '/':       # else recorded on another kind of system
+            folder = path = os.path.realpath(cwd)
+            path.encode()
+            above = os.path.realpath(home) + os.sep
+            while not above.startswith(folder.rstrip(os.sep) + os.sep):
+                repos += filter(None, [repo_at(folder)])
+                folder = os.path.dirname(folder)
     except (OSError, ValueError):              # this locale can't say it to the system
-        return Place(name, name, name, False)
+        path = name
     path, *repos = map(composed, [path] + repos)
-    return Place(name, path, repos[-1], True, repos[0]) if repos else Place(name, path, path, False)
+    return Place(name, path, *((repos[-1], True, repos[0]) if repos else (path, False)))
 
 
 def repo_at(folder):
@@ -938,9 +938,6 @@ def repo_at(folder):
     if not text.startswith('gitdir:'):
         return folder if os.path.isdir(dot_git) else None
     git_folder = os.path.normpath(os.path.join(folder, text[7:].strip())).replace('\\', '/')
-    around, is_module, _ = git_folder.partition('/.git/modules/')
-    if is_module and folder.startswith(around + os.sep):
-        return repo_at(around) or folder       # a submodule, if there is a repo that it is one of
     main, is_worktree, _ = git_folder.rpartition('/.git/worktrees/')
     # If it isn't known there as well, anyone could name another's repo.
     return os.path.realpath(main) if is_worktree and worktree_at(git_folder) == folder else folder
@@ -953,16 +950,11 @@ def worktree_at(git_folder):
 
 
 @lru_cache(None)
-def worktrees_of(repo):
-    folder = os.path.join(repo, '.git', 'worktrees')
-    return list(filter(None, [worktree_at(folder + '/' + name) for name in names_in(folder)]))
-
-
-def names_in(folder):
-    try:
-        return sorted(os.listdir(folder))[:MOST_LOOKED_AT]
-    except OSError:
-        return []
+def worktrees_of(repos):
+    """[(where a worktree is or was, its repo)] of the repos that a pattern fits."""
+    from glob import glob
+    folders = glob(repos + '/.git/worktrees/*')
+    return [(worktree_at(folder), folder.rpartition('/.git/')[0]) for folder in folders]
 
 
 # ---- ledger: every billed call once, in an SQLite file that many processes share ----------------
@@ -984,9 +976,8 @@ create table files (path text primary key, agent text, ino int,
 create index files_skipped on files (skipped) where skipped;
 create table places (id integer primary key, cwd text, path text, root text, is_repo int,
     inner text,
-    seen int                     -- when it was last found to be so
-    );
-create index places_cwd on places (cwd);
+    seen int,                    -- when it was last found to be so
+    unique (cwd, path, root, is_repo, inner));
 create index places_path on places (path);
 create table pairs (id integer primary key, place int, origin int, arm text,
     unique (place, origin));
@@ -1010,7 +1001,9 @@ create table marks (id integer primary key, session int, ts int, place int,
     is_split int, ended int,     -- when the session went on
     size int, totals text, unique (session, ts, totals));
 create index marks_start on marks (start) where start;
-create table models (id integer primary key, name text unique, digest text);
+create table models (id integer primary key, name text unique,
+    digest text default ''       -- of its price; '': its calls are to be priced again
+    );
 create table calls (id integer primary key, key text, request text, session int, agent text,
     standing int, kind text, ts int, pair int, model int, variant text, input int, output int,
     write_short int, write_long int, read int, searches int, usd int, assumed int,
@@ -1028,7 +1021,9 @@ create table gates (session text, arm text, first int, last int, primary key (se
     without rowid;
 create table notices (key text primary key, ts int) without rowid;
 insert into places values (0, '', '', '', 0, '', 0);
-insert into pairs values (0, 0, 0, null)'''
+insert into pairs values (0, 0, 0, null);
+insert into meta values ('created', strftime('%s') * 1000);
+pragma user_version = 2'''
 # A row of `calls`; as it comes from a log, its session, pair and model are still names.
 COLUMNS = ('key, request, session, agent, standing, kind, ts, pair, model, variant, input, output, '
            'write_short, write_long, read, searches, usd, assumed, owned, told')
@@ -1042,6 +1037,7 @@ FOLDERS_WITHOUT_LOGS = ('tool-results', 'memory')
 MOST_FOLDERS = 100000            # listed at once: it takes some seconds
 # When a file changed: on POSIX no one can set it back.
 CHANGED_NS = 'st_mtime_ns' if os.name == 'nt' else 'st_ctime_ns'
+NOT_READ = -1, 0                 # a log's entry before it is read
 RACY_NS = 3 * 10**9              # a folder changed this recently may change again unseen
 
 
@@ -1074,7 +1070,7 @@ class Ledger:
 
     def __init__(self, path, home, seconds=5.0):
         self.path, self.home, self.limit = path, home, time.monotonic() + seconds
-        self.placed, self.is_alone = {}, False
+        self.is_alone = False
         flags = os.O_RDONLY | os.O_CREAT | getattr(os, 'O_NONBLOCK', 0)
         try:
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
@@ -1101,20 +1097,8 @@ class Ledger:
     def create(self):
         """Make the tables, unless another process has just done so; bring version 1 over."""
         version, = self.one('pragma user_version')
-        if version == VERSION:
-            return
-        tables = self.rows("select name from sqlite_master where type = 'table'")
-        for index, in self.rows("select name from sqlite_master where type = 'index' and sql > ''"):
-            self.db.execute('drop index ' + index)
-        for table, in tables:
-            self.db.execute('alter table %s rename to v1_%s' % (table, table))
-        self.run(SCHEMA)
-        self.set_meta('created', int(time.time() * 1000))
-        if version:
-            self.run(FROM_VERSION_1)
-        for table, in tables:
-            self.db.execute('drop table v1_' + table)
-        self.db.execute('pragma user_version = %d' % VERSION)
+        if version < VERSION:
+            self.run(FROM_VERSION_1 if version else SCHEMA)
 
     def close(self):
         self.db.close()
@@ -1136,34 +1120,23 @@ class Ledger:
         return rows
 
     def meta(self, key):
-        row = self.one('select value from meta where key = ?', key)
-        return row[0] if row else None
+        return self.one('select (select value from meta where key = ?)', key)[0]
 
     def set_meta(self, key, value):
         self.db.execute('insert or replace into meta values (?, ?)', (key, value))
 
     def write(self, change, seconds=60.0):
-        """Run `change` in a transaction of its own, which is kept whole or not at all; if the time
-        is up between two units of work, what is done of it is kept."""
+        """Run `change` in a transaction of its own, which is kept whole or not at all, but for
+        what was done when it called go_on()."""
         self.lock(seconds)
-        try:
-            result = change()
-            self.db.execute('commit')
-            return result
-        except NotYet:
-            self.db.execute('commit')
-            raise
-        except BaseException:
-            self.placed.clear()
-            if self.db.in_transaction:
-                self.db.execute('rollback')
-            raise
+        with self.db:
+            return change()
 
     def go_on(self, why):
         """Between two units of work: keep what is done, and end if the time is up."""
+        self.db.execute('commit')
         if time.monotonic() > self.limit:
             raise NotYet(why + '; the next call goes on', self.path)
-        self.db.execute('commit')
         self.lock(60.0)
 
     def lock(self, seconds):
@@ -1185,7 +1158,7 @@ class Ledger:
         """(all, untranscribed, assumed) pico-dollars of calls in some pairs. Forged figures may go
         beyond SQLite's integers: millions and the rest are summed apart."""
         rows = self.rows_in(SPENT % (since_ms or 0, until_ms or OPEN), pairs)
-        sums = [sum(filter(None, column)) for column in zip((0,) * 6, *rows)]
+        sums = list(map(sum, zip((0,) * 6, *rows)))
         return tuple(millions * MILLION + rest for millions, rest in zip(sums[::2], sums[1::2]))
 
     # -- bringing it up to date
@@ -1195,17 +1168,9 @@ class Ledger:
         (agent's name, path). NotYet if the time is up before that is done."""
         self.prices, self.now_ms, self.progress = prices, now_ms, progress
         if self.meta('prices') != prices.text:
-            prices.as_of                       # reads it: an error shows before anything changes
             self.write(self.reprice)
-        until = time.monotonic() + 60.0
-        while self.survey(environ, named):
-            reading = self.read_pending()
-            try:
-                if self.write(lambda: self.take_in(*reading), 0.3):
-                    break
-            except sqlite().OperationalError as error:
-                if 'locked' not in str(error) or time.monotonic() > min(self.limit, until):
-                    raise
+        while self.survey(environ, named) and not self.write(self.take_in):
+            pass
         skipped, = self.one('select coalesce(sum(skipped), 0) from files where skipped')
         folders = self.folders.values()
         return Reading(sum([len(logs) for *_, logs in folders]), skipped, self.unreadable,
@@ -1215,31 +1180,24 @@ class Ledger:
         """What has changed on disk: `pending` files, `listed` folders; whether there is any. A
         folder is listed again when its time says that names came or went; a file is looked at
         every time."""
-        self.pending, self.listed, self.gone, self.unreadable = [], {}, [], []
+        self.pending, self.listed, self.gone, self.unreadable = [], [], [], []
         rows = self.rows('select path, agent, changed_ns, compressed, entries from folders')
         logs = json.loads('[%s]' % ','.join([row[4] for row in rows]))
         self.folders = {row[0]: (*row[1:4], each) for row, each in zip(rows, logs)}
         self.roots = {root: agent.name for agent in AGENTS.values()
                       for root in agent.roots(environ, self.home)}
         agent, path = named or ('', '')
-        if path and os.path.dirname(path) not in self.folders and is_own_file(path):
+        if os.path.dirname(path) not in self.folders and is_own_file(path):
             self.roots.update({path: agent, os.path.splitext(path)[0]: agent})
         self.seen, stat = set(), os.stat       # (device, inode) of folders
-        new = [one for one in self.roots.items() if one[0] not in self.folders]
-        for path, agent, changed_ns, _, _ in rows:
-            try:
-                status = stat(path)
-                self.seen.add((status.st_dev, status.st_ino))
-                if getattr(status, CHANGED_NS) == changed_ns:
-                    continue
-            except OSError:
-                pass
-            new.append((path, agent))
-        while new:
-            new += self.list_folder(*new.pop())
+        # Those that are known come first, so that no link to one takes its place.
+        folders = [row[:2] for row in rows]
+        folders += [one for one in self.roots.items() if one[0] not in self.folders]
+        for folder, agent in folders:
+            folders += self.list_folder(folder, agent)
             if len(self.listed) > MOST_FOLDERS:
                 raise UserError('more than %d folders of logs: a link leads elsewhere; take it '
-                                'away' % MOST_FOLDERS, new[-1][0])
+                                'away' % MOST_FOLDERS, folder)
         for folder, (agent, _, _, logs) in self.folders.items():
             for name, (size, changed_ns) in logs.items():
                 try:
@@ -1253,124 +1211,107 @@ class Ledger:
         return self.pending or self.listed
 
     def list_folder(self, folder, agent):
-        """Note what logs a folder has; a root may be a single log. Returns the new folders in
-        it."""
+        """Note what logs a folder has, unless it is as it was; a root may be a single log. Returns
+        the folders in it."""
         before = self.folders.get(folder, (agent, None, 0, {}))
-        changed_ns, compressed, logs, inner = -1, 0, {}, []
+        compressed, known, logs, inner = 0, before[3], {}, []
         try:
             status = os.stat(folder)
-            identity, folder_changed_ns = (status.st_dev, status.st_ino), getattr(status, CHANGED_NS)
-            if folder not in self.folders and identity in self.seen:
+            identity, changed_ns = (status.st_dev, status.st_ino), getattr(status, CHANGED_NS)
+            if identity in self.seen:
                 return []                      # a link to what is listed already
             self.seen.add(identity)
+            if changed_ns == before[1]:
+                return []
+            if changed_ns > time.time_ns() - RACY_NS:
+                changed_ns = -1
             is_folder = os.path.isdir(folder)
             for entry in os.scandir(folder) if is_folder else ():
                 kind = self.kind_of(entry, folder, agent)
                 compressed += kind == 'compressed'
                 if kind == 'log':
-                    logs[os.sep + entry.name] = -1, 0
+                    logs[os.sep + entry.name] = known.get(os.sep + entry.name, NOT_READ)
                 elif kind == 'folder':
                     inner.append((entry.path, agent))
             if not is_folder:
-                logs[''] = -1, 0
-            if folder_changed_ns < time.time_ns() - RACY_NS:
-                changed_ns = folder_changed_ns
+                logs[''] = known.get('', NOT_READ)
         except (FileNotFoundError, NotADirectoryError):
-            changed_ns = None
+            changed_ns = None                  # it has gone
         except OSError as error:               # tried, and told of, until it can be listed
             self.unreadable.append((folder, error.strerror))
-            logs = before[3]
-        self.gone += [folder + name for name in before[3] if name not in logs]
-        logs = {name: before[3].get(name, new) for name, new in logs.items()}
+            changed_ns, logs = -1, known
+        self.gone += [folder + name for name in known if name not in logs]
         now = agent, changed_ns, compressed, logs
         if now != before:
-            self.listed[folder] = self.folders[folder] = now
-        if changed_ns is None:                 # it has gone
+            self.listed.append(folder)
+            self.folders[folder] = now
+        if changed_ns is None:
             self.folders.pop(folder, None)
         return inner
 
     def kind_of(self, entry, folder, agent):
-        """What an entry of a folder is to the survey: 'log', 'folder', 'compressed' or ''."""
-        path = entry.path
-        if not text_of(path, 1 << 16):
-            return ''                          # no agent names a log so, and no ledger can
+        """What an entry of a folder is to the survey: 'log', 'folder', 'compressed' or None."""
+        path, name = entry.path, entry.name
         try:
-            if entry.is_dir():
-                if path in self.folders or entry.name in FOLDERS_WITHOUT_LOGS:
-                    return ''
-                # Links are followed in a root, and to sub-agents; not to what lies above: no
-                # endless walk.
-                above = os.path.realpath(path).rstrip(os.sep) + os.sep
-                may_lead = folder in self.roots or entry.name == 'subagents'
-                leads_up = (os.path.realpath(folder) + os.sep).startswith(above)
-                return 'folder' if not entry.is_symlink() or may_lead and not leads_up else ''
-            if AGENTS[agent].wanted(path):
-                return 'log' if entry.is_file() else ''
-        except OSError:
-            return ''                          # it has gone meanwhile
-        thread = entry.name[:-10][-36:]
-        is_new = path.endswith('.jsonl.zst') and not self.one(METERED, thread, thread)
-        return 'compressed' if is_new else ''
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError:                        # a link that leads nowhere
+            return None
+        if not text_of(path):
+            return None                        # no agent names a log so, and no ledger can
+        if is_folder and name not in FOLDERS_WITHOUT_LOGS:
+            # Links are followed in a root, and to sub-agents.
+            may_lead = folder in self.roots or name == 'subagents'
+            return 'folder' if may_lead or not entry.is_symlink() else None
+        if is_file and AGENTS[agent].wanted(path):
+            return 'log'
+        if is_file and name.endswith('.jsonl.zst'):
+            thread = name[:-10][-36:]
+            return None if self.one(METERED, thread, thread) else 'compressed'
 
-    def read_pending(self):
-        """What pending files tell, how many they are, and how many new bytes they have."""
-        held = self.held()
+    def take_in(self):
+        """Read what is pending and put it into the ledger, batch by batch; whether that was all.
+        It is read from where the last process that held the lock came to."""
+        held = {path: row for path, *row in self.rows_in(
+            'select path, ino, offset, seam, skipped, state from files where path in (%s)',
+            [folder + name for folder, name, *_ in self.pending])}
         # Long ones first, so that none of them comes at the end; else a session's files together.
         jobs = [(folder, name, agent, *held.get(folder + name, (0, 0, 0, 0, '{}')))
                 for folder, name, agent, size
                 in sorted(self.pending, key=lambda one: (-one[3] >> 20, one[:2]))]
         size = sum([one[3] for one in self.pending]) - sum([job[4] for job in jobs])
         is_long = size > LONG_READ and hasattr(os, 'fork') and not self.is_alone
-        if is_long:
-            self.one('pragma wal_autocheckpoint = 16384')  # pages: few waits for the disk
-            self.one('pragma cache_size = -4000')          # KB: ids come in no order
-        results = (read_apart if is_long else read_files)(jobs, self.prices, self.now_ms)
-        if size < BLOCK:                       # at once: then others wait for less
-            results = (result for result in list(results))
+        if is_long:                            # few waits for the disk (pages); little kept (KB)
+            self.run('pragma wal_autocheckpoint = 16384;\npragma cache_size = -4000')
         self.run(TEMPORARY)
-        return held, results, len(jobs), size
-
-    def held(self):
-        """{path: what is known of it} of the pending files."""
-        return {path: row for path, *row in self.rows_in(
-            'select path, ino, offset, seam, skipped, state from files where path in (%s)',
-            [folder + name for folder, name, _, _ in self.pending])}
-
-    def take_in(self, held, results, number, size):
-        """Put what was read into the ledger, batch by batch; whether that was all.
-
-        Of many processes that wait for the lock one does; the others look again what is left."""
-        if self.held() != held and time.monotonic() < self.limit:
-            return False
         change = self.db.executemany
         change('delete from files where path = ?', [(path,) for path in self.gone])
         change('delete from folders where path = ?', [(path,) for path in self.listed])
-        change('insert into folders values (?, ?, ?, ?, ?)', [
-            (path, *row, packed(logs)) for path, (*row, logs) in self.listed.items()
-            if row[1] is not None])
+        for path in filter(self.folders.get, self.listed):
+            *row, logs = self.folders[path]
+            self.db.execute('insert into folders values (?, ?, ?, ?, ?)',
+                            (path, *row, packed(logs)))
         batch, weight, files, done, due = [], 0, 0, 0, time.monotonic() + COMMIT_S
-        try:
-            for result in results:
-                if len(result) == 2:
-                    self.unreadable.append(result)
-                    files += 1
-                    continue
-                batch.append(result)
-                weight += 10 + len(result.calls)
-                done += result.file[3] - result.held
-                files += bool(result.entry)
-                if self.progress:
-                    self.progress(files, number, done, size)
-                if weight > BATCH or time.monotonic() > min(due, self.limit):
-                    self.apply_or_report(batch)
-                    batch, weight, due = [], 0, time.monotonic() + COMMIT_S
-                    if files < number:
-                        self.go_on('the ledger is being built: %d of %d changed log files are '
-                                   'read' % (files, number))
-            self.apply_or_report(batch)
-        finally:
-            results.close()
-        self.is_alone = files < number         # a process that read has died
+        results = (read_apart if is_long else read_files)(jobs, self.prices, self.now_ms)
+        for result in results:
+            if len(result) == 2:
+                self.unreadable.append(result)
+                files += 1
+                continue
+            result = Result(*result)
+            batch.append(result)
+            weight += 10 + len(result.calls)
+            done += result.file[3] - result.held
+            files += bool(result.entry)
+            if self.progress:
+                self.progress(files, len(jobs), done, size)
+            if weight > BATCH or time.monotonic() > min(due, self.limit):
+                self.apply_or_report(batch)
+                batch, weight, due = [], 0, time.monotonic() + COMMIT_S
+                if files < len(jobs):
+                    self.go_on('the ledger is being built: %d of %d changed log files are read'
+                               % (files, len(jobs)))
+        self.apply_or_report(batch)
+        self.is_alone = files < len(jobs)      # a process that read has died
         return not self.is_alone
 
     def apply_or_report(self, batch):
@@ -1381,58 +1322,42 @@ class Ledger:
         except (ArithmeticError, LookupError, TypeError, ValueError,
                 sqlite().IntegrityError) as error:
             self.db.execute('rollback to files')
-            self.placed.clear()
-            for result in batch if len(batch) > 1 else ():
-                self.apply_or_report([result])
             if len(batch) == 1:
-                why = '%s: %s' % (type(error).__name__, error)
-                self.unreadable.append((batch[0].file[0], why))
+                self.unreadable.append((batch[0].file[0], reason_of(error)))
+            else:
+                for result in batch:
+                    self.apply_or_report([result])
         self.db.execute('release files')
 
     def apply(self, batch):
-        """Put what was read of files into the ledger. What is shared with others' copies, and rests,
-        are settled in Python, all else by the statements below."""
-        insert, folders = self.db.executemany, {}
-        offsets = dict(self.rows_in('select path, offset from files where path in (%s)',
-                                    {result.file[0] for result in batch}))
-        fresh = []
-        for result in batch:
-            path = result.file[0]
-            if offsets.get(path, 0) == result.held:        # else another process was here first
-                offsets[path] = result.file[3]
-                fresh.append(result)
-            if result.entry:
-                folders.setdefault(result.folder, {})[path[len(result.folder):]] = result.entry
-        insert('replace into files values (?, ?, ?, ?, ?, ?, ?)', [one.file for one in fresh])
-        cwds = {row[7] for one in fresh for row in one.calls}
-        cwds.update(row[3] for one in fresh for row in one.sessions)
-        insert('insert into cwds values (?, ?)', [(cwd, self.place(cwd)) for cwd in cwds])
-        for one in fresh:
-            agent = one.file[1]
-            insert('insert into begun values (?, ?, ?, ?, ?, ?, ?, ?)',
-                   [(agent, *row) for row in one.sessions])
-            insert(TOLD, [(agent, *row) for row in one.calls])
+        """Put what was read of files into the ledger. What is shared with others' copies, and
+        rests, are settled in Python, all else by the statements below."""
+        insert = self.db.executemany
+        # What another process has read meanwhile is left out.
+        batch = [one for one in batch
+                 if self.db.execute(TAKE_FILE, (*one.file, one.held)).rowcount > 0]
+        for one in batch:
+            insert(SESSION_TOLD, one.sessions)
+            insert(CALL_TOLD, one.calls)
+            insert(MARK_TOLD, one.marks)
+        insert('insert into cwds values (?, ?)',
+               [(cwd, self.place(cwd)) for cwd, in self.rows(NEW_CWDS)])
         self.run(SESSIONS_BEGIN)
-        for _ in range(100):                   # from one to the next of those that go on
-            if not self.db.execute(INHERIT).rowcount:
-                break
-        self.db.execute(ONLY_MOVED)
         if self.one('select 1 from moved'):
             self.run(MOVE)
         self.run(CALLS_ARRIVE)
         self.settle_shared()
-        insert(FACTS, [(*one.facts, one.calls[0][3], one.file[1], one.calls[0][2])
-                       for one in fresh if one.facts and one.calls])
-        for one in fresh:
-            for mark in one.marks:
-                self.take_mark(one.file[1], *mark)
+        for one in batch:
+            insert(FACTS, one.facts)
+        self.run(MARKS_ARRIVE)
         self.settle_rests()
         self.run(FORGET)
-        for folder, read in folders.items():
-            logs = self.folders[folder][3]     # only now: what fails above isn't read
-            logs.update(read)
-            self.db.execute('update folders set entries = ? where path = ?',
-                            (packed(logs), folder))
+        for one in batch:                      # only now: what fails above isn't read
+            if one.entry:
+                self.folders[one.folder][3][one.name] = one.entry
+        insert('update folders set entries = ? where path = ?', [
+            (packed(self.folders[folder][3]), folder)
+            for folder in {one.folder for one in batch if one.entry}])
 
     def run(self, statements, values=()):
         for statement in statements.split(';\n'):
@@ -1446,21 +1371,12 @@ class Ledger:
 
     def place(self, cwd):
         """The place that a folder is now; one that is gone is what it was last."""
-        if cwd not in self.placed:
-            last = self.one('select id from places where cwd = ? order by seen desc, id desc '
-                            'limit 1', composed(cwd)) if cwd else (NOWHERE,)
-            if cwd and (not last or os.path.isdir(cwd)):
-                place = self.find_place(cwd)
-                same = self.one('select id from places where cwd = ? and path = ? and root = ? '
-                                'and is_repo = ? and inner = ?', *place)
-                same = same or (self.db.execute('insert into places (cwd, path, root, is_repo, '
-                                                'inner) values (?, ?, ?, ?, ?)', place).lastrowid,)
-                if same != last:
-                    self.db.execute('update places set seen = ? where id = ?',
-                                    (time.time_ns(), *same))
-                last = same
-            self.placed[cwd] = last[0]
-        return self.placed[cwd]
+        latest = 'select id from places where cwd = ? order by seen desc, id desc limit 1'
+        known = self.one(latest, composed(cwd))
+        if os.path.isdir(cwd) or not known:
+            self.db.execute(SEE_PLACE, (*self.find_place(cwd), time.time_ns()))
+            known = self.one(latest, composed(cwd))
+        return known[0]
 
     def find_place(self, cwd):
         """The Place of a folder, as it is or, of one that is gone, as far as is known."""
@@ -1469,20 +1385,19 @@ class Ledger:
         if place.is_repo or os.path.isdir(folder) or not folder.startswith('/'):
             return place
         while not os.path.isdir(folder):       # what it lay in may be known
-            known = self.one('select root, inner from places where path = ? and is_repo '
+            known = self.one('select root, 1, inner from places where path = ? and is_repo '
                              'order by seen desc', folder)
             if known:
-                return place._replace(root=known[0], is_repo=True, inner=known[1])
+                return Place(*place[:2], *known)
             folder = os.path.dirname(folder)
         # Or it was a worktree, of a repo beside it or of one that is known.
-        repos = [os.path.join(folder, name) for name in names_in(folder)]
-        repos += [root for root, in self.rows(
-            'select root from places where is_repo order by id desc limit %d' % MOST_LOOKED_AT)]
-        for repo in dict.fromkeys(repos):
-            for worktree in worktrees_of(repo):
-                if (place.path + os.sep).startswith(worktree + os.sep):
+        known = self.rows('select root from places where is_repo order by id desc limit %d'
+                          % MOST_LOOKED_AT)
+        for repos, in [(folder + '/*',), *known]:
+            for worktree, repo in worktrees_of(repos):
+                if worktree and (place.path + os.sep).startswith(worktree + os.sep):
                     repo = composed(os.path.realpath(repo))
-                    return place._replace(root=repo, is_repo=True, inner=repo)
+                    return Place(*place[:2], repo, True, repo)
         return place
 
     # -- calls and their owners
@@ -1490,33 +1405,19 @@ class Ledger:
     def settle_shared(self):
         """Settle the keys that several rows have, of which some may be held already."""
         held = {Row(*row): number for number, *row in self.rows(HELD)}
-        rows = [*held, *[Row(*row) for row in self.rows('select * from stage')]]
-        whole = {key for key, in self.rows('select key from shared where is_whole')}
+        whole = dict(self.rows('select key, is_whole from shared'))
+        began = {number: one for number, *one in self.rows(BEGAN)}
         groups = {}
-        for row in rows:
-            request = None if row.key in whole else row.request
-            groups.setdefault((row.key, request), []).append(row)
-        began = {number: (ms, name) for number, ms, name in self.rows_in(
-            'select id, coalesce(began, %d), name from sessions where id in (%%s)' % OPEN,
-            {row.session for row in rows})}
+        for row in [*held, *map(Row._make, self.rows('select * from stage'))]:
+            groups.setdefault((row.key, whole[row.key] or row.request), []).append(row)
         settled = {row for group in groups.values() for row in settle(group, began)}
-        stale = [row for row in held if row not in settled]
-        new = [row for row in settled if row not in held]
+        stale, new = held.keys() - settled, settled - held.keys()
         self.db.executemany('delete from calls where id = ?', [(held[row],) for row in stale])
         self.db.executemany(INSERT, new)
         self.db.executemany('insert into changed values (?, ?, ?)',
-                            [(row.session, row.ts, row.owned) for row in stale + new])
+                            [(row.session, row.ts, row.owned) for row in stale | new])
 
     # -- what no transcript line shows
-
-    def take_mark(self, agent, name, ts, cwd, start, is_split, ended, totals):
-        """Note a total. One that is new or has ended earlier than was thought changes its stretch,
-        and what sessions begin with that may have been forked from it."""
-        session, = self.one('select id from sessions where agent = ? and name = ?', agent, name)
-        size = sum([sum(total[:6]) for total in json.loads(totals).values()])
-        row = session, ts, self.place(cwd), start, is_split, ended, size, totals
-        if self.db.execute(TAKE_MARK, row).rowcount > 0:
-            self.run(UNSETTLED, {'session': session, 'ts': ts, 'start': start})
 
     # A total is what a session has used up to then, in all its runs, sub-agents and helpers
     # included. Its untranscribed rest is counted by stretches: a total, less the one before it,
@@ -1531,115 +1432,121 @@ class Ledger:
     # or sum of the calls that it copied, that leaves room for its own calls is taken off first.
 
     def settle_rests(self):
-        """Work out again the stretches in which something has changed, and the ones behind those."""
-        self.db.execute(STRETCHES_CHANGED)
-        changed = {mark for mark, in self.rows('select mark from unsettled')}
-        for session, in self.rows('select distinct session from unsettled '
-                                  'join marks on marks.id = mark'):
-            last, since = None, -1
-            for mark in self.rows('select id, ts, place, start, is_split, ended, totals from marks '
-                                  'where session = ? order by ts, size, totals', session):
-                if mark[0] in changed or last and last[0] in changed:
-                    self.settle_rest(session, mark, last, since)
-                last, since = mark, mark[5]
+        """Work out again the stretches in which something has changed, and the ones behind
+        those."""
+        self.run(STRETCHES_CHANGED)
+        for stretch in self.rows(STRETCHES):
+            self.settle_rest(*stretch)
 
-    def settle_rest(self, session, mark, last, since):
-        number, ts, place, start, is_split, ended, text = mark
-        self.db.execute('delete from calls where key is null and request = ?', (str(number),))
-        spent = self.sums(session, 'owned and ts >= %d and ts < %d' % (since, ended), is_split)
-        totals = totals_in(text, is_split)
-        base = totals_in(last[6], is_split) if last else \
-            self.inherited(session, start, totals, spent, is_split)
-        for model, total in totals.items():
-            rest = less(less(total, base.get(model)), spent.get(model))
-            tokens = [max(0, count) for count in rest[:6]]
+    def settle_rest(self, number, session, ts, place, start, is_split, ended, totals, since,
+                    before):
+        spent = self.sums(session, 1, since, ended)
+        totals = json.loads(totals)
+        base = json.loads(before) if before else \
+            self.inherited(session, start, is_split, totals, spent)
+        for model in totals:
+            *rest, paid = left_of(model, is_split, totals, base, spent)
+            tokens = [max(0, count) for count in rest]
             if not is_split:
-                tokens[2:4] = split_writes(self.prices, model, ts, tokens, rest[6])
+                tokens[2:4] = split_writes(self.prices, model, ts, tokens, paid)
             if any(tokens):
                 usd, assumed = price(self.prices, model, ts, tokens, '', False)
                 self.run(INSERT_REST, dict(
                     zip(Row._fields[10:16], tokens), mark=str(number), session=session, ts=ts,
                     place=place, model=model, usd=usd, assumed=assumed))
 
-    def sums(self, session, where, is_split):
+    def sums(self, session, owned, since, ended):
         """{model: six counts, pico-dollars} of some of a session's calls."""
-        return {name: shape((*sums, millions * MILLION + rest), is_split)
-                for name, *sums, millions, rest in self.rows(SUMS % where, session, session)}
+        return {name: (*sums, millions * MILLION + rest) for name, *sums, millions, rest
+                in self.rows(SUMS, session, session, owned, since, ended)}
 
-    def inherited(self, session, start, totals, spent, is_split):
+    def inherited(self, session, start, is_split, totals, spent):
         """What a fork's first total had in it when the session began."""
-        began, copied = self.one(
-            'select coalesce(began, 0), (select min(ts) from calls where session = sessions.id '
-            'and owned = 0) from sessions where id = ?', session)
-        if not start or start >= (began - 60000 if copied is None else copied):
-            return {}                          # no fork, or a /branch, which starts at 0
-        candidates = [self.sums(session, 'owned = 0', is_split)]
-        candidates += [totals_in(text, is_split) for text, in self.rows(
+        began, is_fork = self.one(
+            'select began, ? < coalesce((select min(ts) from calls where session = sessions.id '
+            'and owned = 0), began - 60000) from sessions where id = ?', start, session)
+        if not start or not is_fork:           # a /branch starts at 0
+            return {}
+        candidates = [self.sums(session, 0, -1, OPEN)]
+        candidates += [json.loads(text) for text, in self.rows(
             'select totals from marks where start = ? and start and session <> ? and ts <= ?',
             start, session, began)]
 
         def fits(one):
-            return all(min(less(less(totals.get(model), one[model]), spent.get(model))[:6]) >= 0
-                       for model in one)
-        return max(filter(fits, candidates), default={},
-                   key=lambda one: sum([sum(total[:6]) for total in one.values()]))
+            return all(min(left_of(model, is_split, totals, one, spent)[:6]) >= 0 for model in one)
+        return max(filter(fits, candidates), default={}, key=size_of)
 
     def reprice(self):
         """Price again the calls of models whose price has changed, from where the last one who did
         so came to."""
-        from binascii import crc32
-        prices, seal = self.prices, crc32(self.prices.text.encode())
-        models = [(prices.digest(name), number, digest)
-                  for number, name, digest in self.rows('select * from models')]
-        changed = [number for new, number, digest in models if digest != new]
-        told, last = json.loads(self.meta('repricing') or '[0, 0]')
-        last = last if told == seal else 0
-        while changed:
-            rows = self.rows(TO_REPRICE % (', '.join(map(str, changed)), BATCH), last)
-            if not rows:
-                break
+        prices, last = self.prices, self.meta('repriced')
+        digests = [(prices.digest(name), number, digest)
+                   for number, name, digest in self.rows('select * from models')]
+        if self.meta('repricing') != prices.text:
+            self.set_meta('repricing', prices.text)
+            self.set_meta('prices', '')
+            self.db.executemany("update models set digest = '' where digest is not ? and id = ?",
+                                [one[:2] for one in digests])
+            last = 0
+        while rows := self.rows(TO_REPRICE, last):
             self.db.executemany('update calls set usd = ?, assumed = ? where id = ?', [
                 (*price(prices, name, ts, tokens, variant, kind != 'untranscribed'), number)
                 for number, name, ts, variant, kind, *tokens in rows])
             last = rows[-1][0]
-            self.set_meta('repricing', json.dumps([seal, last]))
+            self.set_meta('repriced', last)
             self.go_on('prices have changed and the ledger is being priced again')
         self.db.executemany('update models set digest = ? where id = ?',
-                            [one[:2] for one in models])
+                            [one[:2] for one in digests])
         self.set_meta('prices', prices.text)
 
 
+SEE_PLACE = """insert into places (cwd, path, root, is_repo, inner, seen) values (?, ?, ?, ?, ?, ?)
+    on conflict (cwd, path, root, is_repo, inner) do update set seen = excluded.seen"""
 INSERT = 'insert into calls (%s) values (%s)' % (COLUMNS, ', '.join('?' * len(Row._fields)))
 METERED = """select 1 from sessions where name = ?
     union all select 1 from agents where name = ?"""
-SPENT = """select sum(usd / 1000000), sum(usd %%%% 1000000),
-    sum(usd / 1000000 * (kind = 'untranscribed')),
-    sum(usd %%%% 1000000 * (kind = 'untranscribed')),
-    sum(usd / 1000000 * assumed), sum(usd %%%% 1000000 * assumed)
+SPENT = """select
+    coalesce(sum(usd / 1000000), 0), coalesce(sum(usd %%%% 1000000), 0),
+    coalesce(sum(usd / 1000000 * (kind = 'untranscribed')), 0),
+    coalesce(sum(usd %%%% 1000000 * (kind = 'untranscribed')), 0),
+    coalesce(sum(usd / 1000000 * assumed), 0), coalesce(sum(usd %%%% 1000000 * assumed), 0)
     from calls where owned and pair in (%%s) and ts >= %d and ts < %d"""
 
 # What files told, by names; `stage` has the same rows as they are stored.
-TEMPORARY = """create temp table if not exists begun (agent, name, began, ts, cwd, root, version, tool_ts);
-create temp table if not exists told (cli, %s);
+TEMPORARY = """create temp table if not exists begun (agent, name, began, ts, cwd, root, version,
+    tool_ts);
+create temp table if not exists told (cli, uses_tool, %s);
 create temp table if not exists cwds (cwd primary key, place);
 create temp table if not exists moved (id integer primary key);
 create temp table if not exists stage (%s);
 create temp table if not exists shared (key primary key, is_whole);
 create temp table if not exists changed (session, ts, owned);
+create temp table if not exists heard (cli, session, ts, cwd, start, is_split, ended,
+    totals, size);
 create temp table if not exists unsettled (mark integer primary key)""" % (COLUMNS, COLUMNS)
+NEW_CWDS = """select cwd from begun union select pair from told union select cwd from heard
+    except select cwd from cwds"""
 FORGET = """delete from begun;
 delete from told;
-delete from cwds;
 delete from moved;
 delete from stage;
 delete from shared;
 delete from changed;
+delete from heard;
 delete from unsettled"""
-TOLD = 'insert into told values (?, %s)' % ', '.join('?' * len(Row._fields))
+# A file, unless another process has read on in it.
+TAKE_FILE = """replace into files select ?1, ?2, ?3, ?4, ?5, ?6, ?7
+    where ?8 = coalesce((select offset from files where path = ?1), 0)"""
+SESSION_TOLD = 'insert into begun values (?, ?, ?, ?, ?, ?, ?, null)'
+CALL_TOLD = "insert into told values (%s, null, '')" % ', '.join('?' * 20)
+MARK_TOLD = 'insert into heard values (?, ?, ?, ?, ?, ?, ?, ?, ?)'
 
 # A session begins where its earliest line says, or where the one did that it goes on from. Keys of
-# one that has begun earlier than was thought may belong to it now. `moved`: it, and its forks.
-SESSIONS_BEGIN = """insert or ignore into shared select distinct mine.key, 1
+# one that has begun earlier than was thought may belong to it now. `moved`: it, and its forks, if
+# they began elsewhere than their calls say.
+SESSIONS_BEGIN = """insert into begun select cli, session, null, null, '', '', '', max(ts)
+    from told where uses_tool and not standing & 1 group by cli, session;
+insert or ignore into shared select distinct mine.key, 1
     from begun cross join sessions using (agent, name)
     cross join calls as mine on session = sessions.id
     where begun.began < coalesce(sessions.began, %d) and mine.key is not null and exists (
@@ -1662,17 +1569,20 @@ insert into moved with recursive below (id, agent, name) as (
         select sessions.id, agent, name from begun join sessions using (agent, name)
         union select fork.id, fork.agent, fork.name from below join sessions as fork
         on fork.root = below.name and fork.agent = below.agent where fork.root <> '')
-    select id from below""" % (OPEN, OPEN)
-INHERIT = """update sessions set origin_ts = -1, origin = (select above.origin
-        from sessions as above where above.agent = sessions.agent and above.name = sessions.root)
+    select id from below;
+update sessions set origin_ts = -1, origin = (with recursive above (name, origin, n) as (
+            select sessions.root, null, 0
+            union all select next.root, next.origin, n + 1 from above join sessions as next
+            on next.agent = sessions.agent and next.name = above.name
+            where origin_ts is not null and n < 100)
+        select origin from above order by n desc limit 1)
     where id in (select id from moved) and root <> '' and exists (
         select 1 from sessions as above where above.agent = sessions.agent
-        and above.name = sessions.root and above.origin_ts is not null
-        and (above.origin <> sessions.origin or sessions.origin_ts is not -1))"""
-# Calls of sessions that prove to have begun elsewhere are of other pairs.
-ONLY_MOVED = """delete from moved where exists (select 1 from sessions
+        and above.name = sessions.root and origin_ts is not null);
+delete from moved where exists (select 1 from sessions
     join pairs on pairs.id = pair and place = sessions.origin and pairs.origin = place
-    where sessions.id = moved.id)"""
+    where sessions.id = moved.id)""" % (OPEN, OPEN)
+# Calls of sessions that prove to have begun elsewhere are of other pairs.
 MOVE = """insert or ignore into pairs (place, origin)
     select origin, origin from sessions where id in (select id from moved);
 insert or ignore into pairs (place, origin) select distinct place, sessions.origin
@@ -1692,15 +1602,20 @@ update agents set pair = (select new.id from pairs as old, sessions, pairs as ne
 update sessions set pair = (select pairs.id from pairs
         where place = sessions.origin and pairs.origin = place)
     where id in (select id from moved)"""
-# Codex's calls that are keyed by a thread are keyed by the one that it goes on from, as soon as that
-# is known. What shares its key with nothing is stored as it is.
+# Codex's calls that are keyed by a thread are keyed by the one that it goes on from, as soon as
+# that is known. Old rows go once their session's log tells them anew; a call keeps the place that
+# it was first metered in. What shares its key with nothing is stored as it is. (A `+` and `standing >= 2`
+# are there for the choice of an index.)
+REPLACED = """from stage cross join calls on calls.key = stage.key and calls.standing >= 2
+    where calls.standing >= %d and +calls.session = stage.session
+    and +calls.request in (stage.request, '')""" % OLD
 CALLS_ARRIVE = """insert or ignore into models (name) select distinct model from told;
 insert or ignore into pairs (place, origin) select distinct place, origin from told
     cross join cwds on cwd = told.pair
     cross join sessions on sessions.agent = cli and name = told.session;
 insert into stage select key, request, sessions.id, told.agent, standing, kind, ts, pairs.id,
     models.id, variant, input, output, write_short, write_long, read, searches, usd, assumed,
-    owned, told from told cross join cwds on cwd = told.pair
+    case when kind <> 'echo' then 1 end, told from told cross join cwds on cwd = told.pair
     cross join sessions on sessions.agent = cli and sessions.name = told.session
     cross join pairs on pairs.place = cwds.place and pairs.origin = sessions.origin
     cross join models on models.name = told.model;
@@ -1716,6 +1631,13 @@ update stage set key = (with recursive above (name, n) as (
             on sessions.agent = 'codex' and sessions.name = above.name where root <> '' and n < 100)
         select name from above order by n desc limit 1) || substr(key, instr(key, ':'))
     where instr(key, ':');
+update stage set pair = coalesce((
+        select pair from calls where calls.key = stage.key and calls.standing >= 2
+        and calls.standing >= {old} and +calls.session = stage.session
+        and calls.ts = stage.ts), pair)
+    where exists (select 1 from calls where calls.key = stage.key and calls.standing >= 2);
+insert into changed select calls.session, calls.ts, calls.owned {replaced};
+delete from calls where id in (select calls.id {replaced});
 insert into agents select session, agent, '', '', '', 0, 0, pair, min(ts) from stage
     where agent <> '' group by session, agent on conflict (name, session) do update set
     pair = case when excluded.ts < ts then excluded.pair else pair end, ts = min(ts, excluded.ts);
@@ -1727,36 +1649,65 @@ insert into calls ({columns}) select * from stage where key not in (select key f
 delete from stage where key not in (select key from shared);
 update shared set is_whole = 1 where key in (select key from stage where standing >= 2)
     or exists (select 1 from calls where calls.key = shared.key and standing >= 2)""".format(
-        columns=COLUMNS, calls='calls.' + COLUMNS.replace(', ', ', calls.'))
+        old=OLD, replaced=REPLACED, columns=COLUMNS,
+        calls='calls.' + COLUMNS.replace(', ', ', calls.'))
 # Rows are settled by key and request; by the whole key where some line has no request, or is a side
 # chain's.
 HELD = """select calls.id, {0} from shared cross join calls using (key) where is_whole
     union select calls.id, {0} from stage cross join shared using (key)
     cross join calls using (key, request) where not is_whole""".format(
         'calls.' + COLUMNS.replace(', ', ', calls.'))
+BEGAN = """select id, coalesce(began, %d), name from sessions where id in (
+    select session from stage union
+    select session from shared cross join calls using (key))""" % OPEN
 FACTS = """update agents set type = ?, tool_use_id = ?, path = ?, finished = ?, foreground = ?
     where name = ? and session = (select id from sessions where agent = ? and name = ?)"""
-TAKE_MARK = """insert into marks (session, ts, place, start, is_split, ended, size, totals)
-    values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (session, ts, totals) do update
-    set ended = excluded.ended where excluded.ended < ended"""
-# What a version 1 ledger had worked out of a session is worked out anew, too.
-UNSETTLED = """insert or ignore into unsettled
-    select id from marks where session = :session and ts = :ts;
-insert or ignore into unsettled select marks.id from marks join sessions on sessions.id = session
-    where start = :start and start and began >= :ts;
-delete from calls where key is null and request = 'v1 ' || :session"""
+# A total that is new, or has ended earlier than was thought, changes its stretch, and what
+# sessions begin with that may have been forked from it. What a version 1 ledger had worked out of a session
+# is worked out anew, too.
+MARKS_ARRIVE = """delete from heard where exists (
+    select 1 from sessions cross join marks on marks.session = sessions.id
+    where sessions.agent = cli and name = heard.session and marks.ts = heard.ts
+    and marks.totals = heard.totals and marks.ended <= heard.ended);
+insert into marks (session, ts, place, start, is_split, ended, size, totals)
+    select sessions.id, ts, place, start, is_split, min(ended), size, totals from heard
+    cross join sessions on sessions.agent = cli and name = heard.session
+    cross join cwds using (cwd) group by sessions.id, ts, totals
+    on conflict (session, ts, totals) do update set ended = excluded.ended;
+insert or ignore into unsettled select marks.id from heard
+    cross join sessions on sessions.agent = cli and name = heard.session
+    cross join marks on marks.session = sessions.id and marks.ts = heard.ts;
+insert or ignore into unsettled select marks.id from heard
+    cross join marks on marks.start = heard.start and marks.start
+    cross join sessions on sessions.id = marks.session and began >= heard.ts;
+delete from calls where key is null and request in (
+    select 'v1 ' || sessions.id from heard
+    cross join sessions on sessions.agent = cli and name = heard.session)"""
 # Between the first and the last change; of calls that were copied, from the session's beginning on.
 STRETCHES_CHANGED = """insert or ignore into unsettled select marks.id
     from (select session, min(case when owned then ts else -1 end) as first, max(ts) as last
         from changed group by session) as calls
     cross join marks on marks.session = calls.session and ended > first and ts <= coalesce((
-        select min(ts) from marks as next where next.session = calls.session and ended > last), %d)
+        select min(ts) from marks as next
+        where next.session = calls.session and ended > last), %d);
+insert or ignore into unsettled select id from (
+        select id, lag(id) over (partition by session order by ts, size, totals) as before
+        from marks where session in (
+            select session from unsettled cross join marks on marks.id = mark))
+    where before in (select mark from unsettled);
+delete from calls where key is null and request in (select cast(mark as text) from unsettled)
     """ % OPEN
+STRETCHES = """select id, session, ts, place, start, is_split, ended, totals, since, before from (
+        select *, lag(ended, 1, -1) over own as since, lag(totals) over own as before
+        from marks where session in (
+            select session from unsettled cross join marks on marks.id = mark)
+        window own as (partition by session order by ts, size, totals))
+    where id in (select mark from unsettled)"""
 SUMS = """select models.name, sum(input), sum(output), sum(write_short), sum(write_long),
-    sum(read), sum(searches), sum(usd / 1000000), sum(usd %% 1000000)
+    sum(read), sum(searches), sum(usd / 1000000), sum(usd % 1000000)
     from calls join models on models.id = model where session = ?
     and agent in (select '' union select name from agents where session = ?)
-    and key is not null and %s group by model"""
+    and key is not null and owned = ? and ts >= ? and ts < ? group by model"""
 INSERT_REST = """insert or ignore into models (name) values (:model);
 insert or ignore into pairs (place, origin)
     select :place, origin from sessions where id = :session;
@@ -1766,8 +1717,28 @@ insert into calls (%s) select null, :mark, :session, '', 0, 'untranscribed', :ts
     cross join models on models.name = :model where sessions.id = :session""" % COLUMNS
 TO_REPRICE = """select calls.id, name, ts, variant, kind, input, output, write_short, write_long,
     read, searches from calls join models on models.id = model
-    where model in (%s) and calls.id > ? order by calls.id limit %d"""
-FROM_VERSION_1 = """insert or ignore into places
+    where digest = '' and calls.id > ? order by calls.id limit %d""" % BATCH
+FROM_VERSION_1 = """drop index sessions_dirty;
+drop index sessions_family;
+drop index sessions_name;
+drop index calls_session;
+drop index calls_spawned;
+drop table copies;
+drop table files;
+drop table folders;
+drop table marks;
+drop table readings;
+drop table reservations;
+drop table spend;
+alter table agents rename to v1_agents;
+alter table calls rename to v1_calls;
+alter table meta rename to v1_meta;
+alter table models rename to v1_models;
+alter table notices rename to v1_notices;
+alter table places rename to v1_places;
+alter table sessions rename to v1_sessions;
+%s;
+insert or ignore into places
     select id, cwd, path, root, is_repo, inner, 0 from v1_places;
 insert or ignore into pairs select id, id, 0, null from v1_places;
 insert into sessions (id, agent, name) select id, cli, name from v1_sessions;
@@ -1781,7 +1752,14 @@ insert into calls (%s) select case when kind <> 'untranscribed' then key end,
 insert into agents select old.session, agent, coalesce(type, ''), '', '', 0, 0, place, min(ts)
     from v1_calls as old left join v1_agents as told
     on told.session = old.session and told.name = agent
-    where agent <> '' group by old.session, agent""" % (COLUMNS, OLD)
+    where agent <> '' group by old.session, agent;
+drop table v1_agents;
+drop table v1_calls;
+drop table v1_meta;
+drop table v1_models;
+drop table v1_notices;
+drop table v1_places;
+drop table v1_sessions""" % (SCHEMA, COLUMNS, OLD)
 
 
 def packed(logs):
@@ -1796,12 +1774,12 @@ def worth(row):
     return row.output, row.usd, row[10:16]
 
 
-def merge(row, other):
-    """Two lines of one session's copy of a call."""
-    first = min(row, other, key=lambda one: (one.ts, one.agent))
-    return max(row, other, key=worth)._replace(
+def merge(rows):
+    """Lines of one session's copy of a call."""
+    first = min(rows, key=lambda row: (row.ts, row.agent))
+    return max(rows, key=worth)._replace(
         ts=first.ts, pair=first.pair, agent=first.agent, kind=first.kind,
-        standing=min(row.standing, other.standing), told=all_told([row, other]))
+        standing=min([row.standing for row in rows]), told=all_told(rows))
 
 
 def usages(row):
@@ -1820,7 +1798,6 @@ def settle(rows, began):
     `began` has (when, name) of sessions."""
     if len(rows) == 1:
         return rows
-    rows = told_anew(rows)
     rows = [row for row in rows if row.kind == 'echo'] or rows
     main = [row for row in rows if not row.standing & 4]
     asked = {row.request for row in main}
@@ -1828,9 +1805,9 @@ def settle(rows, began):
     # A side chain's line under another request that tells a usage again is a replay, else a call
     # of its own.
     rows = [row for row in rows
-            if row in main or not main or row.request in asked or usages(row)[-1] not in told]
-    rows.sort(key=lambda row: row.ts)
-    first = min([(row.ts, row.request) for row in rows if row.request], default=(0, ''))[1]
+            if not main or row.request in asked or usages(row)[-1] not in told]
+    rows.sort(key=lambda row: (row.ts, row.request))
+    first = ([row.request for row in rows if row.request] or [''])[0]
     calls, replayed = {}, {}
     for row in rows:
         request = row.request or first         # a line without one goes with the first
@@ -1838,11 +1815,10 @@ def settle(rows, began):
             request = min([replayed.setdefault(usage, request) for usage in usages(row)],
                           key=request.__ne__)
         copies = calls.setdefault(request, {})
-        copy = row.request, row.session
-        copies[copy] = merge(copies[copy], row) if copy in copies else row
+        copies.setdefault((row.request, row.session), []).append(row)
     settled = []
     for copies in calls.values():
-        ranked = sorted(copies.values(), key=lambda row: (
+        ranked = sorted(map(merge, copies.values()), key=lambda row: (
             row.standing & 1, began[row.session], not row.request, row.ts))
         best, told, seen = max(ranked, key=worth), all_told(ranked), set()
         for n, row in enumerate(ranked):
@@ -1858,40 +1834,21 @@ def settle(rows, began):
 FIGURES = Row._fields[8:18]
 
 
-def told_anew(rows):
-    """Without the old rows that a session's log tells anew; a call keeps the place that it was first
-    metered in."""
-    new = {(request, row.session) for row in rows if row.standing < OLD
-           for request in (row.request, '')}
-    places = {(row.session, row.ts): row.pair for row in rows if row.standing >= OLD}
-    return [row._replace(pair=places.get((row.session, row.ts), row.pair)) for row in rows
-            if row.standing < OLD or (row.request, row.session) not in new]
-
-
-def totals_in(text, is_split):
-    return {model: shape(total, is_split) for model, total in json.loads(text).items()}
-
-
-def shape(total, is_split):
-    """A total as it can be compared: without the split of cache writes where that isn't known."""
-    return tuple(total) if is_split else (*total[:2], total[2] + total[3], 0, *total[4:])
-
-
-def less(total, other):
-    return tuple(map(int.__sub__, total or NONE, other or NONE))
-
-
-NONE = (0,) * 7
+def left_of(model, is_split, totals, *others):
+    """What totals have of a model beyond others: six counts, pico-dollars; without the split of
+    cache writes where that isn't known."""
+    left = totals.get(model) or [0] * 7
+    for other in others:
+        left = [count - less for count, less in zip(left, other.get(model) or [0] * 7)]
+    return left if is_split else [*left[:2], left[2] + left[3], 0, *left[4:]]
 
 
 def split_writes(prices, model, ts, tokens, paid):
     """Cache writes for 5 minutes and for an hour, of which the sum is known, and what all tokens
     have cost."""
-    def usd(*tokens):
-        return prices.usd(model, ts, tokens, '', False)[0]
-    more, each = paid - usd(*tokens), usd(0, 0, 0, 1, 0, 0) - usd(0, 0, 1, 0, 0, 0)
-    hours = divide_even(more, each) if each > 0 else 0
-    hours = min(tokens[2], max(0, hours))
+    units, _ = prices.units(model, ts, tokens, '', False)
+    more, each = paid - sum(map(int.__mul__, tokens, units)), units[3] - units[2]
+    hours = min(tokens[2], max(0, divide_even(more, each))) if each > 0 else 0
     return tokens[2] - hours, hours
 
 
@@ -1900,7 +1857,7 @@ MOST_USD = 10000 * PICO          # of one call: forged figures stay above any ca
 
 def price(prices, *call):
     usd, assumed = prices.usd(*call)
-    return min(usd, MOST_USD), int(assumed or usd > MOST_USD)
+    return min(usd, MOST_USD), assumed or usd > MOST_USD
 
 
 # ---- reading logs -------------------------------------------------------------------------------
@@ -1909,27 +1866,29 @@ BLOCK = 1 << 20                  # bytes that are read at once
 LONGEST_LINE = 32 << 20
 
 # What was read of a file: its row of `files`; the offset `held` before; its entry in its folder,
-# None if there is more to read; what it tells (see told_in); the facts beside a sub-agent's.
-Result = namedtuple('Result', 'folder file held entry sessions marks calls facts')
+# None if there is more to read; what it tells (see told_in).
+Result = namedtuple('Result', 'folder name file held entry sessions calls marks facts')
 
 
 def read_files(jobs, prices, now_ms):
-    """Yield a Result for each block of each file, (path, reason) for a file that can't be read."""
+    """Yield what a Result has for each block of each file, (path, reason) for one that can't be
+    read."""
     for job in jobs:
         try:
             yield from read_file(job, prices, now_ms)
         except FileNotFoundError:
             pass                               # it has gone meanwhile
-        except OSError as error:
-            yield job[0] + job[1], error.strerror or str(error)
         except Exception as error:             # one log that can't be read, whatever it holds
-            yield job[0] + job[1], '%s: %s' % (type(error).__name__, error)
+            yield job[0] + job[1], reason_of(error)
+
+
+def reason_of(error):
+    return getattr(error, 'strerror', None) or '%s: %s' % (type(error).__name__, error)
 
 
 def read_file(job, prices, now_ms):
     folder, name, agent, ino, held, seam, skipped, state = job
     path, offset, state = folder + name, held, json.loads(state)
-    facts = facts_of(path)
     with open_plain(path) as stream:
         status = os.fstat(stream.fileno())
         if held and (status.st_ino, seam_of(stream, held)) != (ino, seam):
@@ -1940,23 +1899,20 @@ def read_file(job, prices, now_ms):
             block = stream.read(BLOCK)
             text, more = text + block, len(block) == BLOCK
             end = text.rfind(b'\n') + 1
-            if more and not end and len(text) < LONGEST_LINE and not state.get('is_endless'):
-                continue
-            lines = text[:end]
-            if more and not end:               # an endless line is passed over, and counted once
-                skipped += not state.get('is_endless')
-                state['is_endless'], end = True, len(text)
-            elif end and state.pop('is_endless', False):
-                lines = lines.partition(b'\n')[2]
-            last = text[end:]
-            if not more and last and not state.get('is_endless') and {} not in parse_records(last):
-                lines, end = lines + last + b'\n', len(text)       # it is whole without its end
+            if more and not end:
+                if len(text) < LONGEST_LINE:
+                    continue
+                end = len(text)                # of a line without end each part is one
+            lines, last = text[:end], text[end:]
+            if not more and last and {} not in parse_records(last):
+                lines, end = text + b'\n', len(text)   # it is whole without its end
             found = AGENTS[agent].read(path, lines, state)
             offset, text, skipped = offset + end, text[end:], skipped + found.skipped
             row = (path, agent, status.st_ino, offset, seam_of(stream, offset), skipped,
                    json.dumps(state))
             entry = None if more else (status.st_size, getattr(status, CHANGED_NS))
-            yield Result(folder, row, held, entry, *told_in(found, status, prices, now_ms), facts)
+            yield (folder, name, row, held, entry,
+                   *told_in(found, path, agent, status, prices, now_ms))
             held = offset
 
 
@@ -1969,8 +1925,9 @@ def seam_of(stream, offset):
     return crc32(begin + stream.read(min(offset, 4096)))
 
 
-def told_in(found, status, prices, now_ms):
-    """(sessions, marks, calls) as the ledger takes them, and as they pass between processes."""
+def told_in(found, path, agent, status, prices, now_ms):
+    """(sessions, calls, marks, facts) as the ledger takes them, and as they pass between
+    processes."""
     latest = max(now_ms, int(time.time() * 1000)) + 300000
 
     def stamp(ts):
@@ -1978,22 +1935,24 @@ def told_in(found, status, prices, now_ms):
         ts = ts or status.st_mtime_ns // 1000000
         return ts if ts <= latest or ts == OPEN else now_ms
 
-    calls, tools = {}, {}
+    sessions = [(agent, one.name, one.began and stamp(one.began), *one[2:5], padded(one.version))
+                for one in found.sessions]
+    calls = []
     for call in found.calls:
         ts = stamp(call.ts)
         usd, assumed = price(prices, call.model, ts, call.tokens, call.variant)
-        owned = None if call.kind == 'echo' else 1
-        row = Row(*call[:6], ts, *call[7:10], *call.tokens, usd, assumed, owned, '')
-        copy = row[:3], owned
-        calls[copy] = merge(calls[copy], row) if copy in calls else row
-        if call.uses_tool and not call.standing & 1:
-            tools[call.session] = max(ts, tools.get(call.session, 0))
-    sessions = [(one.name, one.began and stamp(one.began), *one[2:5], padded(one.version), None)
-                for one in found.sessions]
-    sessions += [(name, None, None, '', '', '', ts) for name, ts in tools.items()]
-    marks = [(mark.session, stamp(mark.ts), mark.cwd, mark.start, int(mark.is_split),
-              stamp(mark.ended), json.dumps(mark.totals, sort_keys=True)) for mark in found.marks]
-    return sessions, marks, [tuple(row) for row in calls.values()]
+        calls.append(
+            (agent, call.uses_tool, *call[:6], ts, *call[7:10], *call.tokens, usd, assumed))
+    marks = [(agent, mark.session, stamp(mark.ts), mark.cwd, mark.start, mark.is_split,
+              stamp(mark.ended), json.dumps(mark.totals, sort_keys=True), size_of(mark.totals))
+             for mark in found.marks]
+    facts = [(*facts_of(path), one.agent, agent, one.session) for one in found.calls[:1]
+             if os.path.basename(path).startswith('agent-')]
+    return sessions, calls, marks, facts
+
+
+def size_of(totals):
+    return sum([sum(total[:6]) for total in totals.values()])
 
 
 def padded(version):
@@ -2004,15 +1963,10 @@ def padded(version):
 def facts_of(path):
     """(type, tool_use_id, path, finished, foreground) as the small file beside a sub-agent's
     transcript says."""
-    if not os.path.basename(path).startswith('agent-'):
-        return None
     beside = os.path.splitext(path)[0] + '.meta.json'
-    try:
-        told = json.loads(read_small(beside) or '{}')
-        return (text_of(told.get('agentType'), 200), text_of(told.get('toolUseId'), 200), beside,
-                int(told.get('finished') is True), int(told.get('requestShape') == 'foreground'))
-    except (AttributeError, ValueError, RecursionError):
-        return None
+    told = (parse_records(read_small(beside).encode()) or [{}])[0]
+    return (*texts(told, 'agentType', 'toolUseId'), beside,
+            told.get('finished') is True, told.get('requestShape') == 'foreground')
 
 
 def read_apart(jobs, prices, now_ms):
@@ -2030,7 +1984,7 @@ def read_apart(jobs, prices, now_ms):
                     one.close()
                 try:
                     for result in read_files(share, prices, now_ms):
-                        others_end.send_bytes(marshal.dumps(tuple(result)))
+                        others_end.send_bytes(marshal.dumps(result))
                 except (BrokenPipeError, KeyboardInterrupt):
                     pass
             readers.append(fork.Process(target=read, daemon=True))
@@ -2039,8 +1993,7 @@ def read_apart(jobs, prices, now_ms):
         while ends:
             for end in connection.wait(ends):
                 try:
-                    result = marshal.loads(end.recv_bytes())
-                    yield result if len(result) == 2 else Result(*result)
+                    yield marshal.loads(end.recv_bytes())
                 except EOFError:
                     ends.remove(end)
     finally:
@@ -2080,7 +2033,7 @@ def rebuild_ledger(path, home, prices, environ, now_ms, progress=None):
     """Read every log again; (calls kept whose logs are gone, Reading).
 
     A ledger that is damaged is moved aside first, and what can still be read of it is kept."""
-    ledger, errors = None, sqlite()
+    errors = sqlite()
     try:
         ledger = Ledger(path, home, 3600.0)
         if ledger.one('pragma quick_check(1)')[0] != 'ok':
@@ -2088,8 +2041,7 @@ def rebuild_ledger(path, home, prices, environ, now_ms, progress=None):
     except errors.OperationalError:
         raise
     except errors.DatabaseError:
-        if ledger:
-            ledger.close()
+        ledger = None                          # closes it
         damaged = '%s.damaged-%s' % (path, time.strftime('%Y%m%dT%H%M%SZ', time.gmtime()))
         for ending in ('', '-wal', '-shm'):
             if os.path.lexists(path + ending):

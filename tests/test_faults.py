@@ -191,7 +191,7 @@ class Killed(unittest.TestCase):
             end(child, number)
         with mock.patch.object(os, 'waitpid', wait_for_end), mock.patch.object(os, 'kill', kill):
             results = self.gate.read_apart([job, job], self.prices, 0)
-            self.assertEqual(len(next(results).calls), 1)
+            self.assertEqual(len(self.gate.Result(*next(results)).calls), 1)
             self.assertEqual(len(ended), 1)
             results.close()
         self.assertEqual(len(ended), 2)
