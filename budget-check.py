@@ -1551,7 +1551,11 @@ insert or ignore into shared select distinct mine.key, 1
     cross join calls as mine on session = sessions.id
     where begun.began < coalesce(sessions.began, %d) and mine.key is not null and exists (
         select 1 from calls where calls.key = mine.key and calls.session <> mine.session);
-insert or ignore into sessions (agent, name) select distinct cli, session from told;
+insert or ignore into unsettled select marks.id
+    from begun cross join sessions using (agent, name) cross join marks on session = sessions.id
+    where begun.began < coalesce(sessions.began, %d);
+insert or ignore into sessions (agent, name)
+    select cli, session from told union select cli, session from heard;
 insert into sessions (agent, name, began, origin_ts, origin, root, version, tool_ts)
     select agent, name, began, case when cwd <> '' then coalesce(ts, 0) end, place, root, version,
     tool_ts from begun join cwds using (cwd) where true
@@ -1581,7 +1585,7 @@ update sessions set origin_ts = -1, origin = (with recursive above (name, origin
         and above.name = sessions.root and origin_ts is not null);
 delete from moved where exists (select 1 from sessions
     join pairs on pairs.id = pair and place = sessions.origin and pairs.origin = place
-    where sessions.id = moved.id)""" % (OPEN, OPEN)
+    where sessions.id = moved.id)""" % (OPEN, OPEN, OPEN)
 # Calls of sessions that prove to have begun elsewhere are of other pairs.
 MOVE = """insert or ignore into pairs (place, origin)
     select origin, origin from sessions where id in (select id from moved);
