@@ -1557,8 +1557,8 @@ insert or ignore into unsettled select marks.id
 insert or ignore into sessions (agent, name)
     select cli, session from told union select cli, session from heard;
 insert into sessions (agent, name, began, origin_ts, origin, root, version, tool_ts)
-    select agent, name, began, case when cwd <> '' then coalesce(ts, 0) end, place, root, version,
-    tool_ts from begun join cwds using (cwd) where true
+    select agent, name, began, case when cwd <> '' then coalesce(ts, 0) end, coalesce(place, 0),
+    root, version, tool_ts from begun left join cwds using (cwd) where true
     on conflict (agent, name) do update set
     began = min(coalesce(began, excluded.began), coalesce(excluded.began, began)),
     origin = case when excluded.origin_ts < coalesce(origin_ts, %d) then excluded.origin
@@ -1890,6 +1890,13 @@ def reason_of(error):
     return getattr(error, 'strerror', None) or '%s: %s' % (type(error).__name__, error)
 
 
+def is_whole(line):
+    try:
+        return bool(json.loads(line))
+    except (ValueError, RecursionError):
+        return False
+
+
 def read_file(job, prices, now_ms):
     folder, name, agent, ino, held, seam, skipped, state = job
     path, offset, state = folder + name, held, json.loads(state)
@@ -1908,8 +1915,8 @@ def read_file(job, prices, now_ms):
                     continue
                 end = len(text)                # of a line without end each part is one
             lines, last = text[:end], text[end:]
-            if not more and last and {} not in parse_records(last):
-                lines, end = text + b'\n', len(text)   # it is whole without its end
+            if not more and is_whole(last):    # without its end
+                lines, end = text + b'\n', len(text)
             found = AGENTS[agent].read(path, lines, state)
             offset, text, skipped = offset + end, text[end:], skipped + found.skipped
             row = (path, agent, status.st_ino, offset, seam_of(stream, offset), skipped,

@@ -443,6 +443,16 @@ class GrowingLogTest(unittest.TestCase):
                 home.append(path, [spent_line('m%d' % n, 10 ** n)])
                 self.grown(home, sum(10 ** k for k in range(1, n + 1)))
 
+    def test_a_record_that_is_glued_on_may_be_cut_anywhere(self):
+        first, second = (json.dumps(spent_line(key, usd)).encode() for key, usd in (('a', 1), ('b', 20)))
+        for cut in (0, 1, 5, 20, len(second) - 1):
+            with self.subTest(cut=cut), Home() as home:
+                path = home.write('.claude/projects/p/s-1.jsonl', first + second[:cut])
+                with home.ledger():
+                    pass
+                home.append(path, second[cut:] + b'\n')
+                self.assertEqual(self.grown(home, 21).reading.skipped, 0)
+
     def test_a_torn_line_counts_when_it_is_whole(self):
         first = json.dumps(spent_line('a', 1)).encode() + b'\n'
         second = json.dumps(dict(spent_line('b', 20), note='ä€😀'), ensure_ascii=False).encode() + b'\n'
