@@ -961,7 +961,7 @@ def worktrees_of(repos):
 # Times are milliseconds since the epoch, money is pico-dollars. sqlite3.Error passes through: see
 # ledger_error for what to tell of it.
 
-VERSION = 2
+VERSION = 3
 SCHEMA = '''
 create table meta (key text primary key, value) without rowid;
 create table folders (path text primary key, agent text,
@@ -1023,7 +1023,7 @@ create table notices (key text primary key, ts int) without rowid;
 insert into places values (0, '', '', '', 0, '', 0);
 insert into pairs values (0, 0, 0, null);
 insert into meta values ('created', strftime('%s') * 1000);
-pragma user_version = 2'''
+pragma user_version = 3'''
 # A row of `calls`; as it comes from a log, its session, pair and model are still names.
 COLUMNS = ('key, request, session, agent, standing, kind, ts, pair, model, variant, input, output, '
            'write_short, write_long, read, searches, usd, assumed, owned, told')
@@ -1095,10 +1095,10 @@ class Ledger:
         self.run('pragma synchronous = normal;\npragma temp_store = memory')
 
     def create(self):
-        """Make the tables, unless another process has just done so; bring version 1 over."""
+        """Make the tables, unless another process has just done so; bring older ones over."""
         version, = self.one('pragma user_version')
         if version < VERSION:
-            self.run(FROM_VERSION_1 if version else SCHEMA)
+            self.run([SCHEMA, FROM_VERSION_1, FROM_VERSION_2][version])
 
     def close(self):
         self.db.close()
@@ -1722,6 +1722,8 @@ insert into calls (%s) select null, :mark, :session, '', 0, 'untranscribed', :ts
 TO_REPRICE = """select calls.id, name, ts, variant, kind, input, output, write_short, write_long,
     read, searches from calls join models on models.id = model
     where digest = '' and calls.id > ? order by calls.id limit %d""" % BATCH
+FROM_VERSION_2 = """create unique index places_same on places (cwd, path, root, is_repo, inner);
+pragma user_version = 3"""
 FROM_VERSION_1 = """drop index sessions_dirty;
 drop index sessions_family;
 drop index sessions_name;

@@ -951,10 +951,10 @@ class RebuildTest(unittest.TestCase):
 
 
 class OlderVersionTest(unittest.TestCase):
-    """data/ledger-1.sql is what version 1 made of the logs of resume-fork-compact and of Codex."""
+    """data/ledger-1.sql is what version 1 made of the logs of resume-fork-compact and of Codex; ledger-2.sql, version 2."""
 
-    def begin(self, home, *changes):
-        with open(os.path.join(DATA, 'ledger-1.sql'), encoding='utf-8') as stream:
+    def begin(self, home, *changes, version=1):
+        with open(os.path.join(DATA, 'ledger-%d.sql' % version), encoding='utf-8') as stream:
             text = stream.read()
         os.makedirs(home.state)
         db = sqlite3.connect(os.path.join(home.state, 'ledger.sqlite3'))
@@ -988,12 +988,25 @@ class OlderVersionTest(unittest.TestCase):
             for _ in range(2):
                 with home.ledger() as ledger:
                     self.assertEqual(self.held(ledger), self.expected())
-                    self.assertEqual(ledger.one('pragma user_version')[0], 2)
+                    self.assertEqual(ledger.one('pragma user_version')[0], 3)
                     self.assertEqual(ledger.rows("select name from sqlite_master where name like 'v1%'"), [])
                     self.assertEqual(ledger.one('select count(*) from notices')[0], 1)
                     self.assertEqual({ledger.places()[place].cwd for place, in ledger.rows(
                         'select place from calls join pairs on pairs.id = pair')},
                         {'/home/op/clients/acme', '/home/op/clients/beta'})
+
+    def test_of_version_2_all_is_kept(self):
+        with Home() as home:
+            self.begin(home, version=2)
+            with home.ledger() as ledger:
+                self.assertEqual(self.held(ledger), self.expected())
+                self.assertEqual(ledger.one('pragma user_version')[0], 3)
+                self.assertEqual(ledger.one('select count(*) from notices')[0], 1)
+            with self.with_logs(home) as ledger:
+                self.assertEqual(self.held(ledger), self.expected())
+            home.log('s-9', spent_line('new', 7, cwd=home.repo('new'), session='s-9'))
+            with home.ledger() as ledger:
+                self.assertEqual(self.held(ledger), self.expected() + 7 * 10 ** 6)
 
     def test_logs_that_are_still_there_are_read_anew(self):
         wrong = "update calls set output = output + 5000, usd = usd * 7 where kind = '%s'"
@@ -1039,8 +1052,8 @@ class OlderVersionTest(unittest.TestCase):
     def test_a_later_one_is_refused_by_name(self):
         with Home() as home:
             with home.ledger() as ledger:
-                ledger.db.execute('pragma user_version = 3')
-            with self.assertRaisesRegex(script.UserError, 'newer armledger .version 3, this one knows 2'):
+                ledger.db.execute('pragma user_version = 4')
+            with self.assertRaisesRegex(script.UserError, 'newer armledger .version 4, this one knows 3'):
                 script.Ledger(os.path.join(home.state, 'ledger.sqlite3'), home.path)
 
 
