@@ -1168,6 +1168,7 @@ class Ledger:
         (agent's name, path). NotYet if the time is up before that is done."""
         self.prices, self.now_ms, self.progress = prices, now_ms, progress
         if self.meta('prices') != prices.text:
+            prices.listed                      # what is wrong with it shows before anything changes
             self.write(self.reprice)
         while self.survey(environ, named) and not self.write(self.take_in):
             pass

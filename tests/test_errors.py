@@ -264,6 +264,7 @@ class PricesFile(Errors):
             with self.subTest(text=text[-20:]):
                 self.home.write(self.prices, text)
                 self.decided(self.home, 'prices.json')
+                self.assertNotIn('log cannot be read', self.home.hook('Agent').text)
 
     def test_folder(self):
         os.mkdir(self.prices)
