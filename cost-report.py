@@ -508,23 +508,23 @@ def total_before(total, path, parent):
     """A fork's first total has its parent's in it: the highest one in that log that is below. The
     first itself, which then counts nothing, where there is none."""
     from glob import escape, glob
-    home, below = re.split(r'[/\\](?:archived_)?sessions[/\\]', path)[0], []
+    home, told = re.split(r'[/\\](?:archived_)?sessions[/\\]', path)[0], []
     for log in glob(escape(home) + '/*sessions/**/*' + escape(parent) + '.jsonl', recursive=True):
         with open_plain(log) as stream:
-            text = stream.read() + b'\n'
-        for _, line in lines_with([b'"total_token_usage"'], text):
-            for record in parse_records(line):
-                one = codex_usage(part(part(record, 'payload'), 'info'), 'total_token_usage')
-                if one and one != total and max(map(int.__sub__, one, total)) <= 0:
-                    below.append(one)
-    return max(below, default=total)
+            told += re.findall(rb'"total_token_usage":(\{[^{}]+\})', stream.read())
+    totals = [counts(json.loads(one), *CODEX_USAGE) for one in told]
+    return max([one for one in totals if one != total and max(map(int.__sub__, one, total)) <= 0],
+               default=total)
+
+
+CODEX_USAGE = (
+    'input_tokens', 'cached_input_tokens', 'cache_write_input_tokens', 'output_tokens')
 
 
 def codex_usage(record, name):
     """Four counts, or {}."""
     usage = part(record, name)
-    return usage and counts(
-        usage, 'input_tokens', 'cached_input_tokens', 'cache_write_input_tokens', 'output_tokens')
+    return usage and counts(usage, *CODEX_USAGE)
 
 
 def add_codex_call(usage, key, is_record, state, found):
