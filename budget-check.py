@@ -1025,8 +1025,8 @@ insert into pairs values (0, 0, 0, null);
 insert into meta values ('created', strftime('%s') * 1000);
 pragma user_version = 3'''
 # A row of `calls`; as it comes from a log, its session, pair and model are still names.
-COLUMNS = ('key, request, session, agent, standing, kind, ts, pair, model, variant, input, output, '
-           'write_short, write_long, read, searches, usd, assumed, owned, told')
+COLUMNS = ('key, request, session, agent, standing, kind, ts, pair, model, variant, input, '
+           'output, write_short, write_long, read, searches, usd, assumed, owned, told')
 Row = namedtuple('Row', COLUMNS)
 OLD = 8                          # added to the standing of rows that go once a log tells them anew
 Reading = namedtuple('Reading', 'files skipped unreadable compressed')
@@ -1090,7 +1090,7 @@ class Ledger:
                 if not os.environ.get('ARMLEDGER_NO_WAL'):         # network folders can't share it
                     self.one('pragma journal_mode = wal')
             except sqlite().OperationalError:
-                pass                           # others are at work in it already; it stays as it is
+                pass                           # others are at work in it: it stays as it is
             self.write(self.create)
         self.run('pragma synchronous = normal;\npragma temp_store = memory')
 
@@ -1168,7 +1168,7 @@ class Ledger:
         (agent's name, path). NotYet if the time is up before that is done."""
         self.prices, self.now_ms, self.progress = prices, now_ms, progress
         if self.meta('prices') != prices.text:
-            prices.listed                      # what is wrong with it shows before anything changes
+            prices.listed                      # it is read: an error changes nothing
             self.write(self.reprice)
         while self.survey(environ, named) and not self.write(self.take_in):
             pass
@@ -1609,8 +1609,8 @@ update sessions set pair = (select pairs.id from pairs
     where id in (select id from moved)"""
 # Codex's calls that are keyed by a thread are keyed by the one that it goes on from, as soon as
 # that is known. Old rows go once their session's log tells them anew; a call keeps the place that
-# it was first metered in. What shares its key with nothing is stored as it is. (A `+` and `standing >= 2`
-# are there for the choice of an index.)
+# it was first metered in. What shares its key with nothing is stored as it is. (A `+` and
+# `standing >= 2` are there for the choice of an index.)
 REPLACED = """from stage cross join calls on calls.key = stage.key and calls.standing >= 2
     where calls.standing >= %d and +calls.session = stage.session
     and +calls.request in (stage.request, '')""" % OLD
@@ -1633,7 +1633,8 @@ delete from calls where id in (select id from begun
 update stage set key = (with recursive above (name, n) as (
             select substr(key, 1, instr(key, ':') - 1), 0
             union all select root, n + 1 from above join sessions
-            on sessions.agent = 'codex' and sessions.name = above.name where root <> '' and n < 100)
+            on sessions.agent = 'codex' and sessions.name = above.name
+            where root <> '' and n < 100)
         select name from above order by n desc limit 1) || substr(key, instr(key, ':'))
     where instr(key, ':');
 update stage set pair = coalesce((
@@ -1656,8 +1657,8 @@ update shared set is_whole = 1 where key in (select key from stage where standin
     or exists (select 1 from calls where calls.key = shared.key and standing >= 2)""".format(
         old=OLD, replaced=REPLACED, columns=COLUMNS,
         calls='calls.' + COLUMNS.replace(', ', ', calls.'))
-# Rows are settled by key and request; by the whole key where some line has no request, or is a side
-# chain's.
+# Rows are settled by key and request; by the whole key where some line has no request, or is a
+# side chain's.
 HELD = """select calls.id, {0} from shared cross join calls using (key) where is_whole
     union select calls.id, {0} from stage cross join shared using (key)
     cross join calls using (key, request) where not is_whole""".format(
@@ -1668,8 +1669,8 @@ BEGAN = """select id, coalesce(began, %d), name from sessions where id in (
 FACTS = """update agents set type = ?, tool_use_id = ?, path = ?, finished = ?, foreground = ?
     where name = ? and session = (select id from sessions where agent = ? and name = ?)"""
 # A total that is new, or has ended earlier than was thought, changes its stretch, and what
-# sessions begin with that may have been forked from it. What a version 1 ledger had worked out of a session
-# is worked out anew, too.
+# sessions begin with that may have been forked from it. What a version 1 ledger had worked out
+# of a session is worked out anew, too.
 MARKS_ARRIVE = """delete from heard where exists (
     select 1 from sessions cross join marks on marks.session = sessions.id
     where sessions.agent = cli and name = heard.session and marks.ts = heard.ts
@@ -1688,7 +1689,7 @@ insert or ignore into unsettled select marks.id from heard
 delete from calls where key is null and request in (
     select 'v1 ' || sessions.id from heard
     cross join sessions on sessions.agent = cli and name = heard.session)"""
-# Between the first and the last change; of calls that were copied, from the session's beginning on.
+# Between the first and the last change; of copied calls, from the session's beginning on.
 STRETCHES_CHANGED = """insert or ignore into unsettled select marks.id
     from (select session, min(case when owned then ts else -1 end) as first, max(ts) as last
         from changed group by session) as calls
@@ -1859,7 +1860,7 @@ def split_writes(prices, model, ts, tokens, paid):
     return tokens[2] - hours, hours
 
 
-MOST_USD = 10000 * PICO          # of one call: forged figures stay above any cap, below SQLite's end
+MOST_USD = 10000 * PICO          # of one call: forged figures stay below SQLite's end
 
 
 def price(prices, *call):
@@ -2023,7 +2024,8 @@ PROBLEMS = (
     ('locked', NotYet,
      'the ledger is in use by another process for too long; try again, or see who holds it'),
     ('interrupted', NotYet,
-     'the ledger has more to do than there is time for here; run `budget-check.py` once: it has more'),
+     'the ledger has more to do than there is time for here; run `budget-check.py` once: it has '
+     'more'),
     ('no such column|no such table|has no column', UserError,
      'the ledger was made by another version of armledger (%s); `budget-check.py --rebuild` makes '
      'it anew from the logs'),
@@ -2064,7 +2066,8 @@ def rebuild_ledger(path, home, prices, environ, now_ms, progress=None):
         salvage(ledger, damaged)
     ledger.write(lambda: ledger.run(READ_ANEW))
     reading = ledger.refresh(prices, environ, now_ms, progress)
-    kept, = ledger.one('select count(distinct key) from calls where owned and standing >= %d' % OLD)
+    kept, = ledger.one(
+        'select count(distinct key) from calls where owned and standing >= %d' % OLD)
     ledger.close()
     return kept, reading
 
@@ -2451,8 +2454,9 @@ def checked_map(name, found, at, path):
     shape, values = SHAPES[name], {}
     for key, (mark, _, _, values[key]) in shape.items():
         if mark == '!' and key not in found:
-            raise UserError('this entry has no arm: begin it with "- arm: NAME"' if key == 'arm' else
-                            'the key %s is missing here' % key, *at(*path))
+            said = 'this entry has no arm: begin it with "- arm: NAME"' if key == 'arm' else \
+                'the key %s is missing here' % key
+            raise UserError(said, *at(*path))
     for key, value in found.items():
         here, row = path + (key,), shape.get(key) or shape.get('*')
         if not row:
@@ -2924,7 +2928,8 @@ def check_ambiguous(ledger, budgets, key=None):
                         if budgets.named.get(repo_name(path)) == entry.arm})
         if repos[1:]:
             raise UserError('arm %s has no path, and its name fits %s and %s: add the one that is '
-                            'meant, as in "path: %s"' % (entry.arm, *repos[:2], repos[0]), *entry.at)
+                            'meant, as in "path: %s"'
+                            % (entry.arm, *repos[:2], repos[0]), *entry.at)
 
 
 def cap_warnings(ledger, budgets, key=None):
@@ -3226,7 +3231,7 @@ RUNNING_MS = 30 * 60 * 1000
 LASTING = ('Workflow', 'SendMessage', '*spawn_agent', '*followup_task', '*send_input',
            '*resume_agent', 'write_agent')
 SPAWNERS = ('Agent', 'Task', 'invoke_agent') + LASTING
-# The dearest of an arm's (?1) last ten sub-agents, but no more than a tool is thought to cost (?2).
+# The dearest of an arm's (?1) last ten sub-agents, but no more than a tool may cost (?2).
 DEAREST = '''
     select min(?2, 1000000 * max(micro)) from (
         select sum(usd / 1000000) as micro from (
@@ -3373,8 +3378,8 @@ def log_warnings(ledger, budgets, prices, reading, key):
         yield '%s could not be read and not counted' % counted(reading.skipped, 'log line')
     if reading.unreadable:
         first = '' if key else ', first %s (%s)' % reading.unreadable[0]
-        yield '%s cannot be read%s, so no call that stands there is counted: give the owner read ' \
-            'access' % (counted(len(reading.unreadable), 'log'), first)
+        yield '%s cannot be read%s, so no call that stands there is counted: give the owner ' \
+            'read access' % (counted(len(reading.unreadable), 'log'), first)
     if reading.compressed:
         yield '%s (.jsonl.zst) cannot be read here and what they cost is not counted: unpack ' \
             'with `zstd -d`' % counted(reading.compressed, 'compressed log')
@@ -3440,8 +3445,8 @@ def ungated(ledger, keys):
     for key in keys:
         number, begun = ledger.one(UNGATED_SESSIONS, key, GATE_MARK_MS + 60000)
         if number:
-            yield '%s in %s since %s used tools without the gate; `budget-check.py --doctor` may ' \
-                'say why' % (counted(number, 'session'), printable(tails_of(key)[0], 60),
+            yield '%s in %s since %s used tools without the gate; `budget-check.py --doctor` ' \
+                'may say why' % (counted(number, 'session'), printable(tails_of(key)[0], 60),
                              date_of(begun))
 
 
@@ -3960,7 +3965,7 @@ def asking_response(ledger, request):
 
 
 def codex_above():
-    """The parent's process id if it surely is `codex exec` or a terminal client, of this user's."""
+    """The parent's process id if it surely is this user's `codex exec` or terminal client."""
     parent = os.getppid()
     try:
         os.kill(parent, 0)                 # may it be sent a signal?
@@ -4006,7 +4011,8 @@ GUARDED_VARIABLES = r'''(?x) ARMLEDGER | CLAUDE_CONFIG | CLAUDE_CODE_S(?!UBAGENT
 
 # A gate that is killed, replaced or switched off; a clock that is moved.
 LIFTS = r'''(?x) disableAllHooks | \bdate\s(?:-s|--set) | timedatectl\sset | \.make/install\.py
-    | \bhwclock\s[^;|&]*(?:--set|\s-s\b) | \bfaketime\s | (?:pretooluse|budget-check) .{0,200} \bkill\b
+    | \bhwclock\s[^;|&]*(?:--set|\s-s\b) | \bfaketime\s
+    | (?:pretooluse|budget-check) .{0,200} \bkill\b
     | \bp?kill(?:all)?\b (?: .{0,200} (?:pretooluse|budget-check)
                            | [^;&|\n]{0,200} \bpython[\d.]*\s?(?:[;&|)\n]|$) )
     | armledger [\s\S]{0,200} \bmake\s .{0,200} install | \bmake\s .{0,200} armledger .* install'''
@@ -4349,7 +4355,8 @@ def standing_of_status(options):
     if not keys:
         return None
     set_zone(budgets.timezone)
-    prices, ledger = load_prices(options.prices), Ledger(options.ledger, options.home, STATUS_SECONDS)
+    prices = load_prices(options.prices)
+    ledger = Ledger(options.ledger, options.home, STATUS_SECONDS)
     return bring_up(ledger, request, budgets, keys, prices, os.environ, options.now_ms)[1][0]
 
 
@@ -4512,11 +4519,12 @@ def settings_faults(settings, guarded):
     if bent:
         yield ('sets %s for hooks as well: the gate is off, or may look at other files' % bent,
                'take that out of its "env"')
-    days, mode = settings.get('cleanupPeriodDays', 30), part(settings, 'permissions').get('defaultMode')
+    days = settings.get('cleanupPeriodDays', 30)
+    mode = part(settings, 'permissions').get('defaultMode')
     if type(days) is not int or days < 1 or type(settings.get('model', '')) is not str or \
             mode not in PERMISSION_MODES:
-        yield ('has a "model", "defaultMode" or "cleanupPeriodDays" that is not valid, so its agent '
-               'may ignore all of it, hooks too', 'correct that value')
+        yield ('has a "model", "defaultMode" or "cleanupPeriodDays" that is not valid, so its '
+               'agent may ignore all of it, hooks too', 'correct that value')
     elif days < 7:
         yield ('deletes transcripts after %s days, so what was not metered by then is lost' % days,
                'set cleanupPeriodDays to 30 or more')
