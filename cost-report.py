@@ -87,9 +87,10 @@ class Found:
         self.state.setdefault('open', []).append(mark)
 
     def end_marks(self, ts):
-        """The session went on: its totals are told again, with the end of their stretch."""
-        for mark in self.state.pop('open', ()) if ts else ():
-            self.marks.append(Mark(*mark)._replace(ended=ts))
+        """The session went on: its totals are told again, with the end of their stretch, which
+        isn't before them, whatever a line is stamped."""
+        for mark in map(Mark._make, self.state.pop('open', ()) if ts else ()):
+            self.marks.append(mark._replace(ended=max(ts, (mark.ts or 0) + 1)))
 
 
 class UserError(Exception):
