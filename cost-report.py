@@ -2487,7 +2487,9 @@ def put(path, text):
     except OSError as error:
         if not is_device and os.path.exists(written):
             os.unlink(written)
-        raise UserError('--output: ' + error.strerror, path)
+        is_nowhere = isinstance(error, FileNotFoundError)
+        raise UserError('--output: ' + (
+            'there is no such folder; make it first' if is_nowhere else error.strerror), path)
 
 
 if __name__ == '__main__':

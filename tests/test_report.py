@@ -941,7 +941,7 @@ class CronTest(Machine):
             self.assertEqual(stream.read(), 'as before')
         self.assertEqual([name for name in os.listdir(self.home) if '.tmp' in name], [])
         self.assertEqual(self.failing('--output', os.path.join(self.home, 'no', 'such', 'file.html')),
-                         'cost-report: /no/such/file.html: --output: No such file or directory\n')
+                         'cost-report: /no/such/file.html: --output: there is no such folder; make it first\n')
 
     @unittest.skipIf(os.name == 'nt', 'devices')
     def test_output_to_standard_output(self):
