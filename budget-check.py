@@ -4713,8 +4713,9 @@ def load_all(options):
     path = find_budgets(options.budgets, os.environ, HERE, options.home)
     budgets = path and load_budgets(path, options.home)
     if not budgets or not budgets.armed():
-        raise UserError('no cap is set, so there is nothing to check: write one into budgets.yaml '
-                        'as its comments show; `make install` puts it beside this script', path)
+        cure = 'write one as its comments show' if path else \
+            '`make install` puts a budgets.yaml beside this script'
+        raise UserError('no cap is set, so there is nothing to check: ' + cure, path)
     set_zone(budgets.timezone)
     prices, ledger = load_prices(options.prices), Ledger(options.ledger, options.home, 3600.0)
     check_prices(prices.text, prices.path)
