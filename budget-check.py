@@ -128,7 +128,10 @@ def parse_time(text):
 @lru_cache(1000)
 def minutes_to(minute):
     """From the epoch to a minute; ValueError if there is none such."""
-    from _datetime import datetime             # `datetime` alone takes 1 ms more to import
+    try:
+        from _datetime import datetime         # `datetime` alone takes 1 ms more to import
+    except ImportError:
+        from datetime import datetime
     return int(datetime.fromisoformat(minute).timestamp()) // 60
 
 
@@ -1028,6 +1031,7 @@ pragma user_version = 3'''
 # A row of `calls`; as it comes from a log, its session, pair and model are still names.
 COLUMNS = ('key, request, session, agent, standing, kind, ts, pair, model, variant, input, '
            'output, write_short, write_long, read, searches, usd, assumed, owned, told')
+STORED = 'calls.' + COLUMNS.replace(', ', ', calls.')
 Row = namedtuple('Row', COLUMNS)
 OLD = 8                          # added to the standing of rows that go once a log tells them anew
 Reading = namedtuple('Reading', 'files skipped unreadable compressed')
@@ -1588,23 +1592,18 @@ update sessions set origin_ts = -1, origin = (with recursive above (name, origin
 delete from moved where exists (select 1 from sessions
     join pairs on pairs.id = pair and place = sessions.origin and pairs.origin = place
     where sessions.id = moved.id)""" % (OPEN, OPEN, OPEN)
-# Calls of sessions that prove to have begun elsewhere are of other pairs.
-MOVE = """insert or ignore into pairs (place, origin)
+# What belongs to sessions that prove to have begun elsewhere is of other pairs.
+MOVE_OF = """insert or ignore into pairs (place, origin) select distinct place, sessions.origin
+    from moved cross join sessions using (id) cross join {0} on session = moved.id
+    cross join pairs on pairs.id = {0}.pair;
+update {0} set pair = (select new.id from pairs as old, sessions, pairs as new
+        where old.id = {0}.pair and sessions.id = session
+        and new.place = old.place and new.origin = sessions.origin)
+    where session in (select id from moved);
+"""
+MOVE = MOVE_OF.format('calls') + MOVE_OF.format('agents') + """
+insert or ignore into pairs (place, origin)
     select origin, origin from sessions where id in (select id from moved);
-insert or ignore into pairs (place, origin) select distinct place, sessions.origin
-    from moved cross join sessions using (id) cross join calls on session = moved.id
-    cross join pairs on pairs.id = calls.pair;
-insert or ignore into pairs (place, origin) select distinct place, sessions.origin
-    from moved cross join sessions using (id) cross join agents on session = moved.id
-    cross join pairs on pairs.id = agents.pair;
-update calls set pair = (select new.id from pairs as old, sessions, pairs as new
-        where old.id = calls.pair and sessions.id = session
-        and new.place = old.place and new.origin = sessions.origin)
-    where session in (select id from moved);
-update agents set pair = (select new.id from pairs as old, sessions, pairs as new
-        where old.id = agents.pair and sessions.id = session
-        and new.place = old.place and new.origin = sessions.origin)
-    where session in (select id from moved);
 update sessions set pair = (select pairs.id from pairs
         where place = sessions.origin and pairs.origin = place)
     where id in (select id from moved)"""
@@ -1625,7 +1624,7 @@ insert into stage select key, request, sessions.id, told.agent, standing, kind, 
     cross join sessions on sessions.agent = cli and sessions.name = told.session
     cross join pairs on pairs.place = cwds.place and pairs.origin = sessions.origin
     cross join models on models.name = told.model;
-insert into stage select distinct {calls} from begun
+insert into stage select distinct {stored} from begun
     cross join calls on key >= begun.name || ':' and key < begun.name || ';'
     where begun.agent = 'codex' and begun.root <> '';
 delete from calls where id in (select id from begun
@@ -1656,14 +1655,12 @@ insert into calls ({columns}) select * from stage where key not in (select key f
 delete from stage where key not in (select key from shared);
 update shared set is_whole = 1 where key in (select key from stage where standing >= 2)
     or exists (select 1 from calls where calls.key = shared.key and standing >= 2)""".format(
-        old=OLD, replaced=REPLACED, columns=COLUMNS,
-        calls='calls.' + COLUMNS.replace(', ', ', calls.'))
+        old=OLD, replaced=REPLACED, columns=COLUMNS, stored=STORED)
 # Rows are settled by key and request; by the whole key where some line has no request, or is a
 # side chain's.
 HELD = """select calls.id, {0} from shared cross join calls using (key) where is_whole
     union select calls.id, {0} from stage cross join shared using (key)
-    cross join calls using (key, request) where not is_whole""".format(
-        'calls.' + COLUMNS.replace(', ', ', calls.'))
+    cross join calls using (key, request) where not is_whole""".format(STORED)
 BEGAN = """select id, coalesce(began, %d), name from sessions where id in (
     select session from stage union
     select session from shared cross join calls using (key))""" % OPEN

@@ -125,7 +125,10 @@ def parse_time(text):
 @lru_cache(1000)
 def minutes_to(minute):
     """From the epoch to a minute; ValueError if there is none such."""
-    from _datetime import datetime             # `datetime` alone takes 1 ms more to import
+    try:
+        from _datetime import datetime         # `datetime` alone takes 1 ms more to import
+    except ImportError:
+        from datetime import datetime
     return int(datetime.fromisoformat(minute).timestamp()) // 60
 
 
